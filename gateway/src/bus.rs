@@ -1,0 +1,56 @@
+//! Live traffic between gateways, behind one trait with two implementations.
+//!
+//! - [`nats`] for fleets, [`local`] for the embedded default; one contract suite runs on both.
+//! - A bus is a hint: it may lose, double and delay. What it loses, head checks bring back.
+//! - A gateway does not hear its own records: it serves its own connections directly.
+//! - Publishing never waits. A full or broken bus drops the record and says so in a metric.
+
+pub mod local;
+pub mod nats;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use fastchat_protocol::bus::Subject;
+
+/// One gateway's end of the bus. Events come from the receiver that the constructor returns.
+#[async_trait]
+pub trait Bus: std::fmt::Debug + Send + Sync + 'static {
+    /// Hands a record to the bus without waiting. Lost if the bus is down or its queue is full.
+    fn publish(&self, subject: Subject, record: Bytes);
+    /// Subscribes, and returns when records published from now on will arrive (a round trip to the
+    /// server), or after at most a second when the bus is slow or down: it subscribes when it is back,
+    /// and says `Restored` then. Subscribing again does nothing.
+    async fn subscribe(&self, subject: Subject);
+    /// Ends a subscription.
+    fn unsubscribe(&self, subject: Subject);
+    /// Whether the bus can carry records at the moment.
+    fn is_up(&self) -> bool;
+}
+
+/// What the bus tells its gateway.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum BusEvent {
+    /// A record that another gateway published.
+    Record {
+        /// Where it was published.
+        subject: Subject,
+        /// A `protocol::bus::BusFrame`; not yet checked.
+        record: Bytes,
+    },
+    /// Records may have been lost: the bus was away and is back, or it dropped some for slowness.
+    Restored(Loss),
+    /// The bus went away.
+    Down,
+}
+
+/// Why records may have been lost.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Loss {
+    /// The connection to the bus was lost and is there again.
+    Reconnected,
+    /// This gateway did not keep up.
+    SlowConsumer,
+}
+
+/// How many events may wait for the gateway. A full queue loses records and says `SlowConsumer`.
+pub const EVENT_QUEUE: usize = 16_384;

@@ -1,0 +1,118 @@
+//! What gateways say to each other, and the only way to make a subject.
+//!
+//! The bus is a hint: anything here may be lost, doubled or forged by whoever holds a gateway's
+//! credentials, and the log is read before anything is trusted.
+
+use crate::{
+    frame::frames,
+    ids::{AccountId, ConversationId, DeviceId, Seq},
+};
+use bytes::Bytes;
+use serde::{Deserialize, Serialize};
+use std::fmt;
+
+/// Where a bus record is published.
+///
+/// Invariant: a subject is made of fixed words and fixed-width hexadecimal of a random id. No name
+/// that a person chose, and no wildcard, can ever be part of one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Subject {
+    /// All devices of an account: direct conversations, mailboxes, sessions.
+    User(AccountId),
+    /// All members of a group.
+    Group(ConversationId),
+}
+
+impl fmt::Display for Subject {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::User(account) => write!(f, "fc.v1.user.{account}"),
+            Self::Group(conversation) => write!(f, "fc.v1.group.{conversation}"),
+        }
+    }
+}
+
+frames! {
+    /// A record on the bus. The request number is not used.
+    pub enum BusFrame {
+        /// A row was committed.
+        1 => Row(Row),
+        /// A device's mailbox grew.
+        2 => Mailbox(Mailbox),
+        /// A device connected somewhere: an older connection of it is displaced.
+        3 => Connected(Connected),
+        /// Live sockets of the account (or of one device) are to be closed.
+        4 => Revoked(Revoked),
+    }
+    retired: []
+}
+
+/// A committed row with the frame that members get.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Row {
+    /// Whose log.
+    #[serde(rename = "c")]
+    pub conversation: ConversationId,
+    /// The row's place.
+    #[serde(rename = "s")]
+    pub seq: Seq,
+    /// The device that sent it; it has its answer already.
+    #[serde(rename = "d")]
+    pub sender: DeviceId,
+    /// The conversation's membership revision when the row was committed.
+    #[serde(rename = "r")]
+    pub revision: u64,
+    /// A `ServerFrame::Deliver`, encoded once for everybody.
+    #[serde(rename = "f")]
+    pub frame: Bytes,
+}
+
+/// A mailbox grew.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct Mailbox {
+    /// Whose.
+    #[serde(rename = "d")]
+    pub device: DeviceId,
+    /// Its last place.
+    #[serde(rename = "s")]
+    pub head: Seq,
+}
+
+/// A device connected.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct Connected {
+    /// Which.
+    #[serde(rename = "d")]
+    pub device: DeviceId,
+}
+
+/// Sockets are to be closed.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct Revoked {
+    /// One device, or all of the account that the subject names.
+    #[serde(rename = "d", default, skip_serializing_if = "Option::is_none")]
+    pub device: Option<DeviceId>,
+    /// A device that keeps its socket: the one that changed the password.
+    #[serde(rename = "x", default, skip_serializing_if = "Option::is_none")]
+    pub except: Option<DeviceId>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn a_subject_is_fixed_words_and_fixed_width_hex(id: [u8; 16]) {
+            let subjects = [Subject::User(AccountId::new(id)), Subject::Group(ConversationId::new(id))];
+            for text in subjects.map(|subject| subject.to_string()) {
+                let parts: Vec<&str> = text.split('.').collect();
+                prop_assert_eq!(parts.len(), 4);
+                prop_assert!(parts[2] == "user" || parts[2] == "group");
+                prop_assert_eq!(parts[3].len(), 32);
+                prop_assert!(parts[3].bytes().all(|c| c.is_ascii_digit() || (b'a'..=b'f').contains(&c)));
+            }
+        }
+    }
+}

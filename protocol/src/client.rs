@@ -1,0 +1,350 @@
+//! What a client says to a gateway.
+
+use crate::{
+    frame::frames,
+    ids::{AccountId, ConversationId, Counter, DeviceId, Seq},
+    name::AccountName,
+};
+use bytes::Bytes;
+use serde::{Deserialize, Serialize};
+use std::fmt;
+
+frames! {
+    /// A frame from a client. The first is `Hello`, the second proves who connects; a client sends
+    /// nothing between that proof and its answer.
+    pub enum ClientFrame {
+        /// Opens the connection. Answered by `Hello`.
+        1 => Hello(Hello),
+        /// Makes an account and its first device. Answered by `Session`.
+        2 => Register(Register),
+        /// Proves the password and the device. Answered by `Session`.
+        3 => Login(Login),
+        /// Proves the device alone: the ordinary way to come back. Answered by `Session`.
+        4 => Resume(Resume),
+        /// Appends an application envelope. Answered by `Sent`.
+        10 => Send(Send),
+        /// Appends an MLS commit. Answered by `Sent`.
+        11 => Commit(Commit),
+        /// Founds a direct conversation. Answered by `Sent`.
+        12 => Found(Found),
+        /// Reads a conversation's log. Answered by `LogPage`.
+        13 => Fetch(Fetch),
+        /// Moves cursors. Not answered.
+        14 => Ack(Ack),
+        /// Reads the device's mailbox. Answered by `MailboxPage`.
+        15 => FetchMailbox(FetchMailbox),
+        /// Moves the mailbox cursor. Not answered.
+        16 => AckMailbox(AckMailbox),
+        /// Lists the device's conversations with their heads. Answered by `Conversations`.
+        17 => Sync(Sync),
+        /// Looks an account up by name. Answered by `Account`.
+        18 => FindAccount(FindAccount),
+        /// Asks for an account's newest manifest. Answered by `Account`.
+        19 => GetAccount(GetAccount),
+        /// Puts key packages into the directory. Answered by `KeyPackagesLeft`.
+        20 => PublishKeyPackages(PublishKeyPackages),
+        /// Takes one key package for each device of an account. Answered by `KeyPackages`.
+        21 => ClaimKeyPackages(ClaimKeyPackages),
+        /// Asks for what an external commit needs. Answered by `GroupState`.
+        22 => GetGroupState(GetGroupState),
+        /// Asks for the ratchet tree that belongs to a welcome. Answered by `Tree`.
+        23 => GetTree(GetTree),
+        /// Replaces the account's manifest by its successor. Answered by `Done`.
+        24 => PutManifest(PutManifest),
+        /// Replaces the auth key. Answered by `Done`; other devices must prove themselves again.
+        25 => ChangePassword(ChangePassword),
+    }
+    retired: []
+}
+
+/// An auth key: what the client makes of the password. Never shown.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct AuthKey(String);
+
+impl AuthKey {
+    /// Wraps what the client derived.
+    pub fn new(text: impl Into<String>) -> Self {
+        Self(text.into())
+    }
+
+    /// The text, for the one place that hashes it.
+    pub fn expose(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for AuthKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("AuthKey(..)")
+    }
+}
+
+/// Opens a connection.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Hello {
+    /// Protocol versions that the client can speak.
+    #[serde(rename = "v")]
+    pub versions: Vec<u16>,
+    /// Program and version, for the gateway's log.
+    #[serde(rename = "a", default)]
+    pub agent: String,
+    /// Host and port as the client dialled them; part of what the device signs.
+    #[serde(rename = "h")]
+    pub host: String,
+}
+
+/// Makes an account. Its id is in the manifest.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Register {
+    /// The name that others will type.
+    #[serde(rename = "n")]
+    pub name: String,
+    /// See [`AuthKey`].
+    #[serde(rename = "k")]
+    pub auth_key: AuthKey,
+    /// The device that registers; the manifest lists it.
+    #[serde(rename = "d")]
+    pub device: DeviceId,
+    /// The device's answer to the challenge.
+    #[serde(rename = "s")]
+    pub signature: Bytes,
+    /// Version 1 of the account's signed manifest.
+    #[serde(rename = "m")]
+    pub manifest: Bytes,
+    /// Where registration is by invite.
+    #[serde(rename = "i", default, skip_serializing_if = "Option::is_none")]
+    pub invite: Option<String>,
+}
+
+/// Proves password and device.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Login {
+    /// The account's name.
+    #[serde(rename = "n")]
+    pub name: String,
+    /// See [`AuthKey`].
+    #[serde(rename = "k")]
+    pub auth_key: AuthKey,
+    /// A device of the account.
+    #[serde(rename = "d")]
+    pub device: DeviceId,
+    /// The device's answer to the challenge.
+    #[serde(rename = "s")]
+    pub signature: Bytes,
+}
+
+/// Proves the device.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Resume {
+    /// The device.
+    #[serde(rename = "d")]
+    pub device: DeviceId,
+    /// Its answer to the challenge.
+    #[serde(rename = "s")]
+    pub signature: Bytes,
+}
+
+/// An application envelope for a conversation's log.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Send {
+    /// Where to.
+    #[serde(rename = "c")]
+    pub conversation: ConversationId,
+    /// The device's next count in this conversation.
+    #[serde(rename = "n")]
+    pub counter: Counter,
+    /// An MLS PrivateMessage, whose authenticated data repeats the counter.
+    #[serde(rename = "e")]
+    pub envelope: Bytes,
+}
+
+/// A commit with all that belongs to it; it is stored whole or not at all.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Commit {
+    /// Where to.
+    #[serde(rename = "c")]
+    pub conversation: ConversationId,
+    /// The device's next count in this conversation.
+    #[serde(rename = "n")]
+    pub counter: Counter,
+    /// An MLS PublicMessage holding the commit.
+    #[serde(rename = "e")]
+    pub commit: Bytes,
+    /// The signed GroupInfo of the epoch that the commit makes.
+    #[serde(rename = "g")]
+    pub group_info: Bytes,
+    /// For the devices that the commit adds.
+    #[serde(rename = "w", default)]
+    pub welcomes: Vec<Welcome>,
+}
+
+/// One MLS Welcome and whom it lets in.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Welcome {
+    /// Devices that can join by it.
+    #[serde(rename = "d")]
+    pub devices: Vec<DeviceId>,
+    /// The MLS message.
+    #[serde(rename = "w")]
+    pub welcome: Bytes,
+}
+
+/// A direct conversation between the sender's account and `peer` (which may be the same account).
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Found {
+    /// Chosen at random by the founder.
+    #[serde(rename = "c")]
+    pub conversation: ConversationId,
+    /// The other party.
+    #[serde(rename = "p")]
+    pub peer: AccountId,
+    /// The signed GroupInfo of the first epoch that all parties share.
+    #[serde(rename = "g")]
+    pub group_info: Bytes,
+    /// The ratchet tree of that epoch.
+    #[serde(rename = "t")]
+    pub tree: Bytes,
+    /// For every other device of the two accounts.
+    #[serde(rename = "w", default)]
+    pub welcomes: Vec<Welcome>,
+}
+
+/// Reads rows after a seq, in order.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Fetch {
+    /// Which log.
+    #[serde(rename = "c")]
+    pub conversation: ConversationId,
+    /// The last seq that is not wanted.
+    #[serde(rename = "s")]
+    pub after: Seq,
+    /// Rows at most.
+    #[serde(rename = "l")]
+    pub limit: u32,
+}
+
+/// Says what the device has stored for good.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Ack {
+    /// One entry a conversation.
+    #[serde(rename = "a")]
+    pub cursors: Vec<Cursor>,
+}
+
+/// A cursor: the last seq that the device has stored, with all before it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Cursor {
+    /// Which log.
+    #[serde(rename = "c")]
+    pub conversation: ConversationId,
+    /// The last seq.
+    #[serde(rename = "s")]
+    pub seq: Seq,
+    /// A short hash of the MLS epoch authenticator, by which divergence shows.
+    #[serde(rename = "h", default, skip_serializing_if = "Option::is_none")]
+    pub authenticator: Option<Bytes>,
+}
+
+/// Reads mailbox items after a place, in order.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct FetchMailbox {
+    /// The last place that is not wanted.
+    #[serde(rename = "s")]
+    pub after: Seq,
+}
+
+/// Says up to where the device has dealt with its mailbox.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct AckMailbox {
+    /// The last place.
+    #[serde(rename = "s")]
+    pub seq: Seq,
+}
+
+/// Lists conversations in the order of their ids.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+pub struct Sync {
+    /// The last conversation of the page before.
+    #[serde(rename = "a", default, skip_serializing_if = "Option::is_none")]
+    pub after: Option<ConversationId>,
+}
+
+/// Looks an account up.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct FindAccount {
+    /// Its name.
+    #[serde(rename = "n")]
+    pub name: AccountName,
+}
+
+/// Asks for an account.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct GetAccount {
+    /// Which.
+    #[serde(rename = "a")]
+    pub account: AccountId,
+}
+
+/// Key packages of the sending device.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct PublishKeyPackages {
+    /// MLS code point of the suite.
+    #[serde(rename = "s")]
+    pub suite: u16,
+    /// Each is given out once.
+    #[serde(rename = "p")]
+    pub one_time: Vec<Bytes>,
+    /// Given out when the others are used up.
+    #[serde(rename = "l", default, skip_serializing_if = "Option::is_none")]
+    pub last_resort: Option<Bytes>,
+}
+
+/// Asks for one key package for each device.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ClaimKeyPackages {
+    /// Whose devices.
+    #[serde(rename = "a")]
+    pub account: AccountId,
+    /// MLS code point of the suite.
+    #[serde(rename = "s")]
+    pub suite: u16,
+}
+
+/// Asks for GroupInfo and tree of the newest epoch.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct GetGroupState {
+    /// Of which conversation.
+    #[serde(rename = "c")]
+    pub conversation: ConversationId,
+}
+
+/// Asks for the tree of the commit that a welcome belongs to.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct GetTree {
+    /// Of which conversation.
+    #[serde(rename = "c")]
+    pub conversation: ConversationId,
+    /// SHA-256 of the tree's bytes, from the mailbox item.
+    #[serde(rename = "h")]
+    pub hash: Bytes,
+}
+
+/// The next manifest.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct PutManifest {
+    /// Signed bytes.
+    #[serde(rename = "m")]
+    pub manifest: Bytes,
+}
+
+/// Another auth key.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ChangePassword {
+    /// The one in force.
+    #[serde(rename = "o")]
+    pub old: AuthKey,
+    /// The one to come.
+    #[serde(rename = "n")]
+    pub new: AuthKey,
+}

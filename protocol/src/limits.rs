@@ -1,0 +1,43 @@
+//! Every bound of the protocol: a name, a number, a reason. The gateway says its own in `Hello`.
+
+/// Levels of nesting that a frame may have. The deepest frame of ours has six.
+pub const MAX_DEPTH: usize = 16;
+/// Levels of nesting in local state that this program wrote itself.
+pub const MAX_LOCAL_DEPTH: usize = 128;
+
+/// Bytes of a frame before the device is known: a registration is about 3 KB.
+pub const MAX_FRAME_UNAUTHENTICATED: usize = 16 * 1024;
+/// Bytes of any frame: a founding with fifty members in the post-quantum suite is about 300 KB.
+pub const MAX_FRAME: usize = 1024 * 1024;
+/// Bytes of one application envelope: text, reactions, keys of attachments; files go as blobs.
+pub const MAX_ENVELOPE: usize = 64 * 1024;
+/// Bytes of one commit; larger additions are split by the client.
+pub const MAX_COMMIT: usize = 640 * 1024;
+/// Bytes of public group information and of a ratchet tree.
+pub const MAX_TREE: usize = 768 * 1024;
+/// Envelopes up to here travel live; larger ones as a pointer into the log.
+pub const MAX_LIVE_ENVELOPE: usize = 32 * 1024;
+/// Bytes of a signed manifest: thirty-two devices and two RSA keys are about 3 KB.
+pub const MAX_MANIFEST: usize = 8 * 1024;
+
+/// Rows of one page of a log; the page also ends at [`MAX_PAGE_BYTES`].
+pub const MAX_PAGE_ROWS: u32 = 256;
+/// Bytes of envelopes in one page, so that a page fits a frame.
+pub const MAX_PAGE_BYTES: usize = 512 * 1024;
+/// Cursors in one `Ack`.
+pub const MAX_CURSORS: usize = 256;
+/// Conversations in one page of `Sync`.
+pub const MAX_SYNC_CONVERSATIONS: u32 = 256;
+/// Key packages in one `PublishKeyPackages`: 25 of 2.7 KB are well within a frame.
+pub const MAX_KEY_PACKAGES: usize = 32;
+/// One-time key packages that a device may keep in the directory, per suite.
+pub const MAX_STORED_KEY_PACKAGES: u32 = 200;
+/// Sends that a client may have in flight on one conversation; more are refused by their counter.
+pub const MAX_PIPELINE: usize = 64;
+
+/// Characters of an account name.
+pub const MAX_NAME: usize = 32;
+/// Characters of an auth key: 32 bytes in base64url without padding. Longer would pass bcrypt's 72.
+pub const AUTH_KEY_CHARS: usize = 43;
+/// Seconds for which a challenge may be answered.
+pub const CHALLENGE_SECONDS: u64 = 30;

@@ -1,0 +1,412 @@
+//! What a gateway says to a client.
+
+use crate::{
+    error::Refusal,
+    frame::frames,
+    ids::{AccountId, ConversationId, Counter, DeviceId, Epoch, Seq},
+    name::AccountName,
+};
+use bytes::Bytes;
+use serde::{Deserialize, Serialize};
+
+frames! {
+    /// A frame from a gateway.
+    pub enum ServerFrame {
+        /// Answers `Hello`: the version in force and the challenge.
+        1 => Hello(Hello),
+        /// Answers `Register`, `Login`, `Resume`: the device is known from here on.
+        2 => Session(Session),
+        /// It is done.
+        3 => Done(Done),
+        /// It was refused; the code says whether a retry helps.
+        4 => Refused(Refusal),
+        /// The row is committed.
+        10 => Sent(Sent),
+        /// A live copy of a row. A hint: the log is the truth.
+        11 => Deliver(Deliver),
+        /// Rows of a log.
+        12 => LogPage(LogPage),
+        /// Heads that moved, for devices to compare with their own.
+        13 => Heads(Heads),
+        /// Items of the mailbox.
+        14 => MailboxPage(MailboxPage),
+        /// The device's conversations.
+        15 => Conversations(Conversations),
+        /// An account and its newest manifest.
+        16 => Account(Account),
+        /// Claimed key packages.
+        17 => KeyPackages(KeyPackages),
+        /// How many one-time key packages the directory still holds.
+        18 => KeyPackagesLeft(KeyPackagesLeft),
+        /// What an external commit needs.
+        19 => GroupState(GroupState),
+        /// A ratchet tree.
+        20 => Tree(Tree),
+        /// Live copies were dropped: compare every head with the log.
+        21 => Resync(Resync),
+        /// The gateway is going away.
+        22 => Draining(Draining),
+        /// Please go to another gateway.
+        23 => Move(Move),
+        /// The connection ends now, and why.
+        24 => Closing(Refusal),
+    }
+    retired: []
+}
+
+/// Opens the connection from the gateway's side.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Hello {
+    /// The version that both will speak.
+    #[serde(rename = "v")]
+    pub version: u16,
+    /// The deployment's configured name; the client pins it, passwords are salted with it.
+    #[serde(rename = "d")]
+    pub deployment: String,
+    /// The challenge: good for one answer on this connection.
+    #[serde(rename = "n", with = "serde_bytes")]
+    pub nonce: [u8; 32],
+    /// Raised when the store was restored from a backup.
+    #[serde(rename = "i")]
+    pub incarnation: u32,
+    /// Bytes of the largest frame after authentication.
+    #[serde(rename = "f")]
+    pub max_frame: u32,
+    /// Bytes of the largest application envelope.
+    #[serde(rename = "e")]
+    pub max_envelope: u32,
+}
+
+/// The device's session.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Session {
+    /// Whose.
+    #[serde(rename = "a")]
+    pub account: AccountId,
+    /// The account's name.
+    #[serde(rename = "n")]
+    pub name: AccountName,
+    /// The device.
+    #[serde(rename = "d")]
+    pub device: DeviceId,
+    /// The last place of the device's mailbox.
+    #[serde(rename = "m")]
+    pub mailbox_head: Seq,
+    /// Seconds between the gateway's pings; a client that hears nothing for three of them reconnects.
+    #[serde(rename = "p")]
+    pub ping_seconds: u32,
+    /// One-time key packages left, by suite.
+    #[serde(rename = "k")]
+    pub key_packages: Vec<KeyPackagesLeft>,
+}
+
+/// Nothing more to say.
+#[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
+pub struct Done {}
+
+/// The answer to an append.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct Sent {
+    /// The row's place.
+    #[serde(rename = "s")]
+    pub seq: Seq,
+    /// Milliseconds since 1970 by the store's clock; for display only.
+    #[serde(rename = "t")]
+    pub at_ms: u64,
+    /// The row was there already, with the same bytes.
+    #[serde(rename = "r", default)]
+    pub duplicate: bool,
+}
+
+/// What a row of a log holds. Unknown kinds are kept, so that older clients can say so.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(from = "u8", into = "u8")]
+pub enum LogKind {
+    /// The conversation's first row; its envelope is empty.
+    Founded,
+    /// An MLS PrivateMessage.
+    Application,
+    /// An MLS PublicMessage with a commit.
+    Commit,
+    /// A kind of a later version.
+    Other(u8),
+}
+
+impl From<u8> for LogKind {
+    fn from(number: u8) -> Self {
+        match number {
+            1 => Self::Founded,
+            2 => Self::Application,
+            3 => Self::Commit,
+            other => Self::Other(other),
+        }
+    }
+}
+
+impl From<LogKind> for u8 {
+    fn from(kind: LogKind) -> Self {
+        match kind {
+            LogKind::Founded => 1,
+            LogKind::Application => 2,
+            LogKind::Commit => 3,
+            LogKind::Other(number) => number,
+        }
+    }
+}
+
+/// A row of a log.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct LogRow {
+    /// Its place.
+    #[serde(rename = "s")]
+    pub seq: Seq,
+    /// The device that sent it.
+    #[serde(rename = "d")]
+    pub sender: DeviceId,
+    /// The sender's count.
+    #[serde(rename = "n")]
+    pub counter: Counter,
+    /// What it holds.
+    #[serde(rename = "k")]
+    pub kind: LogKind,
+    /// Milliseconds since 1970 by the store's clock; for display only.
+    #[serde(rename = "t")]
+    pub at_ms: u64,
+    /// The sealed bytes. Absent in a live copy that is too large: fetch it.
+    #[serde(rename = "e", default, skip_serializing_if = "Option::is_none")]
+    pub envelope: Option<Bytes>,
+}
+
+/// A row as it happens.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Deliver {
+    /// Whose log.
+    #[serde(rename = "c")]
+    pub conversation: ConversationId,
+    /// The row.
+    #[serde(rename = "r")]
+    pub row: LogRow,
+}
+
+/// Rows after the seq that was asked for, in order and without a hole.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct LogPage {
+    /// Whose log.
+    #[serde(rename = "c")]
+    pub conversation: ConversationId,
+    /// The rows.
+    #[serde(rename = "r")]
+    pub rows: Vec<LogRow>,
+    /// The last seq of the log.
+    #[serde(rename = "h")]
+    pub head: Seq,
+    /// The first seq that retention has left.
+    #[serde(rename = "f")]
+    pub first: Seq,
+}
+
+/// A conversation's last seq.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct Head {
+    /// Which conversation.
+    #[serde(rename = "c")]
+    pub conversation: ConversationId,
+    /// Its last seq.
+    #[serde(rename = "s")]
+    pub seq: Seq,
+}
+
+/// Heads that moved.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+pub struct Heads {
+    /// Of conversations.
+    #[serde(rename = "h", default)]
+    pub heads: Vec<Head>,
+    /// Of the device's mailbox.
+    #[serde(rename = "m", default, skip_serializing_if = "Option::is_none")]
+    pub mailbox: Option<Seq>,
+}
+
+/// Something for one device.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct MailboxItem {
+    /// Its place.
+    #[serde(rename = "s")]
+    pub seq: Seq,
+    /// What `body` holds: 1 is a [`Joining`].
+    #[serde(rename = "k")]
+    pub kind: u8,
+    /// CBOR, by kind.
+    #[serde(rename = "b")]
+    pub body: Bytes,
+}
+
+/// The body of a mailbox item of kind 1: the device was let into a conversation.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Joining {
+    /// Which conversation.
+    #[serde(rename = "c")]
+    pub conversation: ConversationId,
+    /// The row that let the device in: its cursor starts here.
+    #[serde(rename = "j")]
+    pub join_seq: Seq,
+    /// The device that let it in.
+    #[serde(rename = "d")]
+    pub by: DeviceId,
+    /// The MLS Welcome.
+    #[serde(rename = "w")]
+    pub welcome: Bytes,
+    /// SHA-256 of the ratchet tree's bytes.
+    #[serde(rename = "h")]
+    pub tree_hash: Bytes,
+}
+
+/// [`MailboxItem::kind`] of a [`Joining`].
+pub const MAILBOX_JOINING: u8 = 1;
+
+/// Items of the mailbox, in order.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct MailboxPage {
+    /// The items.
+    #[serde(rename = "i")]
+    pub items: Vec<MailboxItem>,
+    /// The last place.
+    #[serde(rename = "h")]
+    pub head: Seq,
+}
+
+/// How a conversation stands, seen from one device.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ConversationState {
+    /// Which.
+    #[serde(rename = "c")]
+    pub conversation: ConversationId,
+    /// The other party of a direct conversation; the own account in one with oneself.
+    #[serde(rename = "p", default, skip_serializing_if = "Option::is_none")]
+    pub peer: Option<AccountId>,
+    /// The newest epoch.
+    #[serde(rename = "e")]
+    pub epoch: Epoch,
+    /// The last seq.
+    #[serde(rename = "h")]
+    pub head: Seq,
+    /// The device's cursor.
+    #[serde(rename = "s")]
+    pub cursor: Seq,
+    /// The row that let the device in.
+    #[serde(rename = "j")]
+    pub join_seq: Seq,
+    /// The device's last counter: what a client with older state must not reuse.
+    #[serde(rename = "n")]
+    pub counter: Counter,
+}
+
+/// A page of conversations.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Conversations {
+    /// In the order of ids.
+    #[serde(rename = "l")]
+    pub list: Vec<ConversationState>,
+    /// There may be more after the last one.
+    #[serde(rename = "m", default)]
+    pub more: bool,
+}
+
+/// An account.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Account {
+    /// Its id.
+    #[serde(rename = "a")]
+    pub account: AccountId,
+    /// Its name.
+    #[serde(rename = "n")]
+    pub name: AccountName,
+    /// Its newest signed manifest.
+    #[serde(rename = "m")]
+    pub manifest: Bytes,
+}
+
+/// A claimed key package.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct KeyPackage {
+    /// Whose.
+    #[serde(rename = "d")]
+    pub device: DeviceId,
+    /// The MLS message.
+    #[serde(rename = "p")]
+    pub package: Bytes,
+}
+
+/// Claimed key packages.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct KeyPackages {
+    /// One a device; devices without any are left out.
+    #[serde(rename = "p")]
+    pub packages: Vec<KeyPackage>,
+}
+
+/// What the directory holds for a device.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct KeyPackagesLeft {
+    /// MLS code point of the suite.
+    #[serde(rename = "s")]
+    pub suite: u16,
+    /// One-time packages.
+    #[serde(rename = "l")]
+    pub left: u32,
+    /// Whether a last-resort package is there.
+    #[serde(rename = "r", default)]
+    pub last_resort: bool,
+}
+
+/// The newest epoch's public state.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct GroupState {
+    /// Which epoch.
+    #[serde(rename = "e")]
+    pub epoch: Epoch,
+    /// The last seq when this was read.
+    #[serde(rename = "h")]
+    pub head: Seq,
+    /// Signed GroupInfo.
+    #[serde(rename = "g")]
+    pub group_info: Bytes,
+    /// Ratchet tree.
+    #[serde(rename = "t")]
+    pub tree: Bytes,
+}
+
+/// A ratchet tree.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Tree {
+    /// Its bytes.
+    #[serde(rename = "t")]
+    pub tree: Bytes,
+}
+
+/// Live copies were dropped.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Resync {
+    /// `lagging`, `bus` or `head-check`; for people who read logs.
+    #[serde(rename = "r")]
+    pub reason: String,
+}
+
+/// The gateway is going away.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct Draining {
+    /// When to come back, here or elsewhere; each connection is told another time.
+    #[serde(rename = "w")]
+    pub reconnect_in_ms: u32,
+}
+
+/// Please go elsewhere.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Move {
+    /// A gateway's public URL.
+    #[serde(rename = "u")]
+    pub url: String,
+    /// The balancer's ticket.
+    #[serde(rename = "t")]
+    pub ticket: Bytes,
+}
