@@ -1,0 +1,296 @@
+//! The public half of a group, as the gateway keeps it.
+//!
+//! - [`PublicState::found`] begins to follow a conversation.
+//! - [`PublicState::apply_commit`] judges a commit and goes one epoch on; on an error nothing moves,
+//!   because the state is passed by value and stored only after the whole transaction.
+//! - [`PublicState::to_bytes`] and [`PublicState::from_bytes`] are for the gateway's own storage:
+//!   bytes from elsewhere must come through `found`.
+
+mod info;
+mod storage;
+
+use crate::{
+    change::{Change, ChangeError, leaves},
+    header::{self, Kind},
+    leaf::{Leaf, LeafError},
+    policy::{Policy, PolicyError},
+    suite::{Suite, UnknownSuite},
+};
+use fastchat_protocol::{ConversationId, DeviceId, Epoch, codec::DecodeError};
+use openmls::prelude::{
+    DeserializeBytes, LeafNodeIndex, MlsMessageBodyIn, MlsMessageIn, ProcessedMessageContent, ProposalStore, ProtocolMessage, PublicGroup,
+    RatchetTreeIn, Sender, StagedCommit,
+};
+use openmls::prelude::tls_codec::Serialize as _;
+use openmls_rust_crypto::RustCrypto;
+use sha2::{Digest, Sha256};
+use std::fmt;
+use storage::Slots;
+
+pub use info::InfoError;
+pub use storage::StorageError;
+
+/// The public state of a conversation's newest epoch.
+pub struct PublicState {
+    group: PublicGroup,
+    /// Invariant: holds what `group` is; OpenMLS writes it with every step.
+    slots: Slots,
+    suite: Suite,
+    conversation: ConversationId,
+    generation: u32,
+}
+
+/// What an accepted commit did.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CommitSummary {
+    /// The epoch that it made.
+    pub epoch: Epoch,
+    /// A device (re)joined by itself; it is in `added`, and its old leaf, if any, in `removed`.
+    pub external: bool,
+    /// Who made it.
+    pub committer: Leaf,
+    /// New leaves, with their accounts.
+    pub added: Vec<Leaf>,
+    /// Leaves that went.
+    pub removed: Vec<Leaf>,
+}
+
+impl CommitSummary {
+    /// Whether leaves came or went: older epochs' messages must then be refused.
+    pub fn moves_leaves(&self) -> bool {
+        !(self.added.is_empty() && self.removed.is_empty())
+    }
+}
+
+/// Why a conversation cannot be followed.
+#[derive(Debug, thiserror::Error)]
+pub enum FoundError {
+    /// Not an MLS GroupInfo.
+    #[error("the group information cannot be read")]
+    GroupInfo,
+    /// Not an MLS ratchet tree.
+    #[error("the ratchet tree cannot be read")]
+    Tree,
+    /// OpenMLS refuses the pair: a signature, a hash or a leaf is wrong.
+    #[error("group information and tree do not make a group: {0}")]
+    Invalid(String),
+    /// See the source.
+    #[error(transparent)]
+    Suite(#[from] UnknownSuite),
+    /// The group id is not a conversation's.
+    #[error("the MLS group id is not a conversation's")]
+    GroupId,
+    /// Group context extensions have no rules yet.
+    #[error("the group has extensions that are not allowed")]
+    Extensions,
+    /// See the source.
+    #[error(transparent)]
+    Leaf(#[from] LeafError),
+    /// See the source.
+    #[error(transparent)]
+    Info(#[from] InfoError),
+    /// The founder is not a member.
+    #[error("device {0} does not belong to the group that it founds")]
+    Founder(DeviceId),
+    /// See the source.
+    #[error(transparent)]
+    Policy(#[from] PolicyError),
+}
+
+/// Why a commit is refused.
+#[derive(Debug, thiserror::Error)]
+pub enum CommitError {
+    /// Not a commit in a PublicMessage.
+    #[error("not a commit")]
+    NotACommit,
+    /// Made in another epoch: the client rebases and tries again.
+    #[error("the commit was made in epoch {made:?}, the conversation is in {current:?}")]
+    Epoch {
+        /// Where it was made.
+        made: Epoch,
+        /// Where the conversation is.
+        current: Epoch,
+    },
+    /// Of another conversation.
+    #[error("the commit belongs to another conversation")]
+    Conversation,
+    /// OpenMLS refuses it.
+    #[error("the commit is not valid: {0}")]
+    Invalid(String),
+    /// See the source.
+    #[error(transparent)]
+    Change(#[from] ChangeError),
+    /// The leaf that commits is not the device that sends.
+    #[error("device {sender} sent a commit of device {committer}")]
+    Committer {
+        /// The authenticated device.
+        sender: DeviceId,
+        /// The device whose leaf commits.
+        committer: DeviceId,
+    },
+    /// See the source.
+    #[error(transparent)]
+    Policy(#[from] PolicyError),
+    /// See the source.
+    #[error(transparent)]
+    Info(#[from] InfoError),
+}
+
+/// The gateway's own copy of a public state cannot be read.
+#[derive(Debug, thiserror::Error)]
+pub enum StateError {
+    /// See the source.
+    #[error("the stored group state cannot be read")]
+    Decode(#[from] DecodeError),
+    /// See the source.
+    #[error(transparent)]
+    Storage(#[from] StorageError),
+    /// A part is missing.
+    #[error("the stored group state is not whole")]
+    Incomplete,
+    /// See the source.
+    #[error(transparent)]
+    Suite(#[from] UnknownSuite),
+}
+
+/// SHA-256 of a tree's bytes: the name under which a joiner asks for it.
+pub fn tree_hash(tree: &[u8]) -> [u8; 32] {
+    Sha256::digest(tree).into()
+}
+
+impl PublicState {
+    /// Begins to follow a group: the tree fits the GroupInfo, the founder is a member and has signed
+    /// it, every leaf passes the policy.
+    pub fn found(group_info: &[u8], tree: &[u8], founder: DeviceId, policy: &Policy<'_>) -> Result<Self, FoundError> {
+        let crypto = RustCrypto::default();
+        let info = info::read(group_info).map_err(|_| FoundError::GroupInfo)?;
+        let tree = RatchetTreeIn::tls_deserialize_exact_bytes(tree).map_err(|_| FoundError::Tree)?;
+        let suite = Suite::try_from(info.ciphersuite())?;
+        let (conversation, generation) =
+            header::parse_group_id(info.group_id().as_slice()).ok_or(FoundError::GroupId)?;
+        if info.group_context().extensions().iter().next().is_some() {
+            return Err(FoundError::Extensions);
+        }
+        let slots = Slots::default();
+        let (group, _) = PublicGroup::from_external(&crypto, &slots, tree, info, ProposalStore::new())
+            .map_err(|e| FoundError::Invalid(e.to_string()))?;
+        let state = Self { group, slots, suite, conversation, generation };
+        let members = leaves(state.group.members())?;
+        let index = state.index_of(founder).ok_or(FoundError::Founder(founder))?;
+        info::check(&crypto, &state.group, group_info, index)?;
+        policy.check_members(&members)?;
+        Ok(state)
+    }
+
+    /// Reads the gateway's own storage.
+    pub fn from_bytes(bytes: &[u8]) -> Result<Self, StateError> {
+        let (slots, conversation, generation) = Slots::read(bytes)?;
+        let group = PublicGroup::load(&slots, &header::group_id(conversation, generation))?;
+        let group = group.ok_or(StateError::Incomplete)?;
+        let suite = Suite::try_from(group.ciphersuite())?;
+        Ok(Self { group, slots, suite, conversation, generation })
+    }
+
+    /// Writes for the gateway's own storage.
+    pub fn to_bytes(&self) -> Vec<u8> {
+        self.slots.write(self.conversation, self.generation)
+    }
+
+    /// Which conversation this is.
+    pub fn conversation(&self) -> ConversationId {
+        self.conversation
+    }
+
+    /// The newest epoch.
+    pub fn epoch(&self) -> Epoch {
+        Epoch { generation: self.generation, number: self.group.group_context().epoch().as_u64() }
+    }
+
+    /// The suite.
+    pub fn suite(&self) -> Suite {
+        self.suite
+    }
+
+    /// The member devices. Leaves that are no longer readable cannot be in a state that was checked.
+    pub fn members(&self) -> Vec<Leaf> {
+        self.group.members().filter_map(|member| Leaf::from_member(&member).ok()).collect()
+    }
+
+    /// The ratchet tree in MLS's encoding, for joiners. Name it by [`tree_hash`].
+    pub fn tree_bytes(&self) -> Vec<u8> {
+        // Limit: a tree of more than 2^30 bytes could not be encoded, and would not fit a frame.
+        self.group.export_ratchet_tree().tls_serialize_detached().unwrap_or_default()
+    }
+
+    /// Judges a commit and the GroupInfo that comes with it, and goes one epoch on.
+    ///
+    /// `committer` is the device that the session authenticated.
+    pub fn apply_commit(
+        mut self,
+        commit: &[u8],
+        group_info: &[u8],
+        committer: DeviceId,
+        policy: &Policy<'_>,
+    ) -> Result<(Self, CommitSummary), CommitError> {
+        let crypto = RustCrypto::default();
+        let (sender, staged) = self.stage(&crypto, commit)?;
+        let members: Vec<_> = self.group.members().collect();
+        let change = Change::read(&members, &sender, &staged)?;
+        if change.committer.device != committer {
+            return Err(CommitError::Committer { sender: committer, committer: change.committer.device });
+        }
+        let before = leaves(members.into_iter()).map_err(ChangeError::from)?;
+        policy.check_commit(&before, &change)?;
+        let invalid = |e: &dyn fmt::Display| CommitError::Invalid(e.to_string());
+        let index = match sender {
+            Sender::Member(index) => index,
+            _ => self.group.ext_commit_sender_index(&staged).map_err(|e| invalid(&e))?,
+        };
+        self.group.merge_commit(&self.slots, staged).map_err(|e| invalid(&e))?;
+        info::check(&crypto, &self.group, group_info, index)?;
+        let Change { committer, external, added, removed } = change;
+        let summary = CommitSummary { epoch: self.epoch(), external, committer, added, removed };
+        Ok((self, summary))
+    }
+
+    fn stage(&self, crypto: &RustCrypto, commit: &[u8]) -> Result<(Sender, StagedCommit), CommitError> {
+        let seen = header::peek(commit).map_err(|_| CommitError::NotACommit)?;
+        if seen.kind == Kind::Application {
+            return Err(CommitError::NotACommit);
+        }
+        if seen.conversation != self.conversation {
+            return Err(CommitError::Conversation);
+        }
+        if seen.epoch != self.epoch() {
+            return Err(CommitError::Epoch { made: seen.epoch, current: self.epoch() });
+        }
+        let message = MlsMessageIn::tls_deserialize_exact_bytes(commit).map_err(|_| CommitError::NotACommit)?;
+        let MlsMessageBodyIn::PublicMessage(message) = message.extract() else { return Err(CommitError::NotACommit) };
+        let processed = self
+            .group
+            .process_message(crypto, ProtocolMessage::from(message))
+            .map_err(|e| CommitError::Invalid(e.to_string()))?;
+        let sender = processed.sender().clone();
+        match processed.into_content() {
+            ProcessedMessageContent::StagedCommitMessage(staged) => Ok((sender, *staged)),
+            _ => Err(CommitError::NotACommit),
+        }
+    }
+
+    fn index_of(&self, device: DeviceId) -> Option<LeafNodeIndex> {
+        self.group
+            .members()
+            .find(|member| Leaf::from_member(member).is_ok_and(|leaf| leaf.device == device))
+            .map(|member| member.index)
+    }
+}
+
+impl fmt::Debug for PublicState {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("PublicState")
+            .field("conversation", &self.conversation)
+            .field("epoch", &self.epoch())
+            .field("suite", &self.suite)
+            .finish_non_exhaustive()
+    }
+}
