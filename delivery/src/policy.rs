@@ -110,6 +110,12 @@ impl Policy<'_> {
         removed.iter().try_for_each(|leaf| self.check_removal(committer, leaf))
     }
 
+    /// The members that no manifest at hand lists any more. The next who sends removes them first.
+    pub fn unlisted(&self, members: &[Leaf]) -> Vec<DeviceId> {
+        let revoked = |leaf: &&Leaf| (self.manifests)(leaf.account).is_some_and(|manifest| !is_listed(&manifest, leaf));
+        members.iter().filter(revoked).map(|leaf| leaf.device).collect()
+    }
+
     fn check_accounts(&self, members: &[Leaf]) -> Result<(), PolicyError> {
         match self.rules {
             Rules::Direct(parties) => members
