@@ -107,7 +107,9 @@ pub enum Opened {
     OwnCommit(CommitSummary),
     /// A commit removed this device: the conversation can no longer be used here.
     Removed(CommitSummary),
-    /// Opened before (the key is gone): a duplicate.
+    /// The key of this message was used before and is gone: a duplicate. If the caller has never
+    /// stored this row, its sender has gone back to an older state and used a key twice: that is a
+    /// loss, to be recorded and shown.
     Replay,
     /// Of an epoch for which this device has no keys (any more, or it was not a member yet).
     /// For a commit: it was applied before.

@@ -166,6 +166,3 @@ impl fmt::Debug for Identity {
         f.write_str("Identity(..)")
     }
 }
-
-#[cfg(test)]
-pub(crate) mod tests;

@@ -160,7 +160,7 @@ pub fn resync<K: KeyValue>(
             .map_err(ConversationError::mls)?;
         // Our own leaf is among them, so this also asks whether we are in our own manifest.
         policy.check_members(&leaves(group.members())?)?;
-        write_record(mls.vault(), of, generation)?;
+        write_record(mls.vault(), of, epoch(&group))?;
         let (commit, _, group_info) = bundle.into_messages();
         let group_info = group_info.ok_or_else(|| ConversationError::Mls("no group information".into()))?;
         let (commit, group_info) = (bytes(&commit)?, bytes(&group_info)?);

@@ -42,7 +42,7 @@ pub fn found<K: KeyValue>(
         let mut group = create(mls, me, conversation, suite)?;
         let welcomes = if packages.is_empty() { Vec::new() } else { add_all(mls, me, &mut group, packages)? };
         let info = group.export_group_info(mls.crypto(), me, false).map_err(ConversationError::mls)?;
-        write_record(mls.vault(), conversation, 0)?;
+        write_record(mls.vault(), conversation, epoch(&group))?;
         Ok(Founding {
             conversation,
             epoch: epoch(&group),
@@ -162,7 +162,7 @@ pub fn join<K: KeyValue>(
             return Err(ConversationError::Invalid("the welcome is not for this device".into()));
         }
         policy.check_members(&members)?;
-        write_record(mls.vault(), conversation, generation)?;
+        write_record(mls.vault(), conversation, epoch(&group))?;
         delete_waiting(mls.vault(), conversation)?;
         Ok(Joined { conversation, epoch: epoch(&group), suite: suite_of(group.ciphersuite())?, by, members })
     })

@@ -3,7 +3,7 @@
 use super::{
     ConversationError, OpenError, Opened, Sealed,
     entry::bytes,
-    state::{MAX_PAST_EPOCHS, delete_waiting, epoch, load, member, transact, waiting},
+    state::{MAX_PAST_EPOCHS, delete_waiting, epoch, load, member, record, transact, waiting},
 };
 use crate::{
     device::Device,
@@ -25,6 +25,9 @@ use zeroize::Zeroizing;
 
 /// Seals a message. The counter travels as authenticated data. Store the plaintext with the outbox
 /// row: an echo of it cannot be opened.
+///
+/// Limit: messages open at the others only if they come in nearly the order in which they were sealed
+/// (five late). So when one is refused for its epoch, seal it *and all that wait behind it* again.
 pub fn seal<K: KeyValue>(
     vault: &Vault<'_, K>,
     me: &Device,
@@ -67,7 +70,8 @@ pub fn open<K: KeyValue>(
         }
         let mut group = load(mls, conversation)?.ok_or(OpenError::NotJoined)?;
         let (made, current) = (header.epoch, epoch(&group));
-        if let Some(outcome) = out_of_window(header.kind, made, current) {
+        let since = record(mls.vault(), conversation)?.map_or(0, |record| record.since);
+        if let Some(outcome) = out_of_window(header.kind, made, current, since) {
             return Ok(outcome);
         }
         if !group.is_active() {
@@ -134,9 +138,9 @@ fn try_waiting<K: KeyValue>(
 }
 
 /// Envelopes that need no look inside. A commit applies to its own epoch only.
-fn out_of_window(kind: Kind, made: Epoch, current: Epoch) -> Option<Opened> {
+fn out_of_window(kind: Kind, made: Epoch, current: Epoch, since: u64) -> Option<Opened> {
     let oldest = match kind {
-        Kind::Application => current.number.saturating_sub(MAX_PAST_EPOCHS),
+        Kind::Application => current.number.saturating_sub(MAX_PAST_EPOCHS).max(since),
         Kind::Commit | Kind::ExternalCommit => current.number,
     };
     if made > current {
@@ -216,7 +220,7 @@ fn not_opened(error: ProcessMessageError<VaultError>, made: Epoch, current: Epoc
         ValidationError::UnableToDecrypt(MessageDecryptionError::SecretTreeError(reason)) => {
             // OpenMLS keeps this enum's path private, so its variants cannot be named, only printed.
             match format!("{reason:?}").as_str() {
-                "SecretReuseError" | "TooDistantInThePast" => Ok(Opened::Replay),
+                "SecretReuseError" => Ok(Opened::Replay),
                 _ => Err(undecryptable(error)),
             }
         }

@@ -32,6 +32,10 @@ const RESYNC: &str = "conversation/resync";
 pub(super) struct Record {
     #[serde(rename = "g")]
     pub(super) generation: u32,
+    /// The MLS epoch in which this device came in. After an external commit OpenMLS keeps made-up
+    /// secrets for the epoch before, with which nothing opens: that must not look like tampering.
+    #[serde(rename = "s")]
+    pub(super) since: u64,
 }
 
 /// An external commit that waits: the state after it is kept aside until the log has the commit.
@@ -88,8 +92,9 @@ pub(super) fn record<K: KeyValue>(vault: &Vault<'_, K>, id: ConversationId) -> R
     vault.read(RECORD, id.as_bytes())
 }
 
-pub(super) fn write_record<K: KeyValue>(vault: &Vault<'_, K>, id: ConversationId, generation: u32) -> Result<(), VaultError> {
-    vault.write(RECORD, id.as_bytes(), &Record { generation })
+/// Notes that this device came into a conversation in `epoch`.
+pub(super) fn write_record<K: KeyValue>(vault: &Vault<'_, K>, id: ConversationId, epoch: Epoch) -> Result<(), VaultError> {
+    vault.write(RECORD, id.as_bytes(), &Record { generation: epoch.generation, since: epoch.number })
 }
 
 pub(super) fn delete_record<K: KeyValue>(vault: &Vault<'_, K>, id: ConversationId) -> Result<(), VaultError> {
@@ -110,7 +115,7 @@ pub(super) fn delete_waiting<K: KeyValue>(vault: &Vault<'_, K>, id: Conversation
 
 /// The group of a conversation, if this device has one.
 pub(super) fn load<K: KeyValue>(mls: &Mls<'_, K>, id: ConversationId) -> Result<Option<MlsGroup>, VaultError> {
-    let Some(Record { generation }) = record(mls.vault(), id)? else { return Ok(None) };
+    let Some(Record { generation, .. }) = record(mls.vault(), id)? else { return Ok(None) };
     MlsGroup::load(mls.storage(), &group_id(id, generation))
 }
 
