@@ -62,7 +62,8 @@ impl LeafCredential {
 
     /// Reads the credential of a leaf.
     pub fn from_mls(credential: &Credential) -> Result<Self, CredentialError> {
-        let basic = BasicCredential::try_from(credential.clone()).map_err(|e| CredentialError(e.to_string()))?;
+        let basic =
+            BasicCredential::try_from(credential.clone()).map_err(|e| CredentialError(e.to_string()))?;
         Self::parse(basic.identity())
     }
 }

@@ -17,11 +17,11 @@ use crate::{
     suite::{Suite, UnknownSuite},
 };
 use fastchat_protocol::{ConversationId, DeviceId, Epoch, codec::DecodeError};
-use openmls::prelude::{
-    DeserializeBytes, LeafNodeIndex, MlsMessageBodyIn, MlsMessageIn, ProcessedMessageContent, ProposalStore, ProtocolMessage, PublicGroup,
-    RatchetTreeIn, Sender, StagedCommit,
-};
 use openmls::prelude::tls_codec::Serialize as _;
+use openmls::prelude::{
+    DeserializeBytes, LeafNodeIndex, MlsMessageBodyIn, MlsMessageIn, ProcessedMessageContent, ProposalStore,
+    ProtocolMessage, PublicGroup, RatchetTreeIn, Sender, StagedCommit,
+};
 use openmls_rust_crypto::RustCrypto;
 use sha2::{Digest, Sha256};
 use std::fmt;
@@ -161,7 +161,12 @@ pub fn tree_hash(tree: &[u8]) -> [u8; 32] {
 impl PublicState {
     /// Begins to follow a group: the tree fits the GroupInfo, the founder is a member and has signed
     /// it, every leaf passes the policy.
-    pub fn found(group_info: &[u8], tree: &[u8], founder: DeviceId, policy: &Policy<'_>) -> Result<Self, FoundError> {
+    pub fn found(
+        group_info: &[u8],
+        tree: &[u8],
+        founder: DeviceId,
+        policy: &Policy<'_>,
+    ) -> Result<Self, FoundError> {
         let crypto = RustCrypto::default();
         let info = info::read(group_info).map_err(|_| FoundError::GroupInfo)?;
         let tree = RatchetTreeIn::tls_deserialize_exact_bytes(tree).map_err(|_| FoundError::Tree)?;
@@ -264,8 +269,11 @@ impl PublicState {
         if seen.epoch != self.epoch() {
             return Err(CommitError::Epoch { made: seen.epoch, current: self.epoch() });
         }
-        let message = MlsMessageIn::tls_deserialize_exact_bytes(commit).map_err(|_| CommitError::NotACommit)?;
-        let MlsMessageBodyIn::PublicMessage(message) = message.extract() else { return Err(CommitError::NotACommit) };
+        let message =
+            MlsMessageIn::tls_deserialize_exact_bytes(commit).map_err(|_| CommitError::NotACommit)?;
+        let MlsMessageBodyIn::PublicMessage(message) = message.extract() else {
+            return Err(CommitError::NotACommit);
+        };
         let processed = self
             .group
             .process_message(crypto, ProtocolMessage::from(message))

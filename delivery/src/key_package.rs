@@ -6,9 +6,7 @@ use crate::{
     suite::{Suite, UnknownSuite},
 };
 use fastchat_protocol::{AccountId, DeviceId};
-use openmls::prelude::{
-    DeserializeBytes, KeyPackage, MlsMessageBodyIn, MlsMessageIn, ProtocolVersion,
-};
+use openmls::prelude::{DeserializeBytes, KeyPackage, MlsMessageBodyIn, MlsMessageIn, ProtocolVersion};
 use openmls_rust_crypto::RustCrypto;
 
 /// Limit: bytes of one key package; ours have up to 2.8 KB.
@@ -66,14 +64,17 @@ pub fn parse(bytes: &[u8]) -> Result<(KeyPackage, KeyPackageInfo), KeyPackageErr
         return Err(KeyPackageError::Malformed);
     }
     let message = MlsMessageIn::tls_deserialize_exact_bytes(bytes).map_err(|_| KeyPackageError::Malformed)?;
-    let MlsMessageBodyIn::KeyPackage(package) = message.extract() else { return Err(KeyPackageError::Malformed) };
+    let MlsMessageBodyIn::KeyPackage(package) = message.extract() else {
+        return Err(KeyPackageError::Malformed);
+    };
     let package = package
         .validate(&RustCrypto::default(), ProtocolVersion::Mls10)
         .map_err(|e| KeyPackageError::Invalid(e.to_string()))?;
     let suite = Suite::try_from(package.ciphersuite())?;
     let Leaf { account, device, key, identity_fingerprint } = Leaf::from_node(package.leaf_node())?;
     let last_resort = package.last_resort();
-    let info = KeyPackageInfo { device, account, suite, last_resort, signature_key: key, identity_fingerprint };
+    let info =
+        KeyPackageInfo { device, account, suite, last_resort, signature_key: key, identity_fingerprint };
     Ok((package, info))
 }
 

@@ -146,7 +146,8 @@ impl Manifest {
         if self.devices.is_empty() || self.devices.len() > MAX_DEVICES || self.revoked.len() > MAX_REVOKED {
             return Err(Content("lists no device or too many"));
         }
-        let ids: BTreeSet<_> = self.devices.iter().map(|device| device.id).chain(self.revoked.iter().copied()).collect();
+        let ids: BTreeSet<_> =
+            self.devices.iter().map(|device| device.id).chain(self.revoked.iter().copied()).collect();
         let keys: BTreeSet<_> = self.devices.iter().map(|device| device.key).collect();
         if ids.len() != self.devices.len() + self.revoked.len() || keys.len() != self.devices.len() {
             return Err(Content("lists a device or a key twice"));
@@ -187,7 +188,8 @@ impl VerifiedManifest {
         if bytes.len() > limits::MAX_MANIFEST {
             return Err(ManifestError::TooLarge(bytes.len()));
         }
-        let Signed { body, signature } = codec::decode(bytes).map_err(|e| ManifestError::Malformed(e.to_string()))?;
+        let Signed { body, signature } =
+            codec::decode(bytes).map_err(|e| ManifestError::Malformed(e.to_string()))?;
         let manifest = Manifest::decode(body)?;
         let identity = rsa_key(&manifest.identity, "identity key")?;
         let signature = Signature::try_from(signature).map_err(|_| ManifestError::Signature)?;

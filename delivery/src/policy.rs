@@ -102,7 +102,10 @@ impl Policy<'_> {
         added.iter().try_for_each(|leaf| self.check_listed(leaf))?;
         if *external {
             // OpenMLS removes by key; the same device under another key would be a second leaf.
-            return match removed.iter().all(|leaf| leaf.device == committer.device && leaf.account == committer.account) {
+            return match removed
+                .iter()
+                .all(|leaf| leaf.device == committer.device && leaf.account == committer.account)
+            {
                 true => Ok(()),
                 false => Err(PolicyError::JoinerRemoves(committer.device)),
             };
@@ -112,7 +115,8 @@ impl Policy<'_> {
 
     /// The members that no manifest at hand lists any more. The next who sends removes them first.
     pub fn unlisted(&self, members: &[Leaf]) -> Vec<DeviceId> {
-        let revoked = |leaf: &&Leaf| (self.manifests)(leaf.account).is_some_and(|manifest| !is_listed(&manifest, leaf));
+        let revoked =
+            |leaf: &&Leaf| (self.manifests)(leaf.account).is_some_and(|manifest| !is_listed(&manifest, leaf));
         members.iter().filter(revoked).map(|leaf| leaf.device).collect()
     }
 

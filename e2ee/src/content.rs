@@ -69,7 +69,8 @@ mod tests {
     fn golden_bytes_of_a_text() {
         let bytes = Content::Text("hi".into()).encode();
         assert_eq!(bytes, b"\xa3\x61v\x01\x61k\x64text\x61t\x62hi");
-        let reference: std::collections::BTreeMap<String, serde_cbor::Value> = serde_cbor::from_slice(&bytes).unwrap();
+        let reference: std::collections::BTreeMap<String, serde_cbor::Value> =
+            serde_cbor::from_slice(&bytes).unwrap();
         assert_eq!(reference["t"], serde_cbor::Value::Text("hi".into()));
         assert_eq!(Content::decode(&bytes).unwrap(), Content::Text("hi".into()));
     }

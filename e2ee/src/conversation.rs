@@ -17,7 +17,8 @@ mod state;
 
 use crate::store::VaultError;
 use fastchat_delivery::{
-    CommitSummary, Leaf, PolicyError, Suite, change::ChangeError, header::HeaderError, key_package, leaf::LeafError,
+    CommitSummary, Leaf, PolicyError, Suite, change::ChangeError, header::HeaderError, key_package,
+    leaf::LeafError,
 };
 use fastchat_protocol::{AccountId, Bytes, ConversationId, Counter, DeviceId, Epoch, client::Welcome};
 use std::fmt;

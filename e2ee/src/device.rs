@@ -48,7 +48,12 @@ pub enum KeyPackageError {
 
 impl Device {
     /// A new device of an account. Not stored yet: see [`save`](Self::save).
-    pub fn generate<R: CryptoRng>(rng: &mut R, account: AccountId, id: DeviceId, identity_fingerprint: [u8; 32]) -> Self {
+    pub fn generate<R: CryptoRng>(
+        rng: &mut R,
+        account: AccountId,
+        id: DeviceId,
+        identity_fingerprint: [u8; 32],
+    ) -> Self {
         let mut secret = Zeroizing::new([0; 32]);
         rng.fill_bytes(secret.as_mut());
         Self { account, id, identity_fingerprint, key: SigningKey::from_bytes(&secret) }
@@ -119,7 +124,11 @@ impl Device {
     }
 
     /// Makes the key package that is given out when the others are used up.
-    pub fn last_resort_key_package<K: KeyValue>(&self, vault: &Vault<'_, K>, suite: Suite) -> Result<Bytes, KeyPackageError> {
+    pub fn last_resort_key_package<K: KeyValue>(
+        &self,
+        vault: &Vault<'_, K>,
+        suite: Suite,
+    ) -> Result<Bytes, KeyPackageError> {
         self.key_package(vault, suite, KeyPackage::builder().mark_as_last_resort())
     }
 
@@ -149,7 +158,10 @@ impl Device {
 
 impl Signer for Device {
     fn sign(&self, payload: &[u8]) -> Result<Vec<u8>, SignerError> {
-        self.key.try_sign(payload).map(|signature| signature.to_bytes().to_vec()).map_err(|_| SignerError::SigningError)
+        self.key
+            .try_sign(payload)
+            .map(|signature| signature.to_bytes().to_vec())
+            .map_err(|_| SignerError::SigningError)
     }
 
     fn signature_scheme(&self) -> SignatureScheme {

@@ -71,7 +71,9 @@ impl Identity {
 
     /// Writes the keys into the vault of the primary device.
     pub fn save<K: KeyValue>(&self, vault: &Vault<'_, K>) -> Result<(), IdentityError> {
-        let der = |key: &RsaPrivateKey| key.to_pkcs8_der().map(|der| der.as_bytes().to_vec()).map_err(IdentityError::rsa);
+        let der = |key: &RsaPrivateKey| {
+            key.to_pkcs8_der().map(|der| der.as_bytes().to_vec()).map_err(IdentityError::rsa)
+        };
         let mut stored = Stored { i: der(&self.identity)?, b: der(&self.backup)? };
         let written = vault.write(LABEL, &[], &stored);
         stored.i.zeroize();
@@ -100,8 +102,15 @@ impl Identity {
         devices: Vec<ManifestDevice>,
     ) -> Result<VerifiedManifest, IdentityError> {
         let (identity, backup_key) = (spki(&self.identity)?, spki(&self.backup)?);
-        let manifest =
-            Manifest { account, version: 1, previous: None, identity, backup_key, devices, revoked: Vec::new() };
+        let manifest = Manifest {
+            account,
+            version: 1,
+            previous: None,
+            identity,
+            backup_key,
+            devices,
+            revoked: Vec::new(),
+        };
         self.sign(rng, &manifest)
     }
 
@@ -125,7 +134,11 @@ impl Identity {
         Ok(signed)
     }
 
-    fn sign<R: CryptoRng>(&self, rng: &mut R, manifest: &Manifest) -> Result<VerifiedManifest, IdentityError> {
+    fn sign<R: CryptoRng>(
+        &self,
+        rng: &mut R,
+        manifest: &Manifest,
+    ) -> Result<VerifiedManifest, IdentityError> {
         let body = manifest.encode();
         let signature = SigningKey::<Sha256>::new(self.identity.clone())
             .try_sign_with_rng(rng, &manifest::signed_bytes(&body))

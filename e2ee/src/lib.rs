@@ -11,7 +11,11 @@
 //! operation here writes all of its state or none.
 //!
 //! Nothing here reads a clock (OpenMLS does, for the lifetime of key packages) or talks to a network.
-#![cfg_attr(not(test), deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing))]
+#![cfg_attr(test, expect(clippy::unwrap_used, reason = "a test says what it expects by failing"))]
+#![cfg_attr(
+    not(test),
+    deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)
+)]
 
 pub mod content;
 pub mod conversation;
@@ -24,7 +28,8 @@ pub mod store;
 pub use content::Content;
 pub use device::Device;
 pub use fastchat_delivery::{
-    Change, CommitSummary, Leaf, Manifest, ManifestDevice, ManifestError, Policy, PolicyError, Rules, Suite, VerifiedManifest,
+    Change, CommitSummary, Leaf, Manifest, ManifestDevice, ManifestError, Policy, PolicyError, Rules, Suite,
+    VerifiedManifest,
 };
 pub use identity::{Identity, safety_number};
 pub use sealed::{StoreKey, UnlockKey};

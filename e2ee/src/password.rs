@@ -45,7 +45,12 @@ pub struct PasswordKeys {
 pub struct PasswordError(String);
 
 /// Derives both keys. Slow on purpose: run it where it may block.
-pub fn derive(password: &str, deployment: &str, name: &str, cost: Cost) -> Result<PasswordKeys, PasswordError> {
+pub fn derive(
+    password: &str,
+    deployment: &str,
+    name: &str,
+    cost: Cost,
+) -> Result<PasswordKeys, PasswordError> {
     let error = |e: &dyn fmt::Display| PasswordError(e.to_string());
     let params = Params::new(cost.memory_kib, cost.passes, 1, Some(32)).map_err(|e| error(&e))?;
     let mut root = Zeroizing::new([0; 32]);
@@ -76,7 +81,8 @@ fn base64url(bytes: &[u8]) -> Zeroizing<String> {
     const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
     let mut text = Zeroizing::new(String::with_capacity(bytes.len().div_ceil(3) * 4));
     for chunk in bytes.chunks(3) {
-        let group = chunk.iter().fold(0u32, |sum, byte| (sum << 8) | u32::from(*byte)) << (8 * (3 - chunk.len()));
+        let group =
+            chunk.iter().fold(0u32, |sum, byte| (sum << 8) | u32::from(*byte)) << (8 * (3 - chunk.len()));
         for position in 0..=chunk.len() {
             let six = (group >> (18 - 6 * position)) & 0x3f;
             text.push(ALPHABET.get(six as usize).copied().map_or('A', char::from));
@@ -97,7 +103,9 @@ mod tests {
 
     #[test]
     fn base64url_of_rfc_4648() {
-        for (plain, text) in [("", ""), ("f", "Zg"), ("fo", "Zm8"), ("foo", "Zm9v"), ("foob", "Zm9vYg"), ("fooba", "Zm9vYmE")] {
+        for (plain, text) in
+            [("", ""), ("f", "Zg"), ("fo", "Zm8"), ("foo", "Zm9v"), ("foob", "Zm9vYg"), ("fooba", "Zm9vYmE")]
+        {
             assert_eq!(*base64url(plain.as_bytes()), text);
         }
         assert_eq!(*base64url(&[0xfb, 0xff, 0xbf]), "-_-_");
@@ -110,7 +118,9 @@ mod tests {
         let base = auth("secret", "chat", "ada");
         assert_eq!(base.len(), 43);
         assert_eq!(base, auth("secret", "chat", "ada"));
-        for other in [auth("Secret", "chat", "ada"), auth("secret", "chata", "da"), auth("secret", "chat", "bob")] {
+        for other in
+            [auth("Secret", "chat", "ada"), auth("secret", "chata", "da"), auth("secret", "chat", "bob")]
+        {
             assert_ne!(base, other);
         }
         assert_ne!(*base, *base64url(keys("secret", "chat", "ada").unlock_key.expose()));

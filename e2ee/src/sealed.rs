@@ -108,7 +108,9 @@ impl StoreKey {
     /// The lookup key under which a value is stored: HMAC-SHA256 of label and key.
     pub fn index(&self, label: &str, key: &[u8]) -> [u8; 32] {
         // HMAC takes a key of any size, so this cannot fail; zeros would be found by no one.
-        let Ok(mut mac) = <Hmac<Sha256> as hmac::KeyInit>::new_from_slice(&self.index) else { return [0; 32] };
+        let Ok(mut mac) = <Hmac<Sha256> as hmac::KeyInit>::new_from_slice(&self.index) else {
+            return [0; 32];
+        };
         mac.update(&(label.len() as u64).to_be_bytes());
         mac.update(label.as_bytes());
         mac.update(key);

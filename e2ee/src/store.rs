@@ -91,7 +91,12 @@ impl<'a, K: KeyValue> Vault<'a, K> {
         Ok(Some(codec::decode_local(&bytes)?))
     }
 
-    pub(crate) fn write<T: Serialize + ?Sized>(&self, label: &str, key: &[u8], value: &T) -> Result<(), VaultError> {
+    pub(crate) fn write<T: Serialize + ?Sized>(
+        &self,
+        label: &str,
+        key: &[u8],
+        value: &T,
+    ) -> Result<(), VaultError> {
         let bytes = Zeroizing::new(codec::encode(value));
         if bytes.is_empty() {
             return Err(VaultError::Encode);

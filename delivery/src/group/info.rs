@@ -1,11 +1,11 @@
 //! Checks that a GroupInfo describes exactly the epoch that the gateway has reached.
 
 use crate::tls::Reader;
-use openmls::prelude::{
-    DeserializeBytes, LeafNodeIndex, MlsMessageBodyIn, MlsMessageIn, OpenMlsSignaturePublicKey, PublicGroup, Verifiable,
-    group_info::VerifiableGroupInfo,
-};
 use openmls::prelude::tls_codec::Serialize as _;
+use openmls::prelude::{
+    DeserializeBytes, LeafNodeIndex, MlsMessageBodyIn, MlsMessageIn, OpenMlsSignaturePublicKey, PublicGroup,
+    Verifiable, group_info::VerifiableGroupInfo,
+};
 use openmls_rust_crypto::RustCrypto;
 
 /// Why a GroupInfo is refused.

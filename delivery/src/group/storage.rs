@@ -67,7 +67,8 @@ impl Slots {
     }
 
     pub(super) fn write(&self, c: ConversationId, g: u32) -> Vec<u8> {
-        let (t, x, h, k) = (self.tree.borrow(), self.context.borrow(), self.transcript.borrow(), self.tag.borrow());
+        let (t, x, h, k) =
+            (self.tree.borrow(), self.context.borrow(), self.transcript.borrow(), self.tag.borrow());
         codec::encode(&Stored { v: FORM, c, g, t: &t, x: &x, h: &h, k: &k })
     }
 }
@@ -99,7 +100,11 @@ const V: u16 = CURRENT_VERSION;
 impl PublicStorageProvider<V> for Slots {
     type PublicError = StorageError;
 
-    fn write_tree<G: traits::GroupId<V>, T: traits::TreeSync<V>>(&self, _: &G, tree: &T) -> Result<(), StorageError> {
+    fn write_tree<G: traits::GroupId<V>, T: traits::TreeSync<V>>(
+        &self,
+        _: &G,
+        tree: &T,
+    ) -> Result<(), StorageError> {
         save(&self.tree, tree)
     }
 
@@ -111,7 +116,11 @@ impl PublicStorageProvider<V> for Slots {
         save(&self.transcript, hash)
     }
 
-    fn write_context<G: traits::GroupId<V>, T: traits::GroupContext<V>>(&self, _: &G, context: &T) -> Result<(), StorageError> {
+    fn write_context<G: traits::GroupId<V>, T: traits::GroupContext<V>>(
+        &self,
+        _: &G,
+        context: &T,
+    ) -> Result<(), StorageError> {
         save(&self.context, context)
     }
 
@@ -143,7 +152,10 @@ impl PublicStorageProvider<V> for Slots {
         load(&self.tree)
     }
 
-    fn group_context<G: traits::GroupId<V>, T: traits::GroupContext<V>>(&self, _: &G) -> Result<Option<T>, StorageError> {
+    fn group_context<G: traits::GroupId<V>, T: traits::GroupContext<V>>(
+        &self,
+        _: &G,
+    ) -> Result<Option<T>, StorageError> {
         load(&self.context)
     }
 
@@ -154,7 +166,10 @@ impl PublicStorageProvider<V> for Slots {
         load(&self.transcript)
     }
 
-    fn confirmation_tag<G: traits::GroupId<V>, T: traits::ConfirmationTag<V>>(&self, _: &G) -> Result<Option<T>, StorageError> {
+    fn confirmation_tag<G: traits::GroupId<V>, T: traits::ConfirmationTag<V>>(
+        &self,
+        _: &G,
+    ) -> Result<Option<T>, StorageError> {
         load(&self.tag)
     }
 
@@ -174,11 +189,18 @@ impl PublicStorageProvider<V> for Slots {
         clear(&self.transcript)
     }
 
-    fn remove_proposal<G: traits::GroupId<V>, R: traits::ProposalRef<V>>(&self, _: &G, _: &R) -> Result<(), StorageError> {
+    fn remove_proposal<G: traits::GroupId<V>, R: traits::ProposalRef<V>>(
+        &self,
+        _: &G,
+        _: &R,
+    ) -> Result<(), StorageError> {
         Ok(())
     }
 
-    fn clear_proposal_queue<G: traits::GroupId<V>, R: traits::ProposalRef<V>>(&self, _: &G) -> Result<(), StorageError> {
+    fn clear_proposal_queue<G: traits::GroupId<V>, R: traits::ProposalRef<V>>(
+        &self,
+        _: &G,
+    ) -> Result<(), StorageError> {
         Ok(())
     }
 }

@@ -7,8 +7,8 @@ use super::{
     ConversationError, PendingCommit,
     entry::{bytes, parse_packages, welcomes},
     state::{
-        Waiting, delete_waiting, epoch, join_config, load, member, members, set_aside, suite_of, transact, waiting, write_record,
-        write_waiting,
+        Waiting, delete_waiting, epoch, join_config, load, member, members, set_aside, suite_of, transact,
+        waiting, write_record, write_waiting,
     },
 };
 use crate::{
@@ -23,7 +23,8 @@ use fastchat_delivery::{
 };
 use fastchat_protocol::{Bytes, ConversationId, Counter, DeviceId, Epoch};
 use openmls::prelude::{
-    DeserializeBytes, LeafNodeIndex, LeafNodeParameters, MlsGroup, MlsMessageBodyIn, MlsMessageIn, RatchetTreeIn,
+    DeserializeBytes, LeafNodeIndex, LeafNodeParameters, MlsGroup, MlsMessageBodyIn, MlsMessageIn,
+    RatchetTreeIn,
 };
 use openmls_traits::OpenMlsProvider;
 use sha2::{Digest, Sha256};
@@ -55,8 +56,12 @@ pub fn change_devices<K: KeyValue>(
         let mut group = member(mls, conversation)?;
         let (indices, removed) = find_all(&group, remove)?;
         let added = parse_packages(add, suite_of(group.ciphersuite())?)?;
-        let change =
-            Change { committer: me.leaf(), external: false, added: added.iter().map(|(_, info)| info.into()).collect(), removed };
+        let change = Change {
+            committer: me.leaf(),
+            external: false,
+            added: added.iter().map(|(_, info)| info.into()).collect(),
+            removed,
+        };
         policy.check_commit(&members(&group)?, &change)?;
         commit(mls, me, &mut group, counter, added, indices)
     })
@@ -102,11 +107,17 @@ fn commit<K: KeyValue>(
     })
 }
 
-fn find_all(group: &MlsGroup, devices: &[DeviceId]) -> Result<(Vec<LeafNodeIndex>, Vec<Leaf>), ConversationError> {
+fn find_all(
+    group: &MlsGroup,
+    devices: &[DeviceId],
+) -> Result<(Vec<LeafNodeIndex>, Vec<Leaf>), ConversationError> {
     let mut found = (Vec::new(), Vec::new());
     for device in devices {
         let leaf = group.members().find_map(|member| {
-            Leaf::from_member(&member).ok().filter(|leaf| leaf.device == *device).map(|leaf| (member.index, leaf))
+            Leaf::from_member(&member)
+                .ok()
+                .filter(|leaf| leaf.device == *device)
+                .map(|leaf| (member.index, leaf))
         });
         let (index, leaf) = leaf.ok_or(ConversationError::NoSuchDevice(*device))?;
         found.0.push(index);
@@ -127,14 +138,16 @@ pub fn resync<K: KeyValue>(
     counter: Counter,
     policy: &Policy<'_>,
 ) -> Result<PendingCommit, ConversationError> {
-    let message = MlsMessageIn::tls_deserialize_exact_bytes(group_info).map_err(ConversationError::invalid)?;
+    let message =
+        MlsMessageIn::tls_deserialize_exact_bytes(group_info).map_err(ConversationError::invalid)?;
     let MlsMessageBodyIn::GroupInfo(info) = message.extract() else {
         return Err(ConversationError::Invalid("not group information".into()));
     };
     let tree = RatchetTreeIn::tls_deserialize_exact_bytes(tree).map_err(ConversationError::invalid)?;
-    let (of, generation) = parse_group_id(info.group_id().as_slice())
-        .filter(|(of, _)| *of == conversation)
-        .ok_or_else(|| ConversationError::Invalid("group information of another conversation".into()))?;
+    let (of, generation) =
+        parse_group_id(info.group_id().as_slice())
+            .filter(|(of, _)| *of == conversation)
+            .ok_or_else(|| ConversationError::Invalid("group information of another conversation".into()))?;
     if info.group_context().extensions().iter().next().is_some() {
         return Err(ConversationError::Invalid("the group has extensions that are not allowed".into()));
     }
@@ -164,7 +177,12 @@ pub fn resync<K: KeyValue>(
         let (commit, _, group_info) = bundle.into_messages();
         let group_info = group_info.ok_or_else(|| ConversationError::Mls("no group information".into()))?;
         let (commit, group_info) = (bytes(&commit)?, bytes(&group_info)?);
-        Ok::<_, ConversationError>(PendingCommit { commit, group_info, welcomes: Vec::new(), epoch: epoch(&group) })
+        Ok::<_, ConversationError>(PendingCommit {
+            commit,
+            group_info,
+            welcomes: Vec::new(),
+            epoch: epoch(&group),
+        })
     })?;
     let commit = Sha256::digest(&pending.commit).into();
     write_waiting(vault, conversation, &Waiting { base, commit, writes })?;
@@ -172,7 +190,10 @@ pub fn resync<K: KeyValue>(
 }
 
 /// Forgets a commit of ours that was refused or lost its race. Not an error if there is none.
-pub fn clear_pending<K: KeyValue>(vault: &Vault<'_, K>, conversation: ConversationId) -> Result<(), ConversationError> {
+pub fn clear_pending<K: KeyValue>(
+    vault: &Vault<'_, K>,
+    conversation: ConversationId,
+) -> Result<(), ConversationError> {
     transact(vault, |mls| {
         if let Some(mut group) = load(mls, conversation)? {
             group.clear_pending_commit(mls.storage())?;
@@ -183,7 +204,10 @@ pub fn clear_pending<K: KeyValue>(vault: &Vault<'_, K>, conversation: Conversati
 
 /// Merges a commit of ours that is known to be accepted, without reading it back: the new epoch, or
 /// `None` if nothing was waiting. [`super::open`] does this by itself when it meets the commit.
-pub fn merge_pending<K: KeyValue>(vault: &Vault<'_, K>, conversation: ConversationId) -> Result<Option<Epoch>, ConversationError> {
+pub fn merge_pending<K: KeyValue>(
+    vault: &Vault<'_, K>,
+    conversation: ConversationId,
+) -> Result<Option<Epoch>, ConversationError> {
     transact(vault, |mls| {
         if let Some(waiting) = waiting(mls.vault(), conversation)? {
             waiting.writes.apply(mls.vault())?;

@@ -2,7 +2,10 @@
 
 use super::{
     ConversationError, Founding, Joined,
-    state::{delete_record, delete_waiting, epoch, join_config, load, members, ratchet_config, suite_of, transact, write_record},
+    state::{
+        delete_record, delete_waiting, epoch, join_config, load, members, ratchet_config, suite_of, transact,
+        write_record,
+    },
 };
 use crate::{
     device::Device,
@@ -16,8 +19,9 @@ use fastchat_delivery::{
 };
 use fastchat_protocol::{Bytes, ConversationId, DeviceId, client::Welcome};
 use openmls::prelude::{
-    DeserializeBytes, KeyPackage, MlsGroup, MlsMessageBodyIn, MlsMessageIn, MlsMessageOut, PURE_PLAINTEXT_WIRE_FORMAT_POLICY,
-    ProcessedWelcome, RatchetTreeIn, StagedWelcome, tls_codec::Serialize as _,
+    DeserializeBytes, KeyPackage, MlsGroup, MlsMessageBodyIn, MlsMessageIn, MlsMessageOut,
+    PURE_PLAINTEXT_WIRE_FORMAT_POLICY, ProcessedWelcome, RatchetTreeIn, StagedWelcome,
+    tls_codec::Serialize as _,
 };
 use openmls_traits::OpenMlsProvider;
 
@@ -47,7 +51,11 @@ pub fn found<K: KeyValue>(
             conversation,
             epoch: epoch(&group),
             group_info: bytes(&info)?,
-            tree: group.export_ratchet_tree().tls_serialize_detached().map_err(ConversationError::mls)?.into(),
+            tree: group
+                .export_ratchet_tree()
+                .tls_serialize_detached()
+                .map_err(ConversationError::mls)?
+                .into(),
             welcomes,
         })
     })
@@ -93,7 +101,10 @@ fn add_all<K: KeyValue>(
     welcomes(bundle.to_welcome_msg(), devices)
 }
 
-pub(super) fn welcomes(message: Option<MlsMessageOut>, devices: Vec<DeviceId>) -> Result<Vec<Welcome>, ConversationError> {
+pub(super) fn welcomes(
+    message: Option<MlsMessageOut>,
+    devices: Vec<DeviceId>,
+) -> Result<Vec<Welcome>, ConversationError> {
     let Some(message) = message else { return Ok(Vec::new()) };
     Ok(vec![Welcome { devices, welcome: bytes(&message)? }])
 }
@@ -102,7 +113,10 @@ pub(super) fn bytes(message: &MlsMessageOut) -> Result<Bytes, ConversationError>
     Ok(message.to_bytes().map_err(ConversationError::mls)?.into())
 }
 
-pub(super) fn parse_packages(packages: &[Bytes], suite: Suite) -> Result<Vec<(KeyPackage, KeyPackageInfo)>, ConversationError> {
+pub(super) fn parse_packages(
+    packages: &[Bytes],
+    suite: Suite,
+) -> Result<Vec<(KeyPackage, KeyPackageInfo)>, ConversationError> {
     let parsed = packages.iter().map(|bytes| key_package::parse(bytes)).collect::<Result<Vec<_>, _>>()?;
     match parsed.iter().find(|(_, info)| info.suite != suite) {
         Some((_, info)) => Err(ConversationError::Suite(info.suite)),
@@ -111,7 +125,10 @@ pub(super) fn parse_packages(packages: &[Bytes], suite: Suite) -> Result<Vec<(Ke
 }
 
 /// Forgets a conversation and its keys: it lost a creation race, or this device was removed.
-pub fn discard<K: KeyValue>(vault: &Vault<'_, K>, conversation: ConversationId) -> Result<(), ConversationError> {
+pub fn discard<K: KeyValue>(
+    vault: &Vault<'_, K>,
+    conversation: ConversationId,
+) -> Result<(), ConversationError> {
     transact(vault, |mls| {
         if let Some(mut group) = load(mls, conversation)? {
             group.delete(mls.storage())?;
@@ -136,8 +153,8 @@ pub fn join<K: KeyValue>(
     };
     let tree = RatchetTreeIn::tls_deserialize_exact_bytes(tree).map_err(ConversationError::invalid)?;
     transact(vault, |mls| {
-        let processed =
-            ProcessedWelcome::new_from_welcome(mls, &join_config(), welcome).map_err(ConversationError::invalid)?;
+        let processed = ProcessedWelcome::new_from_welcome(mls, &join_config(), welcome)
+            .map_err(ConversationError::invalid)?;
         let context = processed.unverified_group_info().group_context();
         let (conversation, generation) = parse_group_id(context.group_id().as_slice())
             .ok_or_else(|| ConversationError::Invalid("not a conversation's group".into()))?;

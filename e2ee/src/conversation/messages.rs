@@ -134,7 +134,13 @@ fn try_waiting<K: KeyValue>(
     delete_waiting(mls.vault(), header.conversation)?;
     let group = load(mls, header.conversation)?.ok_or(OpenError::NotJoined)?;
     let (epoch, committer) = (epoch(&group), me.leaf());
-    Ok(Some(Opened::OwnCommit(CommitSummary { epoch, external: true, committer, added: vec![committer], removed })))
+    Ok(Some(Opened::OwnCommit(CommitSummary {
+        epoch,
+        external: true,
+        committer,
+        added: vec![committer],
+        removed,
+    })))
 }
 
 /// Envelopes that need no look inside. A commit applies to its own epoch only.
@@ -161,7 +167,8 @@ fn settle<K: KeyValue>(
     policy: &Policy<'_>,
 ) -> Result<Opened, OpenError> {
     let made = Epoch { number: processed.epoch().as_u64(), ..epoch(group) };
-    let from = LeafCredential::from_mls(processed.credential()).map_err(|e| OpenError::Undecryptable(e.to_string()))?;
+    let from = LeafCredential::from_mls(processed.credential())
+        .map_err(|e| OpenError::Undecryptable(e.to_string()))?;
     let (sender, authenticated) = (processed.sender().clone(), processed.aad().to_vec());
     claim.check(from.device, &authenticated)?;
     match processed.into_content() {
@@ -173,7 +180,9 @@ fn settle<K: KeyValue>(
         }),
         ProcessedMessageContent::OwnPrivateMessage => Ok(Opened::OwnMessage),
         ProcessedMessageContent::OwnPendingCommit => {
-            let staged = group.pending_commit().ok_or_else(|| OpenError::Undecryptable("no commit was pending".into()))?;
+            let staged = group
+                .pending_commit()
+                .ok_or_else(|| OpenError::Undecryptable("no commit was pending".into()))?;
             let (_, change) = read_change(group, &sender, staged)?;
             group.merge_pending_commit(mls).map_err(undecryptable)?;
             Ok(Opened::OwnCommit(summary(group, change)))
@@ -190,13 +199,18 @@ fn settle<K: KeyValue>(
                 Opened::Commit { summary, lost_pending }
             })
         }
-        ProcessedMessageContent::ProposalMessage(_) | ProcessedMessageContent::ExternalJoinProposalMessage(_) => {
+        ProcessedMessageContent::ProposalMessage(_)
+        | ProcessedMessageContent::ExternalJoinProposalMessage(_) => {
             Err(OpenError::Change(ChangeError::Proposal("standalone".into())))
         }
     }
 }
 
-fn read_change(group: &MlsGroup, sender: &Sender, staged: &StagedCommit) -> Result<(Vec<Leaf>, Change), OpenError> {
+fn read_change(
+    group: &MlsGroup,
+    sender: &Sender,
+    staged: &StagedCommit,
+) -> Result<(Vec<Leaf>, Change), OpenError> {
     let members: Vec<_> = group.members().collect();
     let change = Change::read(&members, sender, staged)?;
     Ok((leaves(members.into_iter()).map_err(ChangeError::from)?, change))
@@ -208,7 +222,11 @@ fn summary(group: &MlsGroup, change: Change) -> CommitSummary {
 }
 
 /// Sorts OpenMLS's refusals into outcomes and errors.
-fn not_opened(error: ProcessMessageError<VaultError>, made: Epoch, current: Epoch) -> Result<Opened, OpenError> {
+fn not_opened(
+    error: ProcessMessageError<VaultError>,
+    made: Epoch,
+    current: Epoch,
+) -> Result<Opened, OpenError> {
     let ProcessMessageError::ValidationError(reason) = &error else {
         return match error {
             ProcessMessageError::StorageError(error) => Err(error.into()),

@@ -88,12 +88,19 @@ pub(super) fn ratchet_config() -> SenderRatchetConfiguration {
     SenderRatchetConfiguration::new(OUT_OF_ORDER, FORWARD)
 }
 
-pub(super) fn record<K: KeyValue>(vault: &Vault<'_, K>, id: ConversationId) -> Result<Option<Record>, VaultError> {
+pub(super) fn record<K: KeyValue>(
+    vault: &Vault<'_, K>,
+    id: ConversationId,
+) -> Result<Option<Record>, VaultError> {
     vault.read(RECORD, id.as_bytes())
 }
 
 /// Notes that this device came into a conversation in `epoch`.
-pub(super) fn write_record<K: KeyValue>(vault: &Vault<'_, K>, id: ConversationId, epoch: Epoch) -> Result<(), VaultError> {
+pub(super) fn write_record<K: KeyValue>(
+    vault: &Vault<'_, K>,
+    id: ConversationId,
+    epoch: Epoch,
+) -> Result<(), VaultError> {
     vault.write(RECORD, id.as_bytes(), &Record { generation: epoch.generation, since: epoch.number })
 }
 
@@ -101,26 +108,42 @@ pub(super) fn delete_record<K: KeyValue>(vault: &Vault<'_, K>, id: ConversationI
     vault.delete(RECORD, id.as_bytes())
 }
 
-pub(super) fn waiting<K: KeyValue>(vault: &Vault<'_, K>, id: ConversationId) -> Result<Option<Waiting>, VaultError> {
+pub(super) fn waiting<K: KeyValue>(
+    vault: &Vault<'_, K>,
+    id: ConversationId,
+) -> Result<Option<Waiting>, VaultError> {
     vault.read(RESYNC, id.as_bytes())
 }
 
-pub(super) fn write_waiting<K: KeyValue>(vault: &Vault<'_, K>, id: ConversationId, waiting: &Waiting) -> Result<(), VaultError> {
+pub(super) fn write_waiting<K: KeyValue>(
+    vault: &Vault<'_, K>,
+    id: ConversationId,
+    waiting: &Waiting,
+) -> Result<(), VaultError> {
     vault.write(RESYNC, id.as_bytes(), waiting)
 }
 
-pub(super) fn delete_waiting<K: KeyValue>(vault: &Vault<'_, K>, id: ConversationId) -> Result<(), VaultError> {
+pub(super) fn delete_waiting<K: KeyValue>(
+    vault: &Vault<'_, K>,
+    id: ConversationId,
+) -> Result<(), VaultError> {
     vault.delete(RESYNC, id.as_bytes())
 }
 
 /// The group of a conversation, if this device has one.
-pub(super) fn load<K: KeyValue>(mls: &Mls<'_, K>, id: ConversationId) -> Result<Option<MlsGroup>, VaultError> {
+pub(super) fn load<K: KeyValue>(
+    mls: &Mls<'_, K>,
+    id: ConversationId,
+) -> Result<Option<MlsGroup>, VaultError> {
     let Some(Record { generation, .. }) = record(mls.vault(), id)? else { return Ok(None) };
     MlsGroup::load(mls.storage(), &group_id(id, generation))
 }
 
 /// The group of a conversation, of which this device must be a member.
-pub(super) fn member<K: KeyValue>(mls: &Mls<'_, K>, id: ConversationId) -> Result<MlsGroup, ConversationError> {
+pub(super) fn member<K: KeyValue>(
+    mls: &Mls<'_, K>,
+    id: ConversationId,
+) -> Result<MlsGroup, ConversationError> {
     let group = load(mls, id)?.ok_or(ConversationError::NotJoined(id))?;
     if group.is_active() { Ok(group) } else { Err(ConversationError::Removed(id)) }
 }
@@ -139,7 +162,10 @@ pub(super) fn members(group: &MlsGroup) -> Result<Vec<Leaf>, ConversationError> 
 }
 
 /// How a conversation stands on this device; `None` if the device has no keys for it.
-pub fn info<K: KeyValue>(vault: &Vault<'_, K>, conversation: ConversationId) -> Result<Option<Info>, ConversationError> {
+pub fn info<K: KeyValue>(
+    vault: &Vault<'_, K>,
+    conversation: ConversationId,
+) -> Result<Option<Info>, ConversationError> {
     let waits = waiting(vault, conversation)?.is_some();
     let Some(group) = load(&Mls::new(*vault), conversation)? else { return Ok(None) };
     let hash: [u8; 32] = Sha256::digest(group.epoch_authenticator().as_slice()).into();

@@ -53,7 +53,12 @@ impl<'a, K: KeyValue> OpenMlsProvider for Mls<'a, K> {
 pub(crate) struct Storage<'a, K: KeyValue>(Vault<'a, K>);
 
 impl<K: KeyValue> Storage<'_, K> {
-    fn put<T: Serialize + ?Sized>(&self, label: &str, key: &impl Serialize, value: &T) -> Result<(), VaultError> {
+    fn put<T: Serialize + ?Sized>(
+        &self,
+        label: &str,
+        key: &impl Serialize,
+        value: &T,
+    ) -> Result<(), VaultError> {
         self.0.write(label, &codec::encode(key), value)
     }
 
@@ -93,11 +98,18 @@ const EPOCH_KEYS: &str = "mls/epoch-keys";
 impl<K: KeyValue> StorageProvider<V> for Storage<'_, K> {
     type Error = VaultError;
 
-    fn write_mls_join_config<G: traits::GroupId<V>, T: traits::MlsGroupJoinConfig<V>>(&self, group: &G, value: &T) -> Result<(), VaultError> {
+    fn write_mls_join_config<G: traits::GroupId<V>, T: traits::MlsGroupJoinConfig<V>>(
+        &self,
+        group: &G,
+        value: &T,
+    ) -> Result<(), VaultError> {
         self.put("mls/config", group, value)
     }
 
-    fn mls_group_join_config<G: traits::GroupId<V>, T: traits::MlsGroupJoinConfig<V>>(&self, group: &G) -> Result<Option<T>, VaultError> {
+    fn mls_group_join_config<G: traits::GroupId<V>, T: traits::MlsGroupJoinConfig<V>>(
+        &self,
+        group: &G,
+    ) -> Result<Option<T>, VaultError> {
         self.get("mls/config", group)
     }
 
@@ -105,11 +117,18 @@ impl<K: KeyValue> StorageProvider<V> for Storage<'_, K> {
         self.drop_value("mls/config", group)
     }
 
-    fn write_tree<G: traits::GroupId<V>, T: traits::TreeSync<V>>(&self, group: &G, value: &T) -> Result<(), VaultError> {
+    fn write_tree<G: traits::GroupId<V>, T: traits::TreeSync<V>>(
+        &self,
+        group: &G,
+        value: &T,
+    ) -> Result<(), VaultError> {
         self.put("mls/tree", group, value)
     }
 
-    fn tree<G: traits::GroupId<V>, T: traits::TreeSync<V>>(&self, group: &G) -> Result<Option<T>, VaultError> {
+    fn tree<G: traits::GroupId<V>, T: traits::TreeSync<V>>(
+        &self,
+        group: &G,
+    ) -> Result<Option<T>, VaultError> {
         self.get("mls/tree", group)
     }
 
@@ -117,11 +136,18 @@ impl<K: KeyValue> StorageProvider<V> for Storage<'_, K> {
         self.drop_value("mls/tree", group)
     }
 
-    fn write_interim_transcript_hash<G: traits::GroupId<V>, T: traits::InterimTranscriptHash<V>>(&self, group: &G, value: &T) -> Result<(), VaultError> {
+    fn write_interim_transcript_hash<G: traits::GroupId<V>, T: traits::InterimTranscriptHash<V>>(
+        &self,
+        group: &G,
+        value: &T,
+    ) -> Result<(), VaultError> {
         self.put("mls/transcript", group, value)
     }
 
-    fn interim_transcript_hash<G: traits::GroupId<V>, T: traits::InterimTranscriptHash<V>>(&self, group: &G) -> Result<Option<T>, VaultError> {
+    fn interim_transcript_hash<G: traits::GroupId<V>, T: traits::InterimTranscriptHash<V>>(
+        &self,
+        group: &G,
+    ) -> Result<Option<T>, VaultError> {
         self.get("mls/transcript", group)
     }
 
@@ -129,11 +155,18 @@ impl<K: KeyValue> StorageProvider<V> for Storage<'_, K> {
         self.drop_value("mls/transcript", group)
     }
 
-    fn write_context<G: traits::GroupId<V>, T: traits::GroupContext<V>>(&self, group: &G, value: &T) -> Result<(), VaultError> {
+    fn write_context<G: traits::GroupId<V>, T: traits::GroupContext<V>>(
+        &self,
+        group: &G,
+        value: &T,
+    ) -> Result<(), VaultError> {
         self.put("mls/context", group, value)
     }
 
-    fn group_context<G: traits::GroupId<V>, T: traits::GroupContext<V>>(&self, group: &G) -> Result<Option<T>, VaultError> {
+    fn group_context<G: traits::GroupId<V>, T: traits::GroupContext<V>>(
+        &self,
+        group: &G,
+    ) -> Result<Option<T>, VaultError> {
         self.get("mls/context", group)
     }
 
@@ -141,11 +174,18 @@ impl<K: KeyValue> StorageProvider<V> for Storage<'_, K> {
         self.drop_value("mls/context", group)
     }
 
-    fn write_confirmation_tag<G: traits::GroupId<V>, T: traits::ConfirmationTag<V>>(&self, group: &G, value: &T) -> Result<(), VaultError> {
+    fn write_confirmation_tag<G: traits::GroupId<V>, T: traits::ConfirmationTag<V>>(
+        &self,
+        group: &G,
+        value: &T,
+    ) -> Result<(), VaultError> {
         self.put("mls/tag", group, value)
     }
 
-    fn confirmation_tag<G: traits::GroupId<V>, T: traits::ConfirmationTag<V>>(&self, group: &G) -> Result<Option<T>, VaultError> {
+    fn confirmation_tag<G: traits::GroupId<V>, T: traits::ConfirmationTag<V>>(
+        &self,
+        group: &G,
+    ) -> Result<Option<T>, VaultError> {
         self.get("mls/tag", group)
     }
 
@@ -153,11 +193,18 @@ impl<K: KeyValue> StorageProvider<V> for Storage<'_, K> {
         self.drop_value("mls/tag", group)
     }
 
-    fn write_group_state<T: traits::GroupState<V>, G: traits::GroupId<V>>(&self, group: &G, value: &T) -> Result<(), VaultError> {
+    fn write_group_state<T: traits::GroupState<V>, G: traits::GroupId<V>>(
+        &self,
+        group: &G,
+        value: &T,
+    ) -> Result<(), VaultError> {
         self.put("mls/state", group, value)
     }
 
-    fn group_state<T: traits::GroupState<V>, G: traits::GroupId<V>>(&self, group: &G) -> Result<Option<T>, VaultError> {
+    fn group_state<T: traits::GroupState<V>, G: traits::GroupId<V>>(
+        &self,
+        group: &G,
+    ) -> Result<Option<T>, VaultError> {
         self.get("mls/state", group)
     }
 
@@ -165,11 +212,18 @@ impl<K: KeyValue> StorageProvider<V> for Storage<'_, K> {
         self.drop_value("mls/state", group)
     }
 
-    fn write_message_secrets<G: traits::GroupId<V>, T: traits::MessageSecrets<V>>(&self, group: &G, value: &T) -> Result<(), VaultError> {
+    fn write_message_secrets<G: traits::GroupId<V>, T: traits::MessageSecrets<V>>(
+        &self,
+        group: &G,
+        value: &T,
+    ) -> Result<(), VaultError> {
         self.put("mls/message-secrets", group, value)
     }
 
-    fn message_secrets<G: traits::GroupId<V>, T: traits::MessageSecrets<V>>(&self, group: &G) -> Result<Option<T>, VaultError> {
+    fn message_secrets<G: traits::GroupId<V>, T: traits::MessageSecrets<V>>(
+        &self,
+        group: &G,
+    ) -> Result<Option<T>, VaultError> {
         self.get("mls/message-secrets", group)
     }
 
@@ -177,11 +231,18 @@ impl<K: KeyValue> StorageProvider<V> for Storage<'_, K> {
         self.drop_value("mls/message-secrets", group)
     }
 
-    fn write_resumption_psk_store<G: traits::GroupId<V>, T: traits::ResumptionPskStore<V>>(&self, group: &G, value: &T) -> Result<(), VaultError> {
+    fn write_resumption_psk_store<G: traits::GroupId<V>, T: traits::ResumptionPskStore<V>>(
+        &self,
+        group: &G,
+        value: &T,
+    ) -> Result<(), VaultError> {
         self.put("mls/resumption", group, value)
     }
 
-    fn resumption_psk_store<G: traits::GroupId<V>, T: traits::ResumptionPskStore<V>>(&self, group: &G) -> Result<Option<T>, VaultError> {
+    fn resumption_psk_store<G: traits::GroupId<V>, T: traits::ResumptionPskStore<V>>(
+        &self,
+        group: &G,
+    ) -> Result<Option<T>, VaultError> {
         self.get("mls/resumption", group)
     }
 
@@ -189,11 +250,18 @@ impl<K: KeyValue> StorageProvider<V> for Storage<'_, K> {
         self.drop_value("mls/resumption", group)
     }
 
-    fn write_own_leaf_index<G: traits::GroupId<V>, T: traits::LeafNodeIndex<V>>(&self, group: &G, value: &T) -> Result<(), VaultError> {
+    fn write_own_leaf_index<G: traits::GroupId<V>, T: traits::LeafNodeIndex<V>>(
+        &self,
+        group: &G,
+        value: &T,
+    ) -> Result<(), VaultError> {
         self.put("mls/own-leaf", group, value)
     }
 
-    fn own_leaf_index<G: traits::GroupId<V>, T: traits::LeafNodeIndex<V>>(&self, group: &G) -> Result<Option<T>, VaultError> {
+    fn own_leaf_index<G: traits::GroupId<V>, T: traits::LeafNodeIndex<V>>(
+        &self,
+        group: &G,
+    ) -> Result<Option<T>, VaultError> {
         self.get("mls/own-leaf", group)
     }
 
@@ -201,11 +269,18 @@ impl<K: KeyValue> StorageProvider<V> for Storage<'_, K> {
         self.drop_value("mls/own-leaf", group)
     }
 
-    fn write_group_epoch_secrets<G: traits::GroupId<V>, T: traits::GroupEpochSecrets<V>>(&self, group: &G, value: &T) -> Result<(), VaultError> {
+    fn write_group_epoch_secrets<G: traits::GroupId<V>, T: traits::GroupEpochSecrets<V>>(
+        &self,
+        group: &G,
+        value: &T,
+    ) -> Result<(), VaultError> {
         self.put("mls/epoch-secrets", group, value)
     }
 
-    fn group_epoch_secrets<G: traits::GroupId<V>, T: traits::GroupEpochSecrets<V>>(&self, group: &G) -> Result<Option<T>, VaultError> {
+    fn group_epoch_secrets<G: traits::GroupId<V>, T: traits::GroupEpochSecrets<V>>(
+        &self,
+        group: &G,
+    ) -> Result<Option<T>, VaultError> {
         self.get("mls/epoch-secrets", group)
     }
 
@@ -213,11 +288,18 @@ impl<K: KeyValue> StorageProvider<V> for Storage<'_, K> {
         self.drop_value("mls/epoch-secrets", group)
     }
 
-    fn write_signature_key_pair<I: traits::SignaturePublicKey<V>, T: traits::SignatureKeyPair<V>>(&self, id: &I, value: &T) -> Result<(), VaultError> {
+    fn write_signature_key_pair<I: traits::SignaturePublicKey<V>, T: traits::SignatureKeyPair<V>>(
+        &self,
+        id: &I,
+        value: &T,
+    ) -> Result<(), VaultError> {
         self.put("mls/signature-key", id, value)
     }
 
-    fn signature_key_pair<I: traits::SignaturePublicKey<V>, T: traits::SignatureKeyPair<V>>(&self, id: &I) -> Result<Option<T>, VaultError> {
+    fn signature_key_pair<I: traits::SignaturePublicKey<V>, T: traits::SignatureKeyPair<V>>(
+        &self,
+        id: &I,
+    ) -> Result<Option<T>, VaultError> {
         self.get("mls/signature-key", id)
     }
 
@@ -225,11 +307,18 @@ impl<K: KeyValue> StorageProvider<V> for Storage<'_, K> {
         self.drop_value("mls/signature-key", id)
     }
 
-    fn write_encryption_key_pair<I: traits::EncryptionKey<V>, T: traits::HpkeKeyPair<V>>(&self, id: &I, value: &T) -> Result<(), VaultError> {
+    fn write_encryption_key_pair<I: traits::EncryptionKey<V>, T: traits::HpkeKeyPair<V>>(
+        &self,
+        id: &I,
+        value: &T,
+    ) -> Result<(), VaultError> {
         self.put("mls/encryption-key", id, value)
     }
 
-    fn encryption_key_pair<T: traits::HpkeKeyPair<V>, I: traits::EncryptionKey<V>>(&self, id: &I) -> Result<Option<T>, VaultError> {
+    fn encryption_key_pair<T: traits::HpkeKeyPair<V>, I: traits::EncryptionKey<V>>(
+        &self,
+        id: &I,
+    ) -> Result<Option<T>, VaultError> {
         self.get("mls/encryption-key", id)
     }
 
@@ -237,11 +326,18 @@ impl<K: KeyValue> StorageProvider<V> for Storage<'_, K> {
         self.drop_value("mls/encryption-key", id)
     }
 
-    fn write_key_package<I: traits::HashReference<V>, T: traits::KeyPackage<V>>(&self, id: &I, value: &T) -> Result<(), VaultError> {
+    fn write_key_package<I: traits::HashReference<V>, T: traits::KeyPackage<V>>(
+        &self,
+        id: &I,
+        value: &T,
+    ) -> Result<(), VaultError> {
         self.put("mls/key-package", id, value)
     }
 
-    fn key_package<I: traits::HashReference<V>, T: traits::KeyPackage<V>>(&self, id: &I) -> Result<Option<T>, VaultError> {
+    fn key_package<I: traits::HashReference<V>, T: traits::KeyPackage<V>>(
+        &self,
+        id: &I,
+    ) -> Result<Option<T>, VaultError> {
         self.get("mls/key-package", id)
     }
 
@@ -249,7 +345,11 @@ impl<K: KeyValue> StorageProvider<V> for Storage<'_, K> {
         self.drop_value("mls/key-package", id)
     }
 
-    fn write_psk<I: traits::PskId<V>, T: traits::PskBundle<V>>(&self, id: &I, value: &T) -> Result<(), VaultError> {
+    fn write_psk<I: traits::PskId<V>, T: traits::PskBundle<V>>(
+        &self,
+        id: &I,
+        value: &T,
+    ) -> Result<(), VaultError> {
         self.put("mls/psk", id, value)
     }
 
@@ -261,11 +361,18 @@ impl<K: KeyValue> StorageProvider<V> for Storage<'_, K> {
         self.drop_value("mls/psk", id)
     }
 
-    fn append_own_leaf_node<G: traits::GroupId<V>, T: traits::LeafNode<V>>(&self, group: &G, leaf: &T) -> Result<(), VaultError> {
+    fn append_own_leaf_node<G: traits::GroupId<V>, T: traits::LeafNode<V>>(
+        &self,
+        group: &G,
+        leaf: &T,
+    ) -> Result<(), VaultError> {
         self.append(OWN_LEAVES, group, leaf)
     }
 
-    fn own_leaf_nodes<G: traits::GroupId<V>, T: traits::LeafNode<V>>(&self, group: &G) -> Result<Vec<T>, VaultError> {
+    fn own_leaf_nodes<G: traits::GroupId<V>, T: traits::LeafNode<V>>(
+        &self,
+        group: &G,
+    ) -> Result<Vec<T>, VaultError> {
         self.list(OWN_LEAVES, group)
     }
 
@@ -273,7 +380,11 @@ impl<K: KeyValue> StorageProvider<V> for Storage<'_, K> {
         self.drop_value(OWN_LEAVES, group)
     }
 
-    fn write_encryption_epoch_key_pairs<G: traits::GroupId<V>, E: traits::EpochKey<V>, T: traits::HpkeKeyPair<V>>(
+    fn write_encryption_epoch_key_pairs<
+        G: traits::GroupId<V>,
+        E: traits::EpochKey<V>,
+        T: traits::HpkeKeyPair<V>,
+    >(
         &self,
         group: &G,
         epoch: &E,
@@ -283,7 +394,11 @@ impl<K: KeyValue> StorageProvider<V> for Storage<'_, K> {
         self.put(EPOCH_KEYS, &(group, epoch, leaf), pairs)
     }
 
-    fn encryption_epoch_key_pairs<G: traits::GroupId<V>, E: traits::EpochKey<V>, T: traits::HpkeKeyPair<V>>(
+    fn encryption_epoch_key_pairs<
+        G: traits::GroupId<V>,
+        E: traits::EpochKey<V>,
+        T: traits::HpkeKeyPair<V>,
+    >(
         &self,
         group: &G,
         epoch: &E,
@@ -311,7 +426,10 @@ impl<K: KeyValue> StorageProvider<V> for Storage<'_, K> {
         self.append(PROPOSAL_REFS, group, reference)
     }
 
-    fn queued_proposal_refs<G: traits::GroupId<V>, R: traits::ProposalRef<V>>(&self, group: &G) -> Result<Vec<R>, VaultError> {
+    fn queued_proposal_refs<G: traits::GroupId<V>, R: traits::ProposalRef<V>>(
+        &self,
+        group: &G,
+    ) -> Result<Vec<R>, VaultError> {
         self.list(PROPOSAL_REFS, group)
     }
 
@@ -328,12 +446,19 @@ impl<K: KeyValue> StorageProvider<V> for Storage<'_, K> {
         Ok(proposals)
     }
 
-    fn remove_proposal<G: traits::GroupId<V>, R: traits::ProposalRef<V>>(&self, group: &G, reference: &R) -> Result<(), VaultError> {
+    fn remove_proposal<G: traits::GroupId<V>, R: traits::ProposalRef<V>>(
+        &self,
+        group: &G,
+        reference: &R,
+    ) -> Result<(), VaultError> {
         self.remove(PROPOSAL_REFS, group, reference)?;
         self.drop_value(PROPOSAL, &(group, reference))
     }
 
-    fn clear_proposal_queue<G: traits::GroupId<V>, R: traits::ProposalRef<V>>(&self, group: &G) -> Result<(), VaultError> {
+    fn clear_proposal_queue<G: traits::GroupId<V>, R: traits::ProposalRef<V>>(
+        &self,
+        group: &G,
+    ) -> Result<(), VaultError> {
         for reference in self.list::<R>(PROPOSAL_REFS, group)? {
             self.drop_value(PROPOSAL, &(group, &reference))?;
         }

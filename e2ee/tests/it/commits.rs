@@ -134,7 +134,9 @@ fn a_removed_device_is_told_and_reads_nothing_more() {
     a1.open_row(&row).unwrap();
     let tree = service.state().tree_bytes();
     a2.manifests
-        .judge(|policy| conversation::join(&a2.vault(), &a2.device, &addition.welcomes[0].welcome, &tree, policy))
+        .judge(|policy| {
+            conversation::join(&a2.vault(), &a2.device, &addition.welcomes[0].welcome, &tree, policy)
+        })
         .unwrap();
     assert_eq!(a1.info(), a2.info());
 }
@@ -174,7 +176,9 @@ fn a_ghost_device_gets_past_nobody() {
     assert!(matches!(refused, CommitError::Policy(PolicyError::NotListed { .. })), "{refused}");
     let refused = a1.open(b1.id(), counter, &commit.commit).unwrap_err();
     assert_eq!(refused.wants_manifest(), Some(ALICE));
-    assert!(matches!(refused, OpenError::Policy(PolicyError::NotListed { device, .. }) if device == ghost.id()));
+    assert!(
+        matches!(refused, OpenError::Policy(PolicyError::NotListed { device, .. }) if device == ghost.id())
+    );
     assert_eq!(a1.info().epoch, service.epoch());
 }
 
@@ -200,13 +204,16 @@ fn a_joiner_refuses_a_conversation_with_a_ghost_in_it() {
     let lie = manifests.with_successor(ALICE, &[&a1, &a2, &ghost], &[]);
     let packages = [b1.package(Suite::Classic), ghost.package(Suite::Classic)];
     let founding = lie
-        .judge(|policy| conversation::found(&a1.vault(), &a1.device, CONVERSATION, Suite::Classic, &packages, policy))
+        .judge(|policy| {
+            conversation::found(&a1.vault(), &a1.device, CONVERSATION, Suite::Classic, &packages, policy)
+        })
         .unwrap();
     let refused = manifests.judge(|policy| {
         conversation::join(&b1.vault(), &b1.device, &founding.welcomes[0].welcome, &founding.tree, policy)
     });
     assert!(matches!(refused, Err(ConversationError::Policy(PolicyError::NotListed { .. }))));
     assert!(conversation::info(&b1.vault(), CONVERSATION).unwrap().is_none());
-    let refused = manifests.judge(|policy| PublicState::found(&founding.group_info, &founding.tree, a1.id(), policy));
+    let refused =
+        manifests.judge(|policy| PublicState::found(&founding.group_info, &founding.tree, a1.id(), policy));
     assert!(matches!(refused, Err(FoundError::Policy(_))));
 }

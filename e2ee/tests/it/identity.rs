@@ -15,7 +15,8 @@ use sha2::Sha256;
 use std::sync::LazyLock;
 
 /// A key whose private half the test holds.
-static KEY: LazyLock<RsaPrivateKey> = LazyLock::new(|| RsaPrivateKey::new(&mut StdRng::seed_from_u64(50), 3072).unwrap());
+static KEY: LazyLock<RsaPrivateKey> =
+    LazyLock::new(|| RsaPrivateKey::new(&mut StdRng::seed_from_u64(50), 3072).unwrap());
 
 fn spki(key: &RsaPrivateKey) -> Vec<u8> {
     key.to_public_key().to_public_key_der().unwrap().into_vec()
@@ -26,7 +27,8 @@ fn device(number: u8) -> ManifestDevice {
 }
 
 fn example() -> fastchat_e2ee::Manifest {
-    let backup_key = identity(ALICE).sign_first(&mut StdRng::seed_from_u64(1), ALICE, vec![device(1)]).unwrap();
+    let backup_key =
+        identity(ALICE).sign_first(&mut StdRng::seed_from_u64(1), ALICE, vec![device(1)]).unwrap();
     fastchat_e2ee::Manifest {
         account: ALICE,
         version: 1,
@@ -53,8 +55,14 @@ fn signature_label_and_salt_all_count() {
     let body = example().encode();
     let good = sign_with(32, manifest::LABEL, &body);
     VerifiedManifest::verify(&good).unwrap();
-    assert_eq!(VerifiedManifest::verify(&sign_with(20, manifest::LABEL, &body)), Err(ManifestError::Signature));
-    assert_eq!(VerifiedManifest::verify(&sign_with(32, b"fastchat/v1/other\0", &body)), Err(ManifestError::Signature));
+    assert_eq!(
+        VerifiedManifest::verify(&sign_with(20, manifest::LABEL, &body)),
+        Err(ManifestError::Signature)
+    );
+    assert_eq!(
+        VerifiedManifest::verify(&sign_with(32, b"fastchat/v1/other\0", &body)),
+        Err(ManifestError::Signature)
+    );
     for at in 0..good.len() {
         let mut altered = good.clone();
         altered[at] ^= 1;
@@ -82,6 +90,11 @@ fn content_that_contradicts_itself_is_refused() {
     assert!(content(&|m| m.previous = Some([0; 32])));
     assert!(content(&|m| m.backup_key = m.identity.clone()));
     assert!(!content(&|m| m.devices = (1..=32).map(device).collect()));
+    // The largest one that is allowed fits its limit.
+    let mut largest = fastchat_e2ee::Manifest { devices: (1..=32).map(device).collect(), ..example() };
+    largest.revoked =
+        (33..33 + manifest::MAX_REVOKED as u8).map(|number| DeviceId::new([number; 16])).collect();
+    verify(&largest).unwrap();
 }
 
 #[test]
@@ -156,8 +169,11 @@ fn a_challenge_is_answered_by_the_device_key() {
     let (_, a1, ..) = people();
     let answer = Signature::from_bytes(&a1.device.sign_challenge("chat", "chat.example:443", &[7; 32]));
     let key = VerifyingKey::from_bytes(&a1.device.public_key()).unwrap();
-    key.verify_strict(&challenge::signed_bytes("chat", "chat.example:443", a1.id(), &[7; 32]), &answer).unwrap();
-    for (deployment, host, nonce) in [("chat2", "chat.example:443", 7), ("chat", "evil.example:443", 7), ("chat", "chat.example:443", 8)] {
+    key.verify_strict(&challenge::signed_bytes("chat", "chat.example:443", a1.id(), &[7; 32]), &answer)
+        .unwrap();
+    for (deployment, host, nonce) in
+        [("chat2", "chat.example:443", 7), ("chat", "evil.example:443", 7), ("chat", "chat.example:443", 8)]
+    {
         let other = challenge::signed_bytes(deployment, host, a1.id(), &[nonce; 32]);
         assert!(key.verify_strict(&other, &answer).is_err());
     }

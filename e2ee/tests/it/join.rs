@@ -96,7 +96,9 @@ fn a_joiner_learns_who_began() {
 fn founding_takes_only_its_own_suite_and_listed_devices() {
     let (manifests, a1, _, b1) = people();
     let found = |suite, packages: &[_]| {
-        manifests.judge(|policy| conversation::found(&a1.vault(), &a1.device, CONVERSATION, suite, packages, policy))
+        manifests.judge(|policy| {
+            conversation::found(&a1.vault(), &a1.device, CONVERSATION, suite, packages, policy)
+        })
     };
     let refused = found(Suite::PostQuantum, &[b1.package(Suite::Classic)]).unwrap_err();
     assert!(matches!(refused, ConversationError::Suite(Suite::Classic)));
@@ -104,4 +106,23 @@ fn founding_takes_only_its_own_suite_and_listed_devices() {
     assert!(matches!(refused, ConversationError::Policy(_)));
     found(Suite::Classic, &[b1.package(Suite::Classic)]).unwrap();
     assert!(matches!(found(Suite::Classic, &[]).unwrap_err(), ConversationError::AlreadyJoined(_)));
+}
+
+#[test]
+fn a_key_package_that_claims_more_than_its_suite_is_refused() {
+    use openmls::prelude::{CredentialWithKey, KeyPackage, MlsMessageOut};
+    let (_, a1, ..) = people();
+    let leaf = a1.leaf();
+    let credential = fastchat_delivery::LeafCredential {
+        account: leaf.account,
+        device: leaf.device,
+        identity: leaf.identity_fingerprint,
+    };
+    let credential =
+        CredentialWithKey { credential: credential.to_mls(), signature_key: leaf.key.as_slice().into() };
+    let provider = openmls_rust_crypto::OpenMlsRustCrypto::default();
+    let bundle =
+        KeyPackage::builder().build(Suite::Classic.ciphersuite(), &provider, &a1.device, credential).unwrap();
+    let bytes = MlsMessageOut::from(bundle.into_key_package()).to_bytes().unwrap();
+    assert_eq!(key_package::verify(&bytes), Err(key_package::KeyPackageError::Capabilities));
 }

@@ -116,7 +116,9 @@ impl Peer {
 
     pub fn found(&self, suite: Suite, packages: &[Bytes]) -> Founding {
         self.manifests
-            .judge(|policy| conversation::found(&self.vault(), &self.device, CONVERSATION, suite, packages, policy))
+            .judge(|policy| {
+                conversation::found(&self.vault(), &self.device, CONVERSATION, suite, packages, policy)
+            })
             .unwrap()
     }
 
@@ -131,7 +133,10 @@ impl Peer {
 
     pub fn seal(&mut self, text: &str) -> (Counter, Sealed) {
         let counter = self.next();
-        (counter, conversation::seal(&self.vault(), &self.device, CONVERSATION, counter, text.as_bytes()).unwrap())
+        (
+            counter,
+            conversation::seal(&self.vault(), &self.device, CONVERSATION, counter, text.as_bytes()).unwrap(),
+        )
     }
 
     pub fn open(&self, sender: DeviceId, counter: Counter, envelope: &[u8]) -> Result<Opened, OpenError> {
@@ -169,7 +174,15 @@ impl Peer {
         manifests: &Manifests,
     ) -> Result<PendingCommit, ConversationError> {
         manifests.judge(|policy| {
-            conversation::change_devices(&self.vault(), &self.device, CONVERSATION, counter, add, remove, policy)
+            conversation::change_devices(
+                &self.vault(),
+                &self.device,
+                CONVERSATION,
+                counter,
+                add,
+                remove,
+                policy,
+            )
         })
     }
 
@@ -177,7 +190,15 @@ impl Peer {
         let counter = self.next();
         let tree = service.state().tree_bytes();
         let commit = self.manifests.judge(|policy| {
-            conversation::resync(&self.vault(), &self.device, CONVERSATION, &service.group_info, &tree, counter, policy)
+            conversation::resync(
+                &self.vault(),
+                &self.device,
+                CONVERSATION,
+                &service.group_info,
+                &tree,
+                counter,
+                policy,
+            )
         });
         (counter, commit.unwrap())
     }
@@ -235,7 +256,10 @@ impl Service {
             return Some(self.log[seq.0 as usize - 1].clone());
         }
         let header = header::peek(&envelope).unwrap();
-        assert_eq!((header.conversation, header.kind, header.counter), (CONVERSATION, Kind::Application, counter));
+        assert_eq!(
+            (header.conversation, header.kind, header.counter),
+            (CONVERSATION, Kind::Application, counter)
+        );
         let (current, made) = (self.epoch(), header.epoch);
         if made > current || made < self.floor || current.number - made.number > 2 {
             return None;
@@ -250,8 +274,9 @@ impl Service {
         commit: &PendingCommit,
     ) -> Result<(Row, CommitSummary), CommitError> {
         let state = self.state();
-        let (state, summary) =
-            self.manifests.judge(|policy| state.apply_commit(&commit.commit, &commit.group_info, sender, policy))?;
+        let (state, summary) = self
+            .manifests
+            .judge(|policy| state.apply_commit(&commit.commit, &commit.group_info, sender, policy))?;
         self.state = state.to_bytes();
         self.group_info = commit.group_info.clone();
         if summary.moves_leaves() {
@@ -310,7 +335,8 @@ pub fn external_commit(peer: &Peer, service: &Service, counter: Counter) -> Pend
         device: leaf.device,
         identity: leaf.identity_fingerprint,
     };
-    let credential = CredentialWithKey { credential: credential.to_mls(), signature_key: leaf.key.as_slice().into() };
+    let credential =
+        CredentialWithKey { credential: credential.to_mls(), signature_key: leaf.key.as_slice().into() };
     let message = MlsMessageIn::tls_deserialize_exact_bytes(&service.group_info).unwrap();
     let MlsMessageBodyIn::GroupInfo(info) = message.extract() else { panic!() };
     let tree = RatchetTreeIn::tls_deserialize_exact_bytes(&service.state().tree_bytes()).unwrap();

@@ -77,7 +77,9 @@ fn late_by_two_epochs_opens_late_by_three_does_not() {
         let opened = a2.open(a1.id(), counter, &late.envelope).unwrap();
         match opened {
             Opened::Message { epoch, .. } if opens => assert_eq!(epoch, late.epoch),
-            Opened::TooOld { made, current } if !opens => assert_eq!((made, current), (late.epoch, a2.info().epoch)),
+            Opened::TooOld { made, current } if !opens => {
+                assert_eq!((made, current), (late.epoch, a2.info().epoch))
+            }
             other => panic!("after {updates} updates: {other:?}"),
         }
         assert_eq!(service.send(a1.id(), counter, late.envelope).is_some(), opens);
@@ -104,7 +106,9 @@ fn neither_counter_nor_sender_can_be_swapped() {
     let (counter, sealed) = a1.seal("mine");
     let wrong = Counter(counter.0 + 1);
     let refused = b1.open(a1.id(), wrong, &sealed.envelope).unwrap_err();
-    assert!(matches!(refused, OpenError::Counter { claimed, signed } if claimed == wrong && signed == counter));
+    assert!(
+        matches!(refused, OpenError::Counter { claimed, signed } if claimed == wrong && signed == counter)
+    );
     // The counter stands at the end of the header: 2 + 2 + 1 + 20 + 8 + 1 + 1 bytes before it.
     let forged = flip(&sealed.envelope, 42);
     let claimed = header::peek(&forged).unwrap().counter;
@@ -112,11 +116,15 @@ fn neither_counter_nor_sender_can_be_swapped() {
     let refused = b1.open(a1.id(), claimed, &forged).unwrap_err();
     assert!(matches!(refused, OpenError::Undecryptable(_)) && refused.resync_helps(), "{refused}");
     let refused = b1.open(a2.id(), counter, &sealed.envelope).unwrap_err();
-    assert!(matches!(refused, OpenError::Sender { claimed, actual } if claimed == a2.id() && actual == a1.id()));
+    assert!(
+        matches!(refused, OpenError::Sender { claimed, actual } if claimed == a2.id() && actual == a1.id())
+    );
     let refused = a2.open(b1.id(), counter, &sealed.envelope).unwrap_err();
     assert!(matches!(refused, OpenError::Sender { .. }));
     // Nothing was used up by the lies.
-    let Opened::Message { plaintext, .. } = b1.open(a1.id(), counter, &sealed.envelope).unwrap() else { panic!() };
+    let Opened::Message { plaintext, .. } = b1.open(a1.id(), counter, &sealed.envelope).unwrap() else {
+        panic!()
+    };
     assert_eq!(**plaintext, *b"mine");
 }
 
@@ -153,7 +161,15 @@ fn without_keys_the_error_says_that_a_resync_helps() {
     let (counter, sealed) = a1.seal("hello");
     let refused = manifests
         .judge(|policy| {
-            conversation::open(&b1.vault(), &b1.device, CONVERSATION, a1.id(), counter, &sealed.envelope, policy)
+            conversation::open(
+                &b1.vault(),
+                &b1.device,
+                CONVERSATION,
+                a1.id(),
+                counter,
+                &sealed.envelope,
+                policy,
+            )
         })
         .unwrap_err();
     assert!(matches!(refused, OpenError::NotJoined) && refused.resync_helps());
@@ -166,7 +182,10 @@ fn the_header_tells_conversation_epoch_and_counter() {
     let (_, mut a1, ..) = meet(Suite::PostQuantum);
     let (counter, sealed) = a1.seal("x");
     let seen = header::peek(&sealed.envelope).unwrap();
-    assert_eq!((seen.conversation, seen.counter, seen.kind), (CONVERSATION, counter, header::Kind::Application));
+    assert_eq!(
+        (seen.conversation, seen.counter, seen.kind),
+        (CONVERSATION, counter, header::Kind::Application)
+    );
     assert_eq!(seen.epoch, Epoch { generation: 0, number: 1 });
     let (counter, commit) = a1.update();
     let seen = header::peek(&commit.commit).unwrap();

@@ -2,7 +2,7 @@
 
 use crate::kit::*;
 use fastchat_delivery::{CommitError, FoundError, PublicState, Suite, group::InfoError, group::tree_hash};
-use fastchat_protocol::{Bytes, Counter, Epoch};
+use fastchat_protocol::{Bytes, Epoch};
 
 #[test]
 fn follows_a_group_through_storage() {
@@ -34,7 +34,9 @@ fn the_committer_is_the_device_that_sends() {
     let (counter, commit) = a1.update();
     for other in [&a2, &b1] {
         let refused = service.commit(other.id(), counter, &commit).unwrap_err();
-        assert!(matches!(refused, CommitError::Committer { sender, committer } if sender == other.id() && committer == a1.id()));
+        assert!(
+            matches!(refused, CommitError::Committer { sender, committer } if sender == other.id() && committer == a1.id())
+        );
     }
     service.commit(a1.id(), counter, &commit).unwrap();
 }
@@ -62,9 +64,9 @@ fn a_forged_group_info_is_refused() {
         }
     };
     // Of another commit of the same epoch, and of the epoch before.
-    assert_eq!(refuse(other.group_info.clone()), InfoError::Context);
+    assert_eq!(refuse(other.group_info), InfoError::Context);
     let (founded, ..) = meet(Suite::PostQuantum);
-    assert_eq!(refuse(founded.group_info.clone()), InfoError::Context);
+    assert_eq!(refuse(founded.group_info), InfoError::Context);
     // Altered in its last byte (the signature) and in each part before.
     let mut reasons = std::collections::BTreeSet::new();
     for at in (0..good.group_info.len()).step_by(7).chain([good.group_info.len() - 1]) {
@@ -118,7 +120,9 @@ fn founding_is_checked() {
     let (manifests, a1, a2, b1) = people();
     let suite = Suite::Classic;
     let founding = a1.found(suite, &[b1.package(suite)]);
-    let found = |info: &[u8], tree: &[u8], founder| manifests.judge(|policy| PublicState::found(info, tree, founder, policy));
+    let found = |info: &[u8], tree: &[u8], founder| {
+        manifests.judge(|policy| PublicState::found(info, tree, founder, policy))
+    };
     let (info, tree) = (&founding.group_info[..], &founding.tree[..]);
     found(info, tree, a1.id()).unwrap();
     assert!(matches!(found(info, tree, a2.id()).unwrap_err(), FoundError::Founder(_)));
@@ -140,5 +144,15 @@ fn stored_state_of_another_form_is_refused() {
     assert_eq!(&bytes[..4], b"\xa7\x61v\x01");
     bytes[3] = 2;
     assert!(PublicState::from_bytes(&bytes).is_err());
-    let _ = Counter(0);
+}
+
+#[test]
+fn what_a_gateway_and_a_client_hold_may_move_between_threads() {
+    fn is_send<T: Send>() {}
+    is_send::<PublicState>();
+    is_send::<fastchat_e2ee::VerifiedManifest>();
+    is_send::<fastchat_e2ee::Device>();
+    is_send::<fastchat_e2ee::StoreKey>();
+    is_send::<fastchat_e2ee::conversation::OpenError>();
+    is_send::<fastchat_e2ee::conversation::ConversationError>();
 }
