@@ -96,6 +96,7 @@ pub enum Opened {
         plaintext: Zeroizing<Vec<u8>>,
     },
     /// An echo of what this device sent; its plaintext was stored when it was sealed.
+    /// Nothing but the sender was authenticated: compare the envelope with the one that was stored.
     OwnMessage,
     /// A commit of another device was applied.
     Commit {
