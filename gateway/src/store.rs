@@ -8,13 +8,15 @@
 //! Nothing here is ever opened: envelopes, trees and manifests are bytes.
 
 pub mod postgres;
+mod rows;
+mod rules;
 pub mod sqlite;
 
 use async_trait::async_trait;
 use bytes::Bytes;
 use fastchat_protocol::{
     AccountId, AccountName, ConversationId, Counter, DeviceId, Epoch, Seq,
-    server::{ConversationState, KeyPackagesLeft, LogKind, LogRow, MailboxItem},
+    server::{ConversationState, KeyPackagesLeft, LogRow, MailboxItem},
 };
 
 /// Why the store gave no outcome.
@@ -87,13 +89,15 @@ pub trait Store: std::fmt::Debug + Send + Sync + 'static {
     async fn append(&self, batch: &[Append]) -> Result<Vec<Outcome>>;
     /// Appends a commit that was validated against the state of `commit.parent`: row, public state,
     /// mailbox items and tree together, if the epoch is still `commit.parent`.
-    async fn append_commit(&self, commit: NewCommit) -> Result<Outcome>;
+    async fn append_commit(&self, commit: NewCommit) -> Result<Committed>;
     /// Founds a direct conversation: its first row, members, public state and mailbox items together.
     /// `Existing` if the pair has one already. Repeating a founding with the same id is a duplicate.
     async fn found_direct(&self, founding: NewDirect) -> Result<Founded>;
 
     /// Rows after `after` that this device may read; `None` if it may read nothing of this log.
     async fn fetch(&self, device: DeviceId, conversation: ConversationId, after: Seq, limit: u32) -> Result<Option<LogPage>>;
+    /// Which of these devices may read rows of this log, and which rows: for the live path.
+    async fn readers(&self, conversation: ConversationId, devices: &[DeviceId]) -> Result<Readers>;
     /// The device's conversations after `after`, in the order of ids.
     async fn conversations(&self, device: DeviceId, after: Option<ConversationId>, limit: u32) -> Result<Vec<ConversationState>>;
     /// The newest public group state, for an account that is a member.
@@ -270,6 +274,15 @@ pub struct Join {
     pub welcome: Option<Bytes>,
 }
 
+/// What became of a commit.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Committed {
+    /// As for an application envelope.
+    pub outcome: Outcome,
+    /// The mailboxes that grew, if it was stored just now: device, its account, the new head.
+    pub mailboxes: Vec<(DeviceId, AccountId, Seq)>,
+}
+
 /// A direct conversation that was validated.
 #[derive(Debug, Clone)]
 pub struct NewDirect {
@@ -313,6 +326,15 @@ pub enum Founded {
     NotMember,
 }
 
+/// Who may read a log.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Readers {
+    /// The membership revision that this is true for; 0 if there is no such conversation.
+    pub revision: u64,
+    /// Devices that may read something, each with its first row and, once it is out, its last.
+    pub ranges: Vec<(DeviceId, Seq, Option<Seq>)>,
+}
+
 /// A page of a log.
 #[derive(Debug, Clone, PartialEq)]
 pub struct LogPage {
@@ -354,9 +376,4 @@ pub struct Moved {
     pub mailboxes: Vec<(DeviceId, AccountId, Seq)>,
     /// Where the next question starts.
     pub mark: Mark,
-}
-
-/// The kinds of rows, as stored.
-pub fn kind_number(kind: LogKind) -> i16 {
-    i16::from(u8::from(kind))
 }

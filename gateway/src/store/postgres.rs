@@ -1,1 +1,191 @@
+//! The store of a fleet: Postgres, shared by all gateways.
+//!
+//! - Every call is one statement or one transaction on one connection, under a deadline
+//!   ([`connection`]); there also is the one place that says what an error means for what was stored.
+//! - Appending is one round trip (`append_envelopes` in the migrations); commits and foundings are
+//!   ordinary transactions with the same rules and the same order of locks: conversations in the order
+//!   of ids, then mailboxes in the order of devices.
+//! - It connects when it is used, and again whenever Postgres is back; nothing needs a restart.
+//!
+//! The gateway's role has no DDL: `migrate` is run by another one, `check_schema` by the gateway.
 
+mod accounts;
+mod append;
+mod commit;
+mod connection;
+mod direct;
+mod key_packages;
+mod mailbox;
+mod read;
+mod schema;
+
+use super::*;
+use sqlx::{PgPool, postgres::PgConnectOptions};
+
+/// How to reach Postgres.
+#[derive(Clone)]
+pub struct Options {
+    /// `postgres://user:password@host:port/database`.
+    pub url: String,
+    /// Connections at most. Two are the writer's; the others serve reads, logins and commits.
+    pub max_connections: u32,
+    /// Shown in `pg_stat_activity`.
+    pub application_name: String,
+}
+
+impl std::fmt::Debug for Options {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Options").field("max_connections", &self.max_connections).finish_non_exhaustive()
+    }
+}
+
+/// The store in Postgres.
+pub struct Postgres {
+    pool: PgPool,
+    /// Without the timeouts of the pool's connections: a migration may take its time.
+    patient: PgConnectOptions,
+}
+
+impl std::fmt::Debug for Postgres {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Postgres").field("connections", &self.pool.size()).finish_non_exhaustive()
+    }
+}
+
+impl Postgres {
+    /// Prepares to connect. An error says that the URL is not one; Postgres is not asked yet.
+    pub fn connect(options: &Options) -> Result<Self> {
+        let patient: PgConnectOptions = options.url.parse().map_err(StoreError::Unavailable)?;
+        let patient = patient.application_name(&options.application_name);
+        Ok(Self { pool: connection::pool(patient.clone(), options.max_connections), patient })
+    }
+
+    /// Brings the schema up to this program's. Needs a role that may create tables.
+    pub async fn migrate(&self) -> Result<()> {
+        schema::migrate(&self.patient).await
+    }
+
+    /// Whether the schema is one that this program can serve; says what to do if it is not.
+    pub async fn check_schema(&self) -> Result<()> {
+        self.read(schema::check).await?
+    }
+}
+
+#[async_trait]
+impl Store for Postgres {
+    async fn ping(&self) -> Result<()> {
+        self.read(read::ping).await
+    }
+
+    async fn incarnation(&self) -> Result<u32> {
+        self.read(read::incarnation).await
+    }
+
+    async fn register(&self, new: NewAccount) -> Result<Registered> {
+        self.transaction(async |c| accounts::register(c, &new).await).await
+    }
+
+    async fn find_account(&self, name: &AccountName) -> Result<Option<Account>> {
+        self.read(async |c| accounts::find(c, name).await).await
+    }
+
+    async fn account(&self, account: AccountId) -> Result<Option<Account>> {
+        self.read(async |c| accounts::get(c, account).await).await
+    }
+
+    async fn password_hash(&self, account: AccountId) -> Result<Option<String>> {
+        self.read(async |c| accounts::password_hash(c, account).await).await
+    }
+
+    async fn set_password_hash(&self, account: AccountId, old: &str, new: &str) -> Result<bool> {
+        self.write(async |c| accounts::set_password_hash(c, account, old, new).await).await
+    }
+
+    async fn put_manifest(&self, account: AccountId, next: NewManifest) -> Result<bool> {
+        self.transaction(async |c| accounts::put_manifest(c, account, &next).await).await
+    }
+
+    async fn device(&self, device: DeviceId) -> Result<Option<Device>> {
+        self.read(async |c| accounts::device(c, device).await).await
+    }
+
+    async fn publish_key_packages(
+        &self,
+        device: DeviceId,
+        suite: u16,
+        one_time: &[Bytes],
+        last_resort: Option<&Bytes>,
+    ) -> Result<KeyPackagesLeft> {
+        self.transaction(async |c| key_packages::publish(c, device, suite, one_time, last_resort).await).await
+    }
+
+    async fn claim_key_packages(&self, account: AccountId, suite: u16) -> Result<Vec<(DeviceId, Bytes)>> {
+        self.write(async |c| key_packages::claim(c, account, suite).await).await
+    }
+
+    async fn key_packages_left(&self, device: DeviceId) -> Result<Vec<KeyPackagesLeft>> {
+        self.read(async |c| key_packages::left(c, device).await).await
+    }
+
+    async fn append(&self, batch: &[Append]) -> Result<Vec<Outcome>> {
+        if batch.is_empty() {
+            return Ok(Vec::new());
+        }
+        self.write(async |c| append::append(c, batch).await).await
+    }
+
+    async fn append_commit(&self, commit: NewCommit) -> Result<Committed> {
+        self.transaction(async |c| commit::append(c, &commit).await).await
+    }
+
+    async fn found_direct(&self, founding: NewDirect) -> Result<Founded> {
+        self.transaction(async |c| direct::found(c, &founding).await).await
+    }
+
+    async fn fetch(
+        &self,
+        device: DeviceId,
+        conversation: ConversationId,
+        after: Seq,
+        limit: u32,
+    ) -> Result<Option<LogPage>> {
+        self.read(async |c| read::fetch(c, device, conversation, after, limit).await).await
+    }
+
+    async fn readers(&self, conversation: ConversationId, devices: &[DeviceId]) -> Result<Readers> {
+        self.read(async |c| read::readers(c, conversation, devices).await).await
+    }
+
+    async fn conversations(
+        &self,
+        device: DeviceId,
+        after: Option<ConversationId>,
+        limit: u32,
+    ) -> Result<Vec<ConversationState>> {
+        self.read(async |c| read::conversations(c, device, after, limit).await).await
+    }
+
+    async fn group_state(&self, account: AccountId, conversation: ConversationId) -> Result<Option<GroupState>> {
+        self.read(async |c| read::group_state(c, account, conversation).await).await
+    }
+
+    async fn tree(&self, device: DeviceId, conversation: ConversationId, hash: &[u8]) -> Result<Option<Bytes>> {
+        self.read(async |c| mailbox::tree(c, device, conversation, hash).await).await
+    }
+
+    async fn moved_since(&self, mark: Option<Mark>) -> Result<Moved> {
+        self.read(async |c| read::moved_since(c, mark).await).await
+    }
+
+    async fn set_cursors(&self, cursors: &[(DeviceId, ConversationId, Seq)]) -> Result<()> {
+        self.write(async |c| append::set_cursors(c, cursors).await).await
+    }
+
+    async fn mailbox(&self, device: DeviceId, after: Seq, limit: u32) -> Result<(Vec<MailboxItem>, Seq)> {
+        self.read(async |c| mailbox::page(c, device, after, limit).await).await
+    }
+
+    async fn ack_mailbox(&self, device: DeviceId, seq: Seq) -> Result<()> {
+        self.transaction(async |c| mailbox::ack(c, device, seq).await).await
+    }
+}

@@ -1,1 +1,156 @@
+//! The store of the embedded default: one SQLite file, no other process.
+//!
+//! - One connection writes, a few read (WAL); every write is one `BEGIN IMMEDIATE` transaction, so
+//!   that its rules read what they write by. `synchronous=FULL`: a commit is on the disk.
+//! - The rules are those of Postgres; [`super::rules`] holds them as functions.
+//! - Writing calls have an order (the file's lock), so a counter of changes serves as the mark that a
+//!   transaction id is in Postgres.
 
+mod accounts;
+mod append;
+mod commit;
+mod connection;
+mod direct;
+mod key_packages;
+mod mailbox;
+mod read;
+
+use super::*;
+use sqlx::SqlitePool;
+use std::path::Path;
+
+/// The store in a file.
+#[derive(Debug)]
+pub struct Sqlite {
+    writer: SqlitePool,
+    readers: SqlitePool,
+}
+
+impl Sqlite {
+    /// Opens the file, makes it if there is none, and brings its schema up to this program's.
+    pub async fn open(path: &Path) -> Result<Self> {
+        connection::open(path).await
+    }
+
+    /// Waits for the calls that run, then closes the file.
+    pub async fn close(&self) {
+        self.readers.close().await;
+        self.writer.close().await;
+    }
+}
+
+#[async_trait]
+impl Store for Sqlite {
+    async fn ping(&self) -> Result<()> {
+        self.read(read::ping).await
+    }
+
+    async fn incarnation(&self) -> Result<u32> {
+        self.read(read::incarnation).await
+    }
+
+    async fn register(&self, new: NewAccount) -> Result<Registered> {
+        self.transaction(async |c| accounts::register(c, &new).await).await
+    }
+
+    async fn find_account(&self, name: &AccountName) -> Result<Option<Account>> {
+        self.read(async |c| accounts::find(c, name).await).await
+    }
+
+    async fn account(&self, account: AccountId) -> Result<Option<Account>> {
+        self.read(async |c| accounts::get(c, account).await).await
+    }
+
+    async fn password_hash(&self, account: AccountId) -> Result<Option<String>> {
+        self.read(async |c| accounts::password_hash(c, account).await).await
+    }
+
+    async fn set_password_hash(&self, account: AccountId, old: &str, new: &str) -> Result<bool> {
+        self.transaction(async |c| accounts::set_password_hash(c, account, old, new).await).await
+    }
+
+    async fn put_manifest(&self, account: AccountId, next: NewManifest) -> Result<bool> {
+        self.transaction(async |c| accounts::put_manifest(c, account, &next).await).await
+    }
+
+    async fn device(&self, device: DeviceId) -> Result<Option<Device>> {
+        self.read(async |c| accounts::device(c, device).await).await
+    }
+
+    async fn publish_key_packages(
+        &self,
+        device: DeviceId,
+        suite: u16,
+        one_time: &[Bytes],
+        last_resort: Option<&Bytes>,
+    ) -> Result<KeyPackagesLeft> {
+        self.transaction(async |c| key_packages::publish(c, device, suite, one_time, last_resort).await).await
+    }
+
+    async fn claim_key_packages(&self, account: AccountId, suite: u16) -> Result<Vec<(DeviceId, Bytes)>> {
+        self.transaction(async |c| key_packages::claim(c, account, suite).await).await
+    }
+
+    async fn key_packages_left(&self, device: DeviceId) -> Result<Vec<KeyPackagesLeft>> {
+        self.read(async |c| key_packages::left(c, device).await).await
+    }
+
+    async fn append(&self, batch: &[Append]) -> Result<Vec<Outcome>> {
+        self.transaction(async |c| append::append(c, batch).await).await
+    }
+
+    async fn append_commit(&self, commit: NewCommit) -> Result<Committed> {
+        self.transaction(async |c| commit::append(c, &commit).await).await
+    }
+
+    async fn found_direct(&self, founding: NewDirect) -> Result<Founded> {
+        self.transaction(async |c| direct::found(c, &founding).await).await
+    }
+
+    async fn fetch(
+        &self,
+        device: DeviceId,
+        conversation: ConversationId,
+        after: Seq,
+        limit: u32,
+    ) -> Result<Option<LogPage>> {
+        self.read(async |c| read::fetch(c, device, conversation, after, limit).await).await
+    }
+
+    async fn readers(&self, conversation: ConversationId, devices: &[DeviceId]) -> Result<Readers> {
+        self.read(async |c| read::readers(c, conversation, devices).await).await
+    }
+
+    async fn conversations(
+        &self,
+        device: DeviceId,
+        after: Option<ConversationId>,
+        limit: u32,
+    ) -> Result<Vec<ConversationState>> {
+        self.read(async |c| read::conversations(c, device, after, limit).await).await
+    }
+
+    async fn group_state(&self, account: AccountId, conversation: ConversationId) -> Result<Option<GroupState>> {
+        self.read(async |c| read::group_state(c, account, conversation).await).await
+    }
+
+    async fn tree(&self, device: DeviceId, conversation: ConversationId, hash: &[u8]) -> Result<Option<Bytes>> {
+        self.read(async |c| mailbox::tree(c, device, conversation, hash).await).await
+    }
+
+    async fn moved_since(&self, mark: Option<Mark>) -> Result<Moved> {
+        self.read(async |c| read::moved_since(c, mark).await).await
+    }
+
+    async fn set_cursors(&self, cursors: &[(DeviceId, ConversationId, Seq)]) -> Result<()> {
+        self.transaction(async |c| append::set_cursors(c, cursors).await).await
+    }
+
+    async fn mailbox(&self, device: DeviceId, after: Seq, limit: u32) -> Result<(Vec<MailboxItem>, Seq)> {
+        self.read(async |c| mailbox::page(c, device, after, limit).await).await
+    }
+
+    async fn ack_mailbox(&self, device: DeviceId, seq: Seq) -> Result<()> {
+        self.transaction(async |c| mailbox::ack(c, device, seq).await).await
+    }
+}

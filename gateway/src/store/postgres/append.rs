@@ -1,0 +1,69 @@
+//! The hot path: batches of envelopes, and cursors.
+
+use super::super::{
+    Append, Outcome,
+    rows::{Columns, Fallible, Fault, stored},
+};
+use fastchat_protocol::{ConversationId, Counter, DeviceId, Seq};
+use sqlx::{PgConnection, postgres::PgRow};
+
+pub(super) async fn append(c: &mut PgConnection, batch: &[Append]) -> Fallible<Vec<Outcome>> {
+    let column = |f: fn(&Append) -> i64| batch.iter().map(f).collect::<Vec<_>>();
+    let rows = sqlx::query("SELECT * FROM append_envelopes($1, $2, $3, $4, $5, $6)")
+        .bind(batch.iter().map(|item| item.conversation.as_bytes().as_slice()).collect::<Vec<_>>())
+        .bind(batch.iter().map(|item| item.device.as_bytes().as_slice()).collect::<Vec<_>>())
+        .bind(column(|item| stored(item.counter.0)))
+        .bind(column(|item| item.epoch.generation.into()))
+        .bind(column(|item| stored(item.epoch.number)))
+        .bind(batch.iter().map(|item| item.envelope.as_ref()).collect::<Vec<_>>())
+        .fetch_all(c)
+        .await?;
+    rows.iter().map(outcome).collect()
+}
+
+/// The numbers are explained at the function.
+fn outcome(row: &PgRow) -> Fallible<Outcome> {
+    let stored = || {
+        Ok::<_, Fault>(super::Stored {
+            seq: row.seq("seq")?,
+            at_ms: row.number("at_ms")?,
+            audience: row.audience()?,
+            revision: row.number("revision")?,
+        })
+    };
+    Ok(match row.number("verdict")? {
+        1 => Outcome::Stored(stored()?),
+        2 => Outcome::Duplicate(stored()?),
+        3 => Outcome::Conflict(row.seq("seq")?),
+        4 => Outcome::Expired,
+        5 => Outcome::OutOfOrder(Counter(row.number("expected")?)),
+        6 => Outcome::Stale(row.epoch()?),
+        7 => Outcome::NotMember,
+        other => return Err(Fault::corrupt("append_envelopes.verdict", other)),
+    })
+}
+
+/// Locks in the order of keys, so that two gateways that move the same cursors never wait in a circle.
+pub(super) async fn set_cursors(c: &mut PgConnection, cursors: &[(DeviceId, ConversationId, Seq)]) -> Fallible<()> {
+    sqlx::query(
+        "WITH moved AS (
+             SELECT conversation, device, max(seq) AS seq
+             FROM unnest($1::bytea[], $2::bytea[], $3::bigint[]) AS m (device, conversation, seq)
+             GROUP BY conversation, device
+         ), locked AS MATERIALIZED (
+             SELECT u.conversation, u.device, m.seq
+             FROM cursors u JOIN moved m ON m.conversation = u.conversation AND m.device = u.device
+             JOIN readable r ON r.conversation = u.conversation AND r.device = u.device
+             WHERE m.seq <= r.head AND m.seq > u.cursor
+             ORDER BY u.conversation, u.device FOR NO KEY UPDATE OF u
+         )
+         UPDATE cursors u SET cursor = l.seq FROM locked l
+         WHERE u.conversation = l.conversation AND u.device = l.device AND u.cursor < l.seq",
+    )
+    .bind(cursors.iter().map(|(device, ..)| device.as_bytes().as_slice()).collect::<Vec<_>>())
+    .bind(cursors.iter().map(|(_, conversation, _)| conversation.as_bytes().as_slice()).collect::<Vec<_>>())
+    .bind(cursors.iter().map(|(.., seq)| stored(seq.0)).collect::<Vec<_>>())
+    .execute(c)
+    .await?;
+    Ok(())
+}

@@ -1,0 +1,142 @@
+//! One connection for one call, and what an error means for what was stored.
+//!
+//! - A call gets a connection within [`ACQUIRE_TIMEOUT`] and ends within [`DEADLINE`].
+//! - An error that Postgres sent is a definite abort. A connection that broke, and a deadline that
+//!   passed, leave a write unknown if its commit may have been on its way.
+//! - Invariant: a connection goes back to the pool only when its call has ended. A call that was given
+//!   up (a deadline, a caller that went away) closes it, so no answer is ever read by the wrong call.
+
+use super::{
+    super::rows::{Ending, Fallible, Fault},
+    Postgres, Result, StoreError,
+};
+use sqlx::{
+    Connection, PgConnection, PgPool,
+    pool::PoolConnection,
+    postgres::{PgConnectOptions, PgPoolOptions},
+};
+use std::{io, time::Duration};
+use tokio::time::{Instant, timeout_at};
+
+/// Limit: a pool without a free connection, or a Postgres that does not answer, is "not available".
+const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(2);
+/// Limit: longer than anything that Postgres lets a statement do, so that it speaks first if it can.
+const DEADLINE: Duration = Duration::from_secs(8);
+/// An idle connection is asked before use: after a restart of Postgres it would fail its first call.
+const CHECK_AFTER_IDLE: Duration = Duration::from_secs(1);
+
+/// Limits on the server's side, in milliseconds: a paused gateway cannot hold the fleet's rows, and no
+/// statement can hold a connection.
+const SESSION: [(&str, &str); 4] = [
+    ("lock_timeout", "2000"),
+    ("idle_in_transaction_session_timeout", "2000"),
+    ("statement_timeout", "4000"),
+    // The locks-then-look order of every writer rests on it.
+    ("default_transaction_isolation", "read\\ committed"),
+];
+
+pub(super) fn pool(options: PgConnectOptions, max_connections: u32) -> PgPool {
+    PgPoolOptions::new()
+        .max_connections(max_connections)
+        .acquire_timeout(ACQUIRE_TIMEOUT)
+        .test_before_acquire(false)
+        .before_acquire(|connection, meta| {
+            Box::pin(async move {
+                if meta.idle_for >= CHECK_AFTER_IDLE {
+                    connection.ping().await?;
+                }
+                Ok(true)
+            })
+        })
+        .connect_lazy_with(options.options(SESSION))
+}
+
+impl Postgres {
+    /// Runs what only reads.
+    pub(super) async fn read<T>(&self, work: impl AsyncFnOnce(&mut PgConnection) -> Fallible<T>) -> Result<T> {
+        let mut lease = self.lease().await?;
+        let result = within(Instant::now() + DEADLINE, work(lease.connection())).await;
+        lease.settle(result, StoreError::Unavailable)
+    }
+
+    /// Runs one writing statement, which is its own transaction.
+    pub(super) async fn write<T>(&self, work: impl AsyncFnOnce(&mut PgConnection) -> Fallible<T>) -> Result<T> {
+        let mut lease = self.lease().await?;
+        let result = within(Instant::now() + DEADLINE, work(lease.connection())).await;
+        lease.settle(result, perhaps_committed)
+    }
+
+    /// Runs a transaction: commits what `work` did, or nothing of it.
+    pub(super) async fn transaction<T>(
+        &self,
+        work: impl AsyncFnOnce(&mut PgConnection) -> Fallible<Ending<T>>,
+    ) -> Result<T> {
+        let mut lease = self.lease().await?;
+        let mut committing = false;
+        let result = within(Instant::now() + DEADLINE, async {
+            let mut transaction = lease.connection().begin().await?;
+            match work(&mut transaction).await? {
+                Ending::Rollback(value) => transaction.rollback().await.map(|()| value),
+                Ending::Commit(value) => {
+                    committing = true;
+                    transaction.commit().await.map(|()| value)
+                }
+            }
+            .map_err(Fault::from)
+        })
+        .await;
+        lease.settle(result, if committing { perhaps_committed } else { StoreError::Unavailable })
+    }
+
+    async fn lease(&self) -> Result<Lease> {
+        let connection = self.pool.acquire().await.map_err(StoreError::Unavailable)?;
+        Ok(Lease(Some(connection)))
+    }
+}
+
+/// A pooled connection that is closed unless its call ended.
+struct Lease(Option<PoolConnection<sqlx::Postgres>>);
+
+impl Lease {
+    fn connection(&mut self) -> &mut PgConnection {
+        self.0.as_mut().expect("a lease has its connection until it is settled")
+    }
+
+    fn settle<T>(mut self, result: Fallible<T>, of_sql: fn(sqlx::Error) -> StoreError) -> Result<T> {
+        if !matches!(&result, Err(Fault::Sql(error)) if is_broken(error)) {
+            drop(self.0.take());
+        }
+        result.map_err(|fault| fault.named(of_sql))
+    }
+}
+
+impl Drop for Lease {
+    fn drop(&mut self) {
+        if let Some(connection) = self.0.take() {
+            drop(connection.detach());
+        }
+    }
+}
+
+async fn within<T>(deadline: Instant, work: impl Future<Output = Fallible<T>>) -> Fallible<T> {
+    let late = |_| Fault::Sql(sqlx::Error::Io(io::Error::new(io::ErrorKind::TimedOut, "no answer in time")));
+    timeout_at(deadline, work).await.unwrap_or_else(|elapsed| Err(late(elapsed)))
+}
+
+/// The one place that says whether a failed write may have been committed.
+fn perhaps_committed(error: sqlx::Error) -> StoreError {
+    if is_broken(&error) { StoreError::Unknown(error) } else { StoreError::Unavailable(error) }
+}
+
+/// Whether the connection is of no more use, and nothing is known of what it was doing.
+fn is_broken(error: &sqlx::Error) -> bool {
+    match error {
+        // 57P01 and 57P02 also end a commit that waits for a standby: it is committed here, and the
+        // standby may have it. 08 is the connection, 40003 says so itself.
+        sqlx::Error::Database(database) => database
+            .code()
+            .is_some_and(|code| code.starts_with("08") || matches!(&*code, "57P01" | "57P02" | "40003")),
+        sqlx::Error::Io(_) | sqlx::Error::Tls(_) | sqlx::Error::Protocol(_) | sqlx::Error::WorkerCrashed => true,
+        _ => false,
+    }
+}

@@ -1,0 +1,146 @@
+//! Reading logs and heads. Who may read which rows is said by the view `readable` alone.
+
+use super::super::{
+    GroupState, LogPage, Mark, Moved, Readers,
+    rows::{Columns, Fallible, stored},
+};
+use fastchat_protocol::{
+    AccountId, ConversationId, DeviceId, Seq,
+    limits::{MAX_PAGE_BYTES, MAX_PAGE_ROWS, MAX_SYNC_CONVERSATIONS},
+    server::ConversationState,
+};
+use sqlx::{PgConnection, postgres::PgRow};
+
+pub(super) async fn ping(c: &mut PgConnection) -> Fallible<()> {
+    sqlx::query("SELECT 1").execute(c).await?;
+    Ok(())
+}
+
+pub(super) async fn incarnation(c: &mut PgConnection) -> Fallible<u32> {
+    sqlx::query("SELECT incarnation FROM settings").fetch_one(c).await?.small("incarnation")
+}
+
+pub(super) async fn fetch(
+    c: &mut PgConnection,
+    device: DeviceId,
+    conversation: ConversationId,
+    after: Seq,
+    limit: u32,
+) -> Fallible<Option<LogPage>> {
+    // One statement, one snapshot: the page and its head belong together.
+    let rows = sqlx::query(
+        "SELECT r.head, page.*, coalesce(
+             (SELECT min(l.seq) FROM log l WHERE l.conversation = $2), r.log_head + 1) AS first
+         FROM readable r LEFT JOIN LATERAL (
+             SELECT * FROM (
+                 SELECT l.*, row_number() OVER w AS n, sum(octet_length(envelope)) OVER w AS size
+                 FROM (SELECT seq, sender, counter, kind::bigint, at_ms, envelope FROM log
+                       WHERE conversation = $2 AND seq > $3 AND seq BETWEEN r.join_seq AND r.head
+                       ORDER BY seq LIMIT $4) l
+                 WINDOW w AS (ORDER BY seq)
+             ) AS sized WHERE n = 1 OR size <= $5
+         ) page ON true
+         WHERE r.device = $1 AND r.conversation = $2 ORDER BY page.seq",
+    )
+    .bind(device.as_bytes().as_slice())
+    .bind(conversation.as_bytes().as_slice())
+    .bind(stored(after.0))
+    .bind(i64::from(limit.min(MAX_PAGE_ROWS)))
+    .bind(MAX_PAGE_BYTES as i64)
+    .fetch_all(c)
+    .await?;
+    let Some(any) = rows.first() else { return Ok(None) };
+    let is_row = |row: &&PgRow| !matches!(row.optional_number("seq"), Ok(None));
+    Ok(Some(LogPage {
+        head: any.seq("head")?,
+        first: any.seq("first")?,
+        rows: rows.iter().filter(is_row).map(Columns::log_row).collect::<Fallible<_>>()?,
+    }))
+}
+
+pub(super) async fn readers(c: &mut PgConnection, conversation: ConversationId, devices: &[DeviceId]) -> Fallible<Readers> {
+    let rows = sqlx::query(
+        "SELECT c.revision, r.device, r.join_seq, r.to_seq FROM conversations c
+         LEFT JOIN readable r ON r.conversation = c.id AND r.device = ANY ($2)
+         WHERE c.id = $1 ORDER BY r.device",
+    )
+    .bind(conversation.as_bytes().as_slice())
+    .bind(devices.iter().map(|device| device.as_bytes().as_slice()).collect::<Vec<_>>())
+    .fetch_all(c)
+    .await?;
+    let Some(any) = rows.first() else { return Ok(Readers::default()) };
+    let mut readers = Readers { revision: any.number("revision")?, ranges: Vec::with_capacity(rows.len()) };
+    for row in &rows {
+        if row.optional_blob("device")?.is_some() {
+            readers.ranges.push((row.id("device")?, row.seq("join_seq")?, row.optional_number("to_seq")?.map(Seq)));
+        }
+    }
+    Ok(readers)
+}
+
+pub(super) async fn conversations(
+    c: &mut PgConnection,
+    device: DeviceId,
+    after: Option<ConversationId>,
+    limit: u32,
+) -> Fallible<Vec<ConversationState>> {
+    let rows = sqlx::query(
+        "SELECT r.*, coalesce(s.high, 0) AS counter FROM readable r
+         LEFT JOIN send_counters s ON s.conversation = r.conversation AND s.device = r.device
+         WHERE r.device = $1 AND ($2::bytea IS NULL OR r.conversation > $2)
+         ORDER BY r.conversation LIMIT $3",
+    )
+    .bind(device.as_bytes().as_slice())
+    .bind(after.as_ref().map(|after| after.as_bytes().as_slice()))
+    .bind(i64::from(limit.min(MAX_SYNC_CONVERSATIONS)))
+    .fetch_all(c)
+    .await?;
+    rows.iter().map(Columns::conversation_state).collect()
+}
+
+pub(super) async fn group_state(
+    c: &mut PgConnection,
+    account: AccountId,
+    conversation: ConversationId,
+) -> Fallible<Option<GroupState>> {
+    let row = sqlx::query(
+        "SELECT c.generation, c.epoch, c.head, c.low, c.high, g.group_info, g.state, g.tree
+         FROM conversations c JOIN group_states g ON g.conversation = c.id
+         JOIN members m ON m.conversation = c.id AND m.account = $1 AND m.to_seq IS NULL
+         WHERE c.id = $2",
+    )
+    .bind(account.as_bytes().as_slice())
+    .bind(conversation.as_bytes().as_slice())
+    .fetch_optional(c)
+    .await?;
+    let Some(row) = row else { return Ok(None) };
+    Ok(Some(GroupState {
+        epoch: row.epoch()?,
+        head: row.seq("head")?,
+        audience: row.audience()?,
+        group_info: row.bytes("group_info")?,
+        state: row.bytes("state")?,
+        tree: row.bytes("tree")?,
+    }))
+}
+
+/// The mark is the oldest transaction that still ran when it was read: all older ones had ended, and
+/// what they wrote was visible. It is read before the rows, so what they miss is not older than it.
+pub(super) async fn moved_since(c: &mut PgConnection, mark: Option<Mark>) -> Fallible<Moved> {
+    let row = sqlx::query("SELECT pg_snapshot_xmin(pg_current_snapshot())::text::bigint AS mark");
+    let next = row.fetch_one(&mut *c).await?.number("mark")?;
+    let mut moved = Moved { heads: Vec::new(), mailboxes: Vec::new(), mark: Mark(stored(next)) };
+    let Some(Mark(since)) = mark else { return Ok(moved) };
+    let heads = sqlx::query(
+        "SELECT c.id, c.head, c.low, c.high FROM conversations c
+         WHERE c.id IN (SELECT DISTINCT conversation FROM log WHERE tx >= $1)",
+    );
+    for row in heads.bind(since).fetch_all(&mut *c).await? {
+        moved.heads.push((row.id("id")?, row.seq("head")?, row.audience()?));
+    }
+    let mailboxes = sqlx::query("SELECT device, account, head FROM mailbox_heads WHERE tx >= $1");
+    for row in mailboxes.bind(since).fetch_all(c).await? {
+        moved.mailboxes.push((row.id("device")?, row.id("account")?, row.seq("head")?));
+    }
+    Ok(moved)
+}

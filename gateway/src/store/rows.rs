@@ -1,0 +1,196 @@
+//! From columns to types and back, for both databases.
+//!
+//! Ids are 16 bytes, numbers are `i64`. What cannot be so is `Corrupt` with its column, never a panic.
+
+use super::{Audience, StoreError, rules::Conversation};
+use bytes::Bytes;
+use fastchat_protocol::{
+    AccountId, Epoch, Seq,
+    codec,
+    server::{ConversationState, Joining, LogKind, LogRow, MAILBOX_JOINING, MailboxItem},
+};
+use sqlx::{ColumnIndex, Decode, Row, Type};
+
+/// Why a query gave nothing; the place where it ran knows what that means for what was stored.
+#[derive(Debug)]
+pub(super) enum Fault {
+    /// From the database or the way to it.
+    Sql(sqlx::Error),
+    /// See [`StoreError::Corrupt`].
+    Corrupt { place: &'static str, what: String },
+}
+
+pub(super) type Fallible<T> = Result<T, Fault>;
+
+impl From<sqlx::Error> for Fault {
+    fn from(error: sqlx::Error) -> Self {
+        Self::Sql(error)
+    }
+}
+
+impl Fault {
+    pub(super) fn corrupt(place: &'static str, what: impl ToString) -> Self {
+        Self::Corrupt { place, what: what.to_string() }
+    }
+
+    /// Names the fault, where `of_sql` says what an SQL error means for what was stored.
+    pub(super) fn named(self, of_sql: impl FnOnce(sqlx::Error) -> StoreError) -> StoreError {
+        match self {
+            Self::Sql(error) => of_sql(error),
+            Self::Corrupt { place, what } => StoreError::Corrupt { place, what },
+        }
+    }
+}
+
+/// How a transaction ends that did not fail.
+#[derive(Debug)]
+pub(super) enum Ending<T> {
+    /// What it wrote stays.
+    Commit(T),
+    /// It refused: what it wrote before it knew is undone.
+    Rollback(T),
+}
+
+/// Typed columns of a row.
+pub(super) trait Columns {
+    fn blob(&self, column: &'static str) -> Fallible<Vec<u8>>;
+    fn optional_blob(&self, column: &'static str) -> Fallible<Option<Vec<u8>>>;
+    fn optional_i64(&self, column: &'static str) -> Fallible<Option<i64>>;
+    fn string(&self, column: &'static str) -> Fallible<String>;
+    fn flag(&self, column: &'static str) -> Fallible<bool>;
+
+    fn bytes(&self, column: &'static str) -> Fallible<Bytes> {
+        self.blob(column).map(Bytes::from)
+    }
+
+    fn id<T: for<'a> TryFrom<&'a [u8]>>(&self, column: &'static str) -> Fallible<T> {
+        T::try_from(&self.blob(column)?).map_err(|_| Fault::corrupt(column, "not an id"))
+    }
+
+    fn optional_number(&self, column: &'static str) -> Fallible<Option<u64>> {
+        let number = self.optional_i64(column)?;
+        number.map(|n| u64::try_from(n).map_err(|_| Fault::corrupt(column, n))).transpose()
+    }
+
+    fn number(&self, column: &'static str) -> Fallible<u64> {
+        self.optional_number(column)?.ok_or_else(|| Fault::corrupt(column, "null"))
+    }
+
+    fn seq(&self, column: &'static str) -> Fallible<Seq> {
+        self.number(column).map(Seq)
+    }
+
+    /// A number of another width.
+    fn small<T: TryFrom<u64>>(&self, column: &'static str) -> Fallible<T> {
+        let number = self.number(column)?;
+        T::try_from(number).map_err(|_| Fault::corrupt(column, number))
+    }
+
+    fn epoch(&self) -> Fallible<Epoch> {
+        Ok(Epoch { generation: self.small("generation")?, number: self.number("epoch")? })
+    }
+
+    /// From `low` and `high`, which are null for a group.
+    fn audience(&self) -> Fallible<Audience> {
+        match (self.optional_blob("low")?, self.optional_blob("high")?) {
+            (Some(_), Some(_)) => Ok(Audience::Pair(self.id("low")?, self.id("high")?)),
+            (None, None) => Ok(Audience::Group),
+            _ => Err(Fault::corrupt("conversations.low", "half a pair")),
+        }
+    }
+
+    fn conversation(&self) -> Fallible<Conversation> {
+        Ok(Conversation {
+            head: self.seq("head")?,
+            epoch: self.epoch()?,
+            fence: self.number("fence")?,
+            revision: self.number("revision")?,
+            audience: self.audience()?,
+        })
+    }
+
+    fn conversation_state(&self) -> Fallible<ConversationState> {
+        let account: AccountId = self.id("account")?;
+        Ok(ConversationState {
+            conversation: self.id("conversation")?,
+            peer: match self.audience()? {
+                Audience::Pair(low, high) => Some(if account == low { high } else { low }),
+                Audience::Group => None,
+            },
+            epoch: self.epoch()?,
+            head: self.seq("head")?,
+            cursor: self.seq("cursor")?,
+            join_seq: self.seq("join_seq")?,
+            counter: fastchat_protocol::Counter(self.number("counter")?),
+        })
+    }
+
+    fn log_row(&self) -> Fallible<LogRow> {
+        Ok(LogRow {
+            seq: self.seq("seq")?,
+            sender: self.id("sender")?,
+            counter: fastchat_protocol::Counter(self.number("counter")?),
+            kind: LogKind::from(self.small::<u8>("kind")?),
+            at_ms: self.number("at_ms")?,
+            envelope: Some(self.bytes("envelope")?),
+        })
+    }
+
+    fn mailbox_item(&self) -> Fallible<MailboxItem> {
+        let joining = Joining {
+            conversation: self.id("conversation")?,
+            join_seq: self.seq("join_seq")?,
+            by: self.id("sender")?,
+            welcome: self.bytes("welcome")?,
+            tree_hash: self.bytes("tree_hash")?,
+        };
+        let body = codec::encode(&joining).into();
+        Ok(MailboxItem { seq: self.seq("seq")?, kind: MAILBOX_JOINING, body })
+    }
+}
+
+impl<R> Columns for R
+where
+    R: Row,
+    &'static str: ColumnIndex<R>,
+    for<'r> Vec<u8>: Decode<'r, R::Database> + Type<R::Database>,
+    for<'r> i64: Decode<'r, R::Database> + Type<R::Database>,
+    for<'r> String: Decode<'r, R::Database> + Type<R::Database>,
+    for<'r> bool: Decode<'r, R::Database> + Type<R::Database>,
+{
+    fn blob(&self, column: &'static str) -> Fallible<Vec<u8>> {
+        Ok(self.try_get(column)?)
+    }
+
+    fn optional_blob(&self, column: &'static str) -> Fallible<Option<Vec<u8>>> {
+        Ok(self.try_get(column)?)
+    }
+
+    fn optional_i64(&self, column: &'static str) -> Fallible<Option<i64>> {
+        Ok(self.try_get(column)?)
+    }
+
+    fn string(&self, column: &'static str) -> Fallible<String> {
+        Ok(self.try_get(column)?)
+    }
+
+    fn flag(&self, column: &'static str) -> Fallible<bool> {
+        Ok(self.try_get(column)?)
+    }
+}
+
+/// A number as stored. What no counter can reach becomes the largest, which no rule accepts.
+pub(super) fn stored(number: u64) -> i64 {
+    i64::try_from(number).unwrap_or(i64::MAX)
+}
+
+/// The two accounts of a direct conversation, in the order in which they are stored.
+pub(super) fn pair(a: AccountId, b: AccountId) -> (AccountId, AccountId) {
+    if a <= b { (a, b) } else { (b, a) }
+}
+
+/// The names by which a tree and a welcome are kept.
+pub(super) fn hash(bytes: &[u8]) -> [u8; 32] {
+    use sha2::{Digest, Sha256};
+    Sha256::digest(bytes).into()
+}

@@ -1,0 +1,116 @@
+//! The file's connections, its schema, and what an error means for what was stored.
+
+use super::{
+    super::rows::{Columns, Ending, Fallible, Fault},
+    Result, Sqlite, StoreError,
+};
+use sqlx::{
+    Connection, SqlSafeStr, SqliteConnection,
+    migrate::{Migration, MigrationType, Migrator},
+    sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous},
+};
+use std::{
+    path::Path,
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
+
+/// Limit: as long as a caller waits for Postgres.
+const PATIENCE: Duration = Duration::from_secs(2);
+/// Readers take turns; each is a thread with its own page cache.
+const READERS: u32 = 4;
+
+/// Each migration once, in order. A released one never changes: its checksum is stored.
+const MIGRATIONS: [(i64, &str, &str); 2] = [
+    (1, "accounts", include_str!("../../../migrations/sqlite/0001_accounts.sql")),
+    (2, "conversations", include_str!("../../../migrations/sqlite/0002_conversations.sql")),
+];
+
+pub(super) async fn open(path: &Path) -> Result<Sqlite> {
+    let options = SqliteConnectOptions::new()
+        .filename(path)
+        .create_if_missing(true)
+        .journal_mode(SqliteJournalMode::Wal)
+        .synchronous(SqliteSynchronous::Full)
+        .foreign_keys(true)
+        .busy_timeout(PATIENCE);
+    // Connections stay open: a new one would read the schema again for nothing.
+    let pool = |connections| {
+        SqlitePoolOptions::new()
+            .max_connections(connections)
+            .acquire_timeout(PATIENCE)
+            .test_before_acquire(false)
+            .idle_timeout(None)
+            .max_lifetime(None)
+    };
+    let writer = pool(1).connect_with(options.clone()).await.map_err(StoreError::Unavailable)?;
+    let failed = |error| StoreError::Schema(format!("{} could not be brought up to date: {error}", path.display()));
+    migrator().run(&writer).await.map_err(failed)?;
+    let readers = pool(READERS).connect_lazy_with(options.create_if_missing(false).pragma("query_only", "on"));
+    Ok(Sqlite { writer, readers })
+}
+
+fn migrator() -> Migrator {
+    let migration = |(version, name, sql): (i64, &'static str, &'static str)| {
+        Migration::new(version, name.into(), MigrationType::Simple, sql.into_sql_str(), false)
+    };
+    Migrator::with_migrations(MIGRATIONS.map(migration).into())
+}
+
+impl Sqlite {
+    /// Runs what only reads, on one snapshot.
+    pub(super) async fn read<T>(&self, work: impl AsyncFnOnce(&mut SqliteConnection) -> Fallible<T>) -> Result<T> {
+        let mut connection = self.readers.acquire().await.map_err(StoreError::Unavailable)?;
+        let result = async {
+            let mut snapshot = connection.begin().await?;
+            let value = work(&mut snapshot).await?;
+            snapshot.rollback().await?;
+            Ok(value)
+        };
+        result.await.map_err(|fault: Fault| fault.named(StoreError::Unavailable))
+    }
+
+    /// Runs a transaction: commits what `work` did, or nothing of it.
+    pub(super) async fn transaction<T>(
+        &self,
+        work: impl AsyncFnOnce(&mut SqliteConnection) -> Fallible<Ending<T>>,
+    ) -> Result<T> {
+        let mut connection = self.writer.acquire().await.map_err(StoreError::Unavailable)?;
+        let mut committing = false;
+        let result = async {
+            let mut transaction = connection.begin_with("BEGIN IMMEDIATE").await?;
+            match work(&mut transaction).await? {
+                Ending::Rollback(value) => transaction.rollback().await.map(|()| value),
+                Ending::Commit(value) => {
+                    committing = true;
+                    transaction.commit().await.map(|()| value)
+                }
+            }
+            .map_err(Fault::from)
+        }
+        .await;
+        result.map_err(|fault| fault.named(if committing { perhaps_committed } else { StoreError::Unavailable }))
+    }
+}
+
+/// A commit whose write or sync failed may be found after a crash all the same.
+fn perhaps_committed(error: sqlx::Error) -> StoreError {
+    const IOERR: i32 = 10;
+    let code = |error: &dyn sqlx::error::DatabaseError| error.code().and_then(|code| code.parse::<i32>().ok());
+    match error.as_database_error().map(code) {
+        // The low byte is the primary code.
+        Some(Some(code)) if code & 0xff != IOERR => StoreError::Unavailable(error),
+        _ => StoreError::Unknown(error),
+    }
+}
+
+/// The number of this transaction among those that grow a log or a mailbox.
+pub(super) async fn next_change(c: &mut SqliteConnection) -> Fallible<i64> {
+    let row = sqlx::query("UPDATE settings SET change = change + 1 RETURNING change").fetch_one(c).await?;
+    row.optional_i64("change")?.ok_or_else(|| Fault::corrupt("settings.change", "null"))
+}
+
+/// Milliseconds since 1970.
+pub(super) fn now_ms() -> u64 {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(now.as_millis()).unwrap_or(u64::MAX)
+}

@@ -1,0 +1,146 @@
+//! Reading logs and heads. Who may read which rows is said by the view `readable` alone.
+
+use super::super::{
+    GroupState, LogPage, Mark, Moved, Readers,
+    rows::{Columns, Fallible, stored},
+};
+use fastchat_protocol::{
+    AccountId, ConversationId, DeviceId, Seq,
+    limits::{MAX_PAGE_BYTES, MAX_PAGE_ROWS, MAX_SYNC_CONVERSATIONS},
+    server::ConversationState,
+};
+use sqlx::SqliteConnection;
+use std::collections::BTreeSet;
+
+pub(super) async fn ping(c: &mut SqliteConnection) -> Fallible<()> {
+    sqlx::query("SELECT 1").execute(c).await?;
+    Ok(())
+}
+
+pub(super) async fn incarnation(c: &mut SqliteConnection) -> Fallible<u32> {
+    sqlx::query("SELECT incarnation FROM settings").fetch_one(c).await?.small("incarnation")
+}
+
+pub(super) async fn fetch(
+    c: &mut SqliteConnection,
+    device: DeviceId,
+    conversation: ConversationId,
+    after: Seq,
+    limit: u32,
+) -> Fallible<Option<LogPage>> {
+    let readable = sqlx::query(
+        "SELECT r.head, r.join_seq, coalesce(
+             (SELECT min(l.seq) FROM log l WHERE l.conversation = r.conversation), r.log_head + 1) AS first
+         FROM readable r WHERE r.device = $1 AND r.conversation = $2",
+    )
+    .bind(device.as_bytes().as_slice())
+    .bind(conversation.as_bytes().as_slice())
+    .fetch_optional(&mut *c)
+    .await?;
+    let Some(readable) = readable else { return Ok(None) };
+    let rows = sqlx::query(
+        "SELECT * FROM (
+             SELECT l.*, row_number() OVER w AS n, sum(length(envelope)) OVER w AS size
+             FROM (SELECT seq, sender, counter, kind, at_ms, envelope FROM log
+                   WHERE conversation = $1 AND seq > $2 AND seq BETWEEN $3 AND $4 ORDER BY seq LIMIT $5) l
+             WINDOW w AS (ORDER BY seq)
+         ) WHERE n = 1 OR size <= $6 ORDER BY seq",
+    )
+    .bind(conversation.as_bytes().as_slice())
+    .bind(stored(after.0))
+    .bind(stored(readable.seq("join_seq")?.0))
+    .bind(stored(readable.seq("head")?.0))
+    .bind(i64::from(limit.min(MAX_PAGE_ROWS)))
+    .bind(MAX_PAGE_BYTES as i64)
+    .fetch_all(c)
+    .await?;
+    Ok(Some(LogPage {
+        head: readable.seq("head")?,
+        first: readable.seq("first")?,
+        rows: rows.iter().map(Columns::log_row).collect::<Fallible<_>>()?,
+    }))
+}
+
+pub(super) async fn readers(
+    c: &mut SqliteConnection,
+    conversation: ConversationId,
+    devices: &[DeviceId],
+) -> Fallible<Readers> {
+    let query = sqlx::query("SELECT revision FROM conversations WHERE id = $1");
+    let found = query.bind(conversation.as_bytes().as_slice()).fetch_optional(&mut *c).await?;
+    let Some(found) = found else { return Ok(Readers::default()) };
+    let mut ranges = Vec::with_capacity(devices.len());
+    for device in devices.iter().copied().collect::<BTreeSet<_>>() {
+        let query = sqlx::query("SELECT join_seq, to_seq FROM readable WHERE device = $1 AND conversation = $2");
+        let query = query.bind(device.as_bytes().as_slice()).bind(conversation.as_bytes().as_slice());
+        if let Some(row) = query.fetch_optional(&mut *c).await? {
+            ranges.push((device, row.seq("join_seq")?, row.optional_number("to_seq")?.map(Seq)));
+        }
+    }
+    Ok(Readers { revision: found.number("revision")?, ranges })
+}
+
+pub(super) async fn conversations(
+    c: &mut SqliteConnection,
+    device: DeviceId,
+    after: Option<ConversationId>,
+    limit: u32,
+) -> Fallible<Vec<ConversationState>> {
+    let rows = sqlx::query(
+        "SELECT r.*, coalesce(s.high, 0) AS counter FROM readable r
+         LEFT JOIN send_counters s ON s.conversation = r.conversation AND s.device = r.device
+         WHERE r.device = $1 AND ($2 IS NULL OR r.conversation > $2)
+         ORDER BY r.conversation LIMIT $3",
+    )
+    .bind(device.as_bytes().as_slice())
+    .bind(after.as_ref().map(|after| after.as_bytes().as_slice()))
+    .bind(i64::from(limit.min(MAX_SYNC_CONVERSATIONS)))
+    .fetch_all(c)
+    .await?;
+    rows.iter().map(Columns::conversation_state).collect()
+}
+
+pub(super) async fn group_state(
+    c: &mut SqliteConnection,
+    account: AccountId,
+    conversation: ConversationId,
+) -> Fallible<Option<GroupState>> {
+    let row = sqlx::query(
+        "SELECT c.generation, c.epoch, c.head, c.low, c.high, g.group_info, g.state, g.tree
+         FROM conversations c JOIN group_states g ON g.conversation = c.id
+         JOIN members m ON m.conversation = c.id AND m.account = $1 AND m.to_seq IS NULL
+         WHERE c.id = $2",
+    )
+    .bind(account.as_bytes().as_slice())
+    .bind(conversation.as_bytes().as_slice())
+    .fetch_optional(c)
+    .await?;
+    let Some(row) = row else { return Ok(None) };
+    Ok(Some(GroupState {
+        epoch: row.epoch()?,
+        head: row.seq("head")?,
+        audience: row.audience()?,
+        group_info: row.bytes("group_info")?,
+        state: row.bytes("state")?,
+        tree: row.bytes("tree")?,
+    }))
+}
+
+/// The mark is the number of the last change; the rows are read on the same snapshot.
+pub(super) async fn moved_since(c: &mut SqliteConnection, mark: Option<Mark>) -> Fallible<Moved> {
+    let last = sqlx::query("SELECT change FROM settings").fetch_one(&mut *c).await?.number("change")?;
+    let mut moved = Moved { heads: Vec::new(), mailboxes: Vec::new(), mark: Mark(stored(last)) };
+    let Some(Mark(since)) = mark else { return Ok(moved) };
+    let heads = sqlx::query(
+        "SELECT c.id, c.head, c.low, c.high FROM conversations c
+         WHERE c.id IN (SELECT DISTINCT conversation FROM log WHERE tx > $1)",
+    );
+    for row in heads.bind(since).fetch_all(&mut *c).await? {
+        moved.heads.push((row.id("id")?, row.seq("head")?, row.audience()?));
+    }
+    let mailboxes = sqlx::query("SELECT device, account, head FROM mailbox_heads WHERE tx > $1");
+    for row in mailboxes.bind(since).fetch_all(c).await? {
+        moved.mailboxes.push((row.id("device")?, row.id("account")?, row.seq("head")?));
+    }
+    Ok(moved)
+}
