@@ -1,1 +1,262 @@
-fn main() {}
+//! The program `fastchat-gateway`: parse, validate, bind, run.
+
+use anyhow::Context;
+use clap::{Parser, Subcommand};
+use fastchat_gateway::{
+    Config, Gateway, admin,
+    bus::{
+        Bus, BusEvents,
+        local::LocalHub,
+        nats::{NatsAuth, NatsBus, NatsOptions},
+    },
+    config::{BusChoice, ConfigError, Settings, StoreChoice},
+    lifecycle::{self, Signals},
+    metrics, server,
+    store::{
+        Store, StoreError,
+        postgres::{self, Postgres},
+        sqlite::Sqlite,
+    },
+    tls::Tls,
+};
+use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
+use std::{
+    io::Write,
+    path::PathBuf,
+    process::ExitCode,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+use tokio::net::TcpListener;
+
+/// What sysexits.h calls EX_USAGE: a setting is wrong.
+const EXIT_CONFIG: u8 = 64;
+/// How long a database may take to come up beside this program.
+const STORE_PATIENCE: Duration = Duration::from_secs(30);
+/// Connections to Postgres: two lanes of the writer, the rest for reads, logins and commits.
+const POSTGRES_CONNECTIONS: u32 = 12;
+
+#[derive(Debug, Parser)]
+#[command(name = "fastchat-gateway", version, about = "Serves FastChat's clients", after_help = EXAMPLES)]
+struct Cli {
+    /// Settings in TOML; flags and environment win over it
+    #[arg(long, env = "FASTCHAT_GATEWAY_CONFIG", value_name = "FILE", global = true)]
+    config: Option<PathBuf>,
+    #[command(subcommand)]
+    command: Option<Command>,
+    #[command(flatten)]
+    settings: Settings,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Serve (what happens without a command)
+    Run,
+    /// Check the settings, say what is wrong with which key, and end
+    CheckConfig,
+    /// Print the settings in force, without secrets, and end
+    PrintConfig,
+    /// Bring the database to this version's schema, and end
+    Migrate,
+}
+
+const EXAMPLES: &str = "\
+Examples:
+  fastchat-gateway                                   one person or a few: SQLite in ./fastchat-data
+  fastchat-gateway --listen 0.0.0.0:443 --tls-certificate chain.pem --tls-key key.pem
+  fastchat-gateway migrate --store postgres://owner@db/fastchat --pepper-file pepper
+  fastchat-gateway --store postgres://gateway@db/fastchat --bus nats://bus:4222 --pepper-file pepper
+  fastchat-gateway check-config --config /etc/fastchat/gateway.toml";
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    match run(cli) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            let _ = writeln!(std::io::stderr(), "fastchat-gateway: {error:#}");
+            let bad_config = error.is::<ConfigError>();
+            if bad_config { ExitCode::from(EXIT_CONFIG) } else { ExitCode::FAILURE }
+        }
+    }
+}
+
+fn run(cli: Cli) -> anyhow::Result<()> {
+    let file = cli.config.as_deref().map(Settings::read).transpose()?.unwrap_or_default();
+    let settings = cli.settings.over(file);
+    match cli.command.unwrap_or(Command::Run) {
+        Command::CheckConfig => {
+            settings.validate(false)?;
+            say("the settings are good\n")
+        }
+        Command::PrintConfig => print_config(&settings),
+        Command::Migrate => runtime()?.block_on(migrate(settings.validate(true)?)),
+        Command::Run => {
+            log(&settings)?;
+            runtime()?.block_on(serve(settings.validate(true)?))
+        }
+    }
+}
+
+fn runtime() -> anyhow::Result<tokio::runtime::Runtime> {
+    tokio::runtime::Builder::new_multi_thread().enable_all().build().context("the runtime could not start")
+}
+
+fn say(text: &str) -> anyhow::Result<()> {
+    std::io::stdout().write_all(text.as_bytes()).context("standard output")
+}
+
+fn log(settings: &Settings) -> anyhow::Result<()> {
+    let wrong = |key, problem: String| ConfigError { key, problem };
+    let filter = settings.log.as_deref().unwrap_or("info");
+    let filter = tracing_subscriber::EnvFilter::try_new(filter).map_err(|e| wrong("log", e.to_string()))?;
+    let logger = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    match settings.log_format.as_deref().unwrap_or("text") {
+        "text" => logger.with_ansi(false).init(),
+        "json" => logger.json().init(),
+        other => return Err(wrong("log_format", format!("is text or json, not {other:?}")).into()),
+    }
+    Ok(())
+}
+
+fn print_config(settings: &Settings) -> anyhow::Result<()> {
+    let config = settings.validate(false)?;
+    let mut shown = settings.clone();
+    shown.listen = Some(config.listen.to_string());
+    shown.admin_listen = Some(config.admin_listen.to_string());
+    shown.deployment = Some(config.deployment.clone());
+    shown.data_dir = Some(config.data_dir.clone());
+    shown.store = Some(config.store.redacted());
+    shown.store_file = None;
+    shown.bus = Some(settings.bus.clone().unwrap_or_else(|| "local".into()));
+    shown.registration = Some(if config.registration_open { "open" } else { "closed" }.into());
+    shown.max_connections = Some(config.max_connections);
+    shown.head_check_ms = Some(config.head_check_interval.as_millis() as u64);
+    shown.ping_seconds = Some(config.ping_interval.as_secs());
+    shown.drain_seconds = Some(config.drain_window.as_secs());
+    shown.logins_per_minute = Some(config.rates.logins_per_minute);
+    shown.guesses_per_hour = Some(config.rates.guesses_per_hour);
+    shown.sends_per_second = Some(config.rates.sends_per_second);
+    say(&toml::to_string(&shown).context("the settings could not be written")?)
+}
+
+async fn migrate(config: Config) -> anyhow::Result<()> {
+    match &config.store {
+        StoreChoice::Sqlite(path) => drop(Sqlite::open(path).await?),
+        StoreChoice::Postgres(url) => Postgres::connect(&postgres_options(url))?.migrate().await?,
+    }
+    say("the schema is this version's\n")
+}
+
+async fn serve(config: Config) -> anyhow::Result<()> {
+    let metrics = recorder()?;
+    let tls = config.tls.clone().map(Tls::load).transpose()?.map(Arc::new);
+    let bind = |key, address| async move {
+        let problem = move |e: std::io::Error| ConfigError { key, problem: format!("{address}: {e}") };
+        TcpListener::bind(address).await.map_err(problem)
+    };
+    let listener = bind("listen", config.listen).await?;
+    let admin_listener = bind("admin_listen", config.admin_listen).await?;
+    let store = open_store(&config).await?;
+    let (bus, events) = open_bus(&config).await?;
+    let mut signals = Signals::listen().context("signals")?;
+    let scheme = if tls.is_some() { "wss" } else { "ws" };
+    let (address, admin_address) = (listener.local_addr()?, admin_listener.local_addr()?);
+
+    let gateway = Gateway::start(config, store, bus, events);
+    let admin = tokio::spawn(admin::run(Arc::clone(&gateway), metrics.clone(), admin_listener));
+    let accepting = tokio::spawn(server::run(Arc::clone(&gateway), listener, tls.clone()));
+    let upkeep = tokio::spawn(upkeep(metrics));
+    fastchat_gateway::metrics::ready(true);
+    tracing::info!(url = format!("{scheme}://{address}"), admin = format!("http://{admin_address}"), store = gateway.config.store.redacted(), bus = ?gateway.config.bus, "serving");
+
+    tokio::select! {
+        () = signals.wait(tls.as_deref()) => {}
+        () = gateway.drain_asked.notified() => {}
+    }
+    lifecycle::drain(&gateway, signals.again()).await;
+    accepting.abort();
+    upkeep.abort();
+    let _ = admin.await;
+    Ok(())
+}
+
+/// The recorder wants to be called now and then, so that histograms do not grow.
+async fn upkeep(metrics: PrometheusHandle) {
+    let mut ticks = tokio::time::interval(Duration::from_secs(5));
+    loop {
+        ticks.tick().await;
+        metrics.run_upkeep();
+    }
+}
+
+fn recorder() -> anyhow::Result<PrometheusHandle> {
+    // Seconds, by factors of about 1.5 to 2 around what is usual: commits and answers of 0.1 ms to 10 s.
+    const SECONDS: &[f64] = &[
+        0.0001, 0.00025, 0.0005, 0.001, 0.002, 0.004, 0.008, 0.015, 0.03, 0.06, 0.125, 0.25, 0.5, 1.0, 2.5,
+        5.0, 10.0,
+    ];
+    const SIZES: &[f64] = &[1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0];
+    let suffix = |s: &str| metrics_exporter_prometheus::Matcher::Suffix(s.into());
+    let recorder = PrometheusBuilder::new()
+        .set_buckets_for_metric(suffix("_seconds"), SECONDS)?
+        .set_buckets_for_metric(suffix("_size"), SIZES)?
+        .install_recorder()
+        .context("the metrics recorder could not start")?;
+    metrics::describe();
+    Ok(recorder)
+}
+
+async fn open_store(config: &Config) -> anyhow::Result<Arc<dyn Store>> {
+    match &config.store {
+        StoreChoice::Sqlite(path) => {
+            let store = Sqlite::open(path).await.with_context(|| format!("store: {}", path.display()))?;
+            Ok(Arc::new(store))
+        }
+        StoreChoice::Postgres(url) => {
+            let store = Postgres::connect(&postgres_options(url))?;
+            wait_for_schema(&store).await?;
+            Ok(Arc::new(store))
+        }
+    }
+}
+
+fn postgres_options(url: &str) -> postgres::Options {
+    postgres::Options {
+        url: url.to_owned(),
+        max_connections: POSTGRES_CONNECTIONS,
+        application_name: "fastchat-gateway".into(),
+    }
+}
+
+/// A database that is still starting is waited for; one with another schema is not served.
+async fn wait_for_schema(store: &Postgres) -> anyhow::Result<()> {
+    let deadline = Instant::now() + STORE_PATIENCE;
+    loop {
+        match store.check_schema().await {
+            Err(error @ StoreError::Unavailable(_)) if Instant::now() < deadline => {
+                tracing::warn!(%error, "waiting for the store");
+                tokio::time::sleep(Duration::from_secs(1)).await;
+            }
+            checked => return checked.context("store"),
+        }
+    }
+}
+
+async fn open_bus(config: &Config) -> anyhow::Result<(Arc<dyn Bus>, BusEvents)> {
+    match &config.bus {
+        BusChoice::Local => {
+            let (bus, events) = LocalHub::new().join();
+            Ok((Arc::new(bus), events))
+        }
+        BusChoice::Nats { url, login } => {
+            let auth = match login.clone() {
+                Some((user, password)) => NatsAuth::Password { user, password },
+                None => NatsAuth::Url,
+            };
+            let name = format!("fastchat-gateway {}", config.listen);
+            let options = NatsOptions { url: url.clone(), name, auth, ..NatsOptions::default() };
+            let (bus, events) = NatsBus::start(&options).await?;
+            Ok((Arc::new(bus), events))
+        }
+    }
+}

@@ -95,15 +95,35 @@ pub trait Store: std::fmt::Debug + Send + Sync + 'static {
     async fn found_direct(&self, founding: NewDirect) -> Result<Founded>;
 
     /// Rows after `after` that this device may read; `None` if it may read nothing of this log.
-    async fn fetch(&self, device: DeviceId, conversation: ConversationId, after: Seq, limit: u32) -> Result<Option<LogPage>>;
+    async fn fetch(
+        &self,
+        device: DeviceId,
+        conversation: ConversationId,
+        after: Seq,
+        limit: u32,
+    ) -> Result<Option<LogPage>>;
     /// Which of these devices may read rows of this log, and which rows: for the live path.
     async fn readers(&self, conversation: ConversationId, devices: &[DeviceId]) -> Result<Readers>;
     /// The device's conversations after `after`, in the order of ids.
-    async fn conversations(&self, device: DeviceId, after: Option<ConversationId>, limit: u32) -> Result<Vec<ConversationState>>;
+    async fn conversations(
+        &self,
+        device: DeviceId,
+        after: Option<ConversationId>,
+        limit: u32,
+    ) -> Result<Vec<ConversationState>>;
     /// The newest public group state, for an account that is a member.
-    async fn group_state(&self, account: AccountId, conversation: ConversationId) -> Result<Option<GroupState>>;
+    async fn group_state(
+        &self,
+        account: AccountId,
+        conversation: ConversationId,
+    ) -> Result<Option<GroupState>>;
     /// A tree that a waiting welcome of this device needs.
-    async fn tree(&self, device: DeviceId, conversation: ConversationId, hash: &[u8]) -> Result<Option<Bytes>>;
+    async fn tree(
+        &self,
+        device: DeviceId,
+        conversation: ConversationId,
+        hash: &[u8],
+    ) -> Result<Option<Bytes>>;
     /// Everything whose head moved since `mark`, at a cost of what changed; nothing is ever left out,
     /// something may be said twice. `None` starts: it returns only a mark.
     async fn moved_since(&self, mark: Option<Mark>) -> Result<Moved>;

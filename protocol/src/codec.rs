@@ -76,7 +76,6 @@ impl<'a> dec::Read<'a> for Reader<'a> {
     }
 }
 
-
 #[cfg(test)]
 #[expect(clippy::unwrap_used, reason = "a test says what it expects by failing")]
 mod tests {

@@ -7,7 +7,10 @@
 //!
 //! Nothing here knows a socket, a database or a clock, and nothing here can open an envelope.
 //! The format is written down as CDDL in docs/protocol.md; tests/vectors holds annotated bytes.
-#![cfg_attr(not(test), deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing))]
+#![cfg_attr(
+    not(test),
+    deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)
+)]
 
 pub mod bus;
 pub mod challenge;

@@ -165,11 +165,20 @@ impl Store for Postgres {
         self.read(async |c| read::conversations(c, device, after, limit).await).await
     }
 
-    async fn group_state(&self, account: AccountId, conversation: ConversationId) -> Result<Option<GroupState>> {
+    async fn group_state(
+        &self,
+        account: AccountId,
+        conversation: ConversationId,
+    ) -> Result<Option<GroupState>> {
         self.read(async |c| read::group_state(c, account, conversation).await).await
     }
 
-    async fn tree(&self, device: DeviceId, conversation: ConversationId, hash: &[u8]) -> Result<Option<Bytes>> {
+    async fn tree(
+        &self,
+        device: DeviceId,
+        conversation: ConversationId,
+        hash: &[u8],
+    ) -> Result<Option<Bytes>> {
         self.read(async |c| mailbox::tree(c, device, conversation, hash).await).await
     }
 

@@ -5,8 +5,7 @@
 use super::{Audience, StoreError, rules::Conversation};
 use bytes::Bytes;
 use fastchat_protocol::{
-    AccountId, Epoch, Seq,
-    codec,
+    AccountId, Epoch, Seq, codec,
     server::{ConversationState, Joining, LogKind, LogRow, MAILBOX_JOINING, MailboxItem},
 };
 use sqlx::{ColumnIndex, Decode, Row, Type};

@@ -62,11 +62,16 @@ pub(super) async fn set_password_hash(
     Ok(done.rows_affected() == 1)
 }
 
-pub(super) async fn put_manifest(c: &mut PgConnection, account: AccountId, next: &NewManifest) -> Fallible<Ending<bool>> {
+pub(super) async fn put_manifest(
+    c: &mut PgConnection,
+    account: AccountId,
+    next: &NewManifest,
+) -> Fallible<Ending<bool>> {
     // Versions of one account are made one after the other.
     let lock = sqlx::query("SELECT 1 FROM accounts WHERE id = $1 FOR NO KEY UPDATE");
     lock.bind(account.as_bytes().as_slice()).execute(&mut *c).await?;
-    let query = sqlx::query("SELECT version, bytes FROM manifests WHERE account = $1 ORDER BY version DESC LIMIT 1");
+    let query =
+        sqlx::query("SELECT version, bytes FROM manifests WHERE account = $1 ORDER BY version DESC LIMIT 1");
     let Some(newest) = query.bind(account.as_bytes().as_slice()).fetch_optional(&mut *c).await? else {
         return Ok(Ending::Rollback(false));
     };
@@ -90,7 +95,9 @@ pub(super) async fn device(c: &mut PgConnection, device: DeviceId) -> Fallible<O
          FROM devices d JOIN accounts a ON a.id = d.account LEFT JOIN mailbox_heads h ON h.device = d.id
          WHERE d.id = $1",
     );
-    let Some(row) = query.bind(device.as_bytes().as_slice()).fetch_optional(c).await? else { return Ok(None) };
+    let Some(row) = query.bind(device.as_bytes().as_slice()).fetch_optional(c).await? else {
+        return Ok(None);
+    };
     Ok(Some(Device {
         account: row.id("account")?,
         name: name(&row)?,

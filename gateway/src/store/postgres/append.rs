@@ -44,7 +44,10 @@ fn outcome(row: &PgRow) -> Fallible<Outcome> {
 }
 
 /// Locks in the order of keys, so that two gateways that move the same cursors never wait in a circle.
-pub(super) async fn set_cursors(c: &mut PgConnection, cursors: &[(DeviceId, ConversationId, Seq)]) -> Fallible<()> {
+pub(super) async fn set_cursors(
+    c: &mut PgConnection,
+    cursors: &[(DeviceId, ConversationId, Seq)],
+) -> Fallible<()> {
     sqlx::query(
         "WITH moved AS (
              SELECT conversation, device, max(seq) AS seq

@@ -53,14 +53,20 @@ pub(super) fn pool(options: PgConnectOptions, max_connections: u32) -> PgPool {
 
 impl Postgres {
     /// Runs what only reads.
-    pub(super) async fn read<T>(&self, work: impl AsyncFnOnce(&mut PgConnection) -> Fallible<T>) -> Result<T> {
+    pub(super) async fn read<T>(
+        &self,
+        work: impl AsyncFnOnce(&mut PgConnection) -> Fallible<T>,
+    ) -> Result<T> {
         let mut lease = self.lease().await?;
         let result = within(Instant::now() + DEADLINE, work(lease.connection())).await;
         lease.settle(result, StoreError::Unavailable)
     }
 
     /// Runs one writing statement, which is its own transaction.
-    pub(super) async fn write<T>(&self, work: impl AsyncFnOnce(&mut PgConnection) -> Fallible<T>) -> Result<T> {
+    pub(super) async fn write<T>(
+        &self,
+        work: impl AsyncFnOnce(&mut PgConnection) -> Fallible<T>,
+    ) -> Result<T> {
         let mut lease = self.lease().await?;
         let result = within(Instant::now() + DEADLINE, work(lease.connection())).await;
         lease.settle(result, perhaps_committed)
@@ -136,7 +142,9 @@ fn is_broken(error: &sqlx::Error) -> bool {
         sqlx::Error::Database(database) => database
             .code()
             .is_some_and(|code| code.starts_with("08") || matches!(&*code, "57P01" | "57P02" | "40003")),
-        sqlx::Error::Io(_) | sqlx::Error::Tls(_) | sqlx::Error::Protocol(_) | sqlx::Error::WorkerCrashed => true,
+        sqlx::Error::Io(_) | sqlx::Error::Tls(_) | sqlx::Error::Protocol(_) | sqlx::Error::WorkerCrashed => {
+            true
+        }
         _ => false,
     }
 }

@@ -2,11 +2,7 @@
 
 use super::super::rows::{Columns, Ending, Fallible};
 use bytes::Bytes;
-use fastchat_protocol::{
-    AccountId, DeviceId,
-    limits::MAX_STORED_KEY_PACKAGES,
-    server::KeyPackagesLeft,
-};
+use fastchat_protocol::{AccountId, DeviceId, limits::MAX_STORED_KEY_PACKAGES, server::KeyPackagesLeft};
 use sqlx::{PgConnection, postgres::PgRow};
 
 pub(super) async fn publish(
@@ -48,7 +44,11 @@ pub(super) async fn publish(
 
 /// A package that another claim has locked is passed over; one that it deleted is not seen. So each is
 /// given out once, and claims of one device do not wait for each other.
-pub(super) async fn claim(c: &mut PgConnection, account: AccountId, suite: u16) -> Fallible<Vec<(DeviceId, Bytes)>> {
+pub(super) async fn claim(
+    c: &mut PgConnection,
+    account: AccountId,
+    suite: u16,
+) -> Fallible<Vec<(DeviceId, Bytes)>> {
     let rows = sqlx::query(
         "WITH live AS MATERIALIZED (
              SELECT id FROM devices WHERE account = $1 AND NOT revoked

@@ -25,7 +25,10 @@ pub(super) struct Entry<'a> {
 
 /// Sets cursors to the entry's row and fills mailboxes, in the order of devices. Returns the mailboxes
 /// that grew; `None` if a device is not one of a member's.
-pub(super) async fn let_in(c: &mut PgConnection, entry: &Entry<'_>) -> Fallible<Option<Vec<(DeviceId, AccountId, Seq)>>> {
+pub(super) async fn let_in(
+    c: &mut PgConnection,
+    entry: &Entry<'_>,
+) -> Fallible<Option<Vec<(DeviceId, AccountId, Seq)>>> {
     let joins: BTreeMap<DeviceId, Option<&Bytes>> =
         entry.joins.iter().map(|join| (join.device, join.welcome.as_ref())).collect();
     let devices: Vec<_> = joins.keys().map(|device| device.as_bytes().as_slice()).collect();
@@ -45,7 +48,8 @@ pub(super) async fn let_in(c: &mut PgConnection, entry: &Entry<'_>) -> Fallible<
     if placed.rows_affected() != joins.len() as u64 {
         return Ok(None);
     }
-    let welcomes: Vec<_> = joins.into_iter().filter_map(|(device, welcome)| Some((device, welcome?))).collect();
+    let welcomes: Vec<_> =
+        joins.into_iter().filter_map(|(device, welcome)| Some((device, welcome?))).collect();
     if welcomes.is_empty() {
         return Ok(Some(Vec::new()));
     }
@@ -58,7 +62,11 @@ pub(super) async fn let_in(c: &mut PgConnection, entry: &Entry<'_>) -> Fallible<
 }
 
 /// Tree and welcomes are stored once, however many devices they are for.
-async fn keep_parts(c: &mut PgConnection, entry: &Entry<'_>, welcomes: &[(DeviceId, &Bytes)]) -> Fallible<()> {
+async fn keep_parts(
+    c: &mut PgConnection,
+    entry: &Entry<'_>,
+    welcomes: &[(DeviceId, &Bytes)],
+) -> Fallible<()> {
     let mut parts: Vec<&[u8]> = welcomes.iter().map(|(_, welcome)| welcome.as_ref()).collect();
     parts.push(entry.tree);
     parts.sort_unstable();

@@ -58,7 +58,11 @@ pub(super) async fn fetch(
     }))
 }
 
-pub(super) async fn readers(c: &mut PgConnection, conversation: ConversationId, devices: &[DeviceId]) -> Fallible<Readers> {
+pub(super) async fn readers(
+    c: &mut PgConnection,
+    conversation: ConversationId,
+    devices: &[DeviceId],
+) -> Fallible<Readers> {
     let rows = sqlx::query(
         "SELECT c.revision, r.device, r.join_seq, r.to_seq FROM conversations c
          LEFT JOIN readable r ON r.conversation = c.id AND r.device = ANY ($2)
@@ -72,7 +76,11 @@ pub(super) async fn readers(c: &mut PgConnection, conversation: ConversationId, 
     let mut readers = Readers { revision: any.number("revision")?, ranges: Vec::with_capacity(rows.len()) };
     for row in &rows {
         if row.optional_blob("device")?.is_some() {
-            readers.ranges.push((row.id("device")?, row.seq("join_seq")?, row.optional_number("to_seq")?.map(Seq)));
+            readers.ranges.push((
+                row.id("device")?,
+                row.seq("join_seq")?,
+                row.optional_number("to_seq")?.map(Seq),
+            ));
         }
     }
     Ok(readers)

@@ -37,13 +37,18 @@ fn migrator() -> Migrator {
 /// A newer schema is served as well, so that a fleet can be upgraded gateway by gateway.
 pub(super) async fn check(c: &mut PgConnection) -> Fallible<std::result::Result<(), StoreError>> {
     let needed = MIGRATIONS.len() as i64;
-    let query = sqlx::query("SELECT count(*) AS applied FROM _sqlx_migrations WHERE success AND version <= $1");
+    let query =
+        sqlx::query("SELECT count(*) AS applied FROM _sqlx_migrations WHERE success AND version <= $1");
     let applied = match query.bind(needed).fetch_one(c).await {
         Ok(row) => row.number("applied")?,
         Err(sqlx::Error::Database(error)) if error.code().as_deref() == Some("42P01") => 0,
         Err(error) => return Err(Fault::Sql(error)),
     };
     let missing = needed.unsigned_abs() - applied;
-    let advice = || format!("the database lacks {missing} of this program's {needed} migrations: run `fastchat-gateway migrate`");
+    let advice = || {
+        format!(
+            "the database lacks {missing} of this program's {needed} migrations: run `fastchat-gateway migrate`"
+        )
+    };
     Ok(if missing == 0 { Ok(()) } else { Err(StoreError::Schema(advice())) })
 }

@@ -62,8 +62,13 @@ pub(super) async fn set_password_hash(
     Ok(Ending::Commit(done.rows_affected() == 1))
 }
 
-pub(super) async fn put_manifest(c: &mut SqliteConnection, account: AccountId, next: &NewManifest) -> Fallible<Ending<bool>> {
-    let query = sqlx::query("SELECT version, bytes FROM manifests WHERE account = $1 ORDER BY version DESC LIMIT 1");
+pub(super) async fn put_manifest(
+    c: &mut SqliteConnection,
+    account: AccountId,
+    next: &NewManifest,
+) -> Fallible<Ending<bool>> {
+    let query =
+        sqlx::query("SELECT version, bytes FROM manifests WHERE account = $1 ORDER BY version DESC LIMIT 1");
     let Some(newest) = query.bind(account.as_bytes().as_slice()).fetch_optional(&mut *c).await? else {
         return Ok(Ending::Rollback(false));
     };
@@ -87,7 +92,9 @@ pub(super) async fn device(c: &mut SqliteConnection, device: DeviceId) -> Fallib
          FROM devices d JOIN accounts a ON a.id = d.account LEFT JOIN mailbox_heads h ON h.device = d.id
          WHERE d.id = $1",
     );
-    let Some(row) = query.bind(device.as_bytes().as_slice()).fetch_optional(c).await? else { return Ok(None) };
+    let Some(row) = query.bind(device.as_bytes().as_slice()).fetch_optional(c).await? else {
+        return Ok(None);
+    };
     Ok(Some(Device {
         account: row.id("account")?,
         name: name(&row)?,
@@ -98,7 +105,11 @@ pub(super) async fn device(c: &mut SqliteConnection, device: DeviceId) -> Fallib
 }
 
 /// False if a device is another account's, or is known by another key: neither ever changes.
-async fn store_manifest(c: &mut SqliteConnection, account: AccountId, manifest: &NewManifest) -> Fallible<bool> {
+async fn store_manifest(
+    c: &mut SqliteConnection,
+    account: AccountId,
+    manifest: &NewManifest,
+) -> Fallible<bool> {
     sqlx::query("INSERT INTO manifests (account, version, bytes) VALUES ($1, $2, $3)")
         .bind(account.as_bytes().as_slice())
         .bind(stored(manifest.version))

@@ -108,7 +108,11 @@ pub(super) async fn set_cursors(
 }
 
 impl Batch {
-    async fn conversation(&mut self, c: &mut SqliteConnection, id: ConversationId) -> Fallible<Option<Conversation>> {
+    async fn conversation(
+        &mut self,
+        c: &mut SqliteConnection,
+        id: ConversationId,
+    ) -> Fallible<Option<Conversation>> {
         if let Some(known) = self.conversations.get(&id) {
             return Ok(*known);
         }
@@ -117,7 +121,12 @@ impl Batch {
         Ok(read)
     }
 
-    async fn sender(&mut self, c: &mut SqliteConnection, id: ConversationId, device: DeviceId) -> Fallible<Standing> {
+    async fn sender(
+        &mut self,
+        c: &mut SqliteConnection,
+        id: ConversationId,
+        device: DeviceId,
+    ) -> Fallible<Standing> {
         if let Some(known) = self.senders.get(&(id, device)) {
             return Ok(*known);
         }
@@ -127,13 +136,20 @@ impl Batch {
     }
 }
 
-pub(super) async fn conversation(c: &mut SqliteConnection, id: ConversationId) -> Fallible<Option<Conversation>> {
+pub(super) async fn conversation(
+    c: &mut SqliteConnection,
+    id: ConversationId,
+) -> Fallible<Option<Conversation>> {
     let query = sqlx::query("SELECT * FROM conversations WHERE id = $1");
     let row = query.bind(id.as_bytes().as_slice()).fetch_optional(c).await?;
     row.map(|row| row.conversation()).transpose()
 }
 
-pub(super) async fn standing(c: &mut SqliteConnection, conversation: ConversationId, device: DeviceId) -> Fallible<Standing> {
+pub(super) async fn standing(
+    c: &mut SqliteConnection,
+    conversation: ConversationId,
+    device: DeviceId,
+) -> Fallible<Standing> {
     let row = sqlx::query(
         "SELECT EXISTS (SELECT 1 FROM devices d JOIN members m ON m.account = d.account
                         WHERE d.id = $2 AND NOT d.revoked AND m.conversation = $1 AND m.to_seq IS NULL) AS member,

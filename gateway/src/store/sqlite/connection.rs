@@ -43,9 +43,11 @@ pub(super) async fn open(path: &Path) -> Result<Sqlite> {
             .max_lifetime(None)
     };
     let writer = pool(1).connect_with(options.clone()).await.map_err(StoreError::Unavailable)?;
-    let failed = |error| StoreError::Schema(format!("{} could not be brought up to date: {error}", path.display()));
+    let failed =
+        |error| StoreError::Schema(format!("{} could not be brought up to date: {error}", path.display()));
     migrator().run(&writer).await.map_err(failed)?;
-    let readers = pool(READERS).connect_lazy_with(options.create_if_missing(false).pragma("query_only", "on"));
+    let readers =
+        pool(READERS).connect_lazy_with(options.create_if_missing(false).pragma("query_only", "on"));
     Ok(Sqlite { writer, readers })
 }
 
@@ -58,7 +60,10 @@ fn migrator() -> Migrator {
 
 impl Sqlite {
     /// Runs what only reads, on one snapshot.
-    pub(super) async fn read<T>(&self, work: impl AsyncFnOnce(&mut SqliteConnection) -> Fallible<T>) -> Result<T> {
+    pub(super) async fn read<T>(
+        &self,
+        work: impl AsyncFnOnce(&mut SqliteConnection) -> Fallible<T>,
+    ) -> Result<T> {
         let mut connection = self.readers.acquire().await.map_err(StoreError::Unavailable)?;
         let result = async {
             let mut snapshot = connection.begin().await?;
@@ -88,14 +93,17 @@ impl Sqlite {
             .map_err(Fault::from)
         }
         .await;
-        result.map_err(|fault| fault.named(if committing { perhaps_committed } else { StoreError::Unavailable }))
+        result.map_err(|fault| {
+            fault.named(if committing { perhaps_committed } else { StoreError::Unavailable })
+        })
     }
 }
 
 /// A commit whose write or sync failed may be found after a crash all the same.
 fn perhaps_committed(error: sqlx::Error) -> StoreError {
     const IOERR: i32 = 10;
-    let code = |error: &dyn sqlx::error::DatabaseError| error.code().and_then(|code| code.parse::<i32>().ok());
+    let code =
+        |error: &dyn sqlx::error::DatabaseError| error.code().and_then(|code| code.parse::<i32>().ok());
     match error.as_database_error().map(code) {
         // The low byte is the primary code.
         Some(Some(code)) if code & 0xff != IOERR => StoreError::Unavailable(error),

@@ -94,14 +94,16 @@ async fn insert_conversation(c: &mut SqliteConnection, founding: &NewDirect, at_
     .bind(stored(founding.epoch.number))
     .execute(&mut *c)
     .await?;
-    sqlx::query("INSERT INTO direct_pairs (low, high, conversation, founder, at_ms) VALUES ($1, $2, $3, $4, $5)")
-        .bind(low.as_bytes().as_slice())
-        .bind(high.as_bytes().as_slice())
-        .bind(founding.conversation.as_bytes().as_slice())
-        .bind(founding.device.as_bytes().as_slice())
-        .bind(stored(at_ms))
-        .execute(c)
-        .await?;
+    sqlx::query(
+        "INSERT INTO direct_pairs (low, high, conversation, founder, at_ms) VALUES ($1, $2, $3, $4, $5)",
+    )
+    .bind(low.as_bytes().as_slice())
+    .bind(high.as_bytes().as_slice())
+    .bind(founding.conversation.as_bytes().as_slice())
+    .bind(founding.device.as_bytes().as_slice())
+    .bind(stored(at_ms))
+    .execute(c)
+    .await?;
     Ok(made.rows_affected() == 1)
 }
 

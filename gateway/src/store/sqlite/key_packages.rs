@@ -2,11 +2,7 @@
 
 use super::super::rows::{Columns, Ending, Fallible};
 use bytes::Bytes;
-use fastchat_protocol::{
-    AccountId, DeviceId,
-    limits::MAX_STORED_KEY_PACKAGES,
-    server::KeyPackagesLeft,
-};
+use fastchat_protocol::{AccountId, DeviceId, limits::MAX_STORED_KEY_PACKAGES, server::KeyPackagesLeft};
 use sqlx::{SqliteConnection, sqlite::SqliteRow};
 
 pub(super) async fn publish(
@@ -67,7 +63,8 @@ async fn claim_one(c: &mut SqliteConnection, device: DeviceId, suite: u16) -> Fa
              SELECT number FROM key_packages WHERE device = $1 AND suite = $2 ORDER BY number LIMIT 1)
          RETURNING package",
     );
-    let last_resort = sqlx::query("SELECT package FROM last_resort_packages WHERE device = $1 AND suite = $2");
+    let last_resort =
+        sqlx::query("SELECT package FROM last_resort_packages WHERE device = $1 AND suite = $2");
     for query in [one_time, last_resort] {
         let query = query.bind(device.as_bytes().as_slice()).bind(i32::from(suite));
         if let Some(row) = query.fetch_optional(&mut *c).await? {

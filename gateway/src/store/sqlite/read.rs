@@ -71,7 +71,8 @@ pub(super) async fn readers(
     let Some(found) = found else { return Ok(Readers::default()) };
     let mut ranges = Vec::with_capacity(devices.len());
     for device in devices.iter().copied().collect::<BTreeSet<_>>() {
-        let query = sqlx::query("SELECT join_seq, to_seq FROM readable WHERE device = $1 AND conversation = $2");
+        let query =
+            sqlx::query("SELECT join_seq, to_seq FROM readable WHERE device = $1 AND conversation = $2");
         let query = query.bind(device.as_bytes().as_slice()).bind(conversation.as_bytes().as_slice());
         if let Some(row) = query.fetch_optional(&mut *c).await? {
             ranges.push((device, row.seq("join_seq")?, row.optional_number("to_seq")?.map(Seq)));

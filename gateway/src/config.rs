@@ -1,0 +1,505 @@
+//! Settings: flag over environment over file over default; parsed, then validated, then used.
+//!
+//! Every error names the key. Nothing listens before all of it is valid.
+
+use crate::{passwords::Pepper, rate::Rates, tls};
+use clap::Args;
+use serde::{Deserialize, Serialize};
+use std::{
+    net::{IpAddr, SocketAddr},
+    num::NonZeroU32,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+/// What can be set. Each is a flag, an environment variable and a key of the file.
+#[derive(Debug, Clone, Default, Args, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Settings {
+    /// Address for clients [default: 127.0.0.1:7400; port 0 takes a free one]
+    #[arg(long, env = "FASTCHAT_GATEWAY_LISTEN", value_name = "ADDRESS", global = true)]
+    pub listen: Option<String>,
+    /// Address for /livez, /readyz, /metrics, /drain [default: 127.0.0.1:7401]
+    #[arg(long, env = "FASTCHAT_GATEWAY_ADMIN_LISTEN", value_name = "ADDRESS", global = true)]
+    pub admin_listen: Option<String>,
+    /// Name of the deployment: clients pin it, passwords are salted with it; never change it [default: fastchat.local]
+    #[arg(long, env = "FASTCHAT_GATEWAY_DEPLOYMENT", value_name = "NAME", global = true)]
+    pub deployment: Option<String>,
+    /// Host (and port) under which clients dial; may be given several times [default: any]
+    #[arg(
+        long,
+        env = "FASTCHAT_GATEWAY_PUBLIC_HOST",
+        value_name = "HOST",
+        value_delimiter = ',',
+        global = true
+    )]
+    pub public_host: Option<Vec<String>>,
+    /// Folder of the embedded store and of secrets that are made at first start [default: ./fastchat-data]
+    #[arg(long, env = "FASTCHAT_GATEWAY_DATA_DIR", value_name = "DIR", global = true)]
+    pub data_dir: Option<PathBuf>,
+    /// postgres://user@host/database for a fleet [default: SQLite in the data folder]
+    #[arg(long, env = "FASTCHAT_GATEWAY_STORE", value_name = "URL", hide_env_values = true, global = true)]
+    pub store: Option<String>,
+    /// File that holds the store's URL, for URLs with a password
+    #[arg(long, env = "FASTCHAT_GATEWAY_STORE_FILE", value_name = "FILE", global = true)]
+    pub store_file: Option<PathBuf>,
+    /// nats://host:4222 for a fleet [default: within this process]
+    #[arg(long, env = "FASTCHAT_GATEWAY_BUS", value_name = "URL", global = true)]
+    pub bus: Option<String>,
+    /// User name for NATS
+    #[arg(long, env = "FASTCHAT_GATEWAY_BUS_USER", value_name = "NAME", global = true)]
+    pub bus_user: Option<String>,
+    /// File that holds the password for NATS
+    #[arg(long, env = "FASTCHAT_GATEWAY_BUS_PASSWORD_FILE", value_name = "FILE", global = true)]
+    pub bus_password_file: Option<PathBuf>,
+    /// File with 64 hexadecimal digits, the same for all gateways of a fleet [default: made in the data folder]
+    #[arg(long, env = "FASTCHAT_GATEWAY_PEPPER_FILE", value_name = "FILE", global = true)]
+    pub pepper_file: Option<PathBuf>,
+    /// Certificate chain in PEM; with --tls-key. Read again on SIGHUP
+    #[arg(long, env = "FASTCHAT_GATEWAY_TLS_CERTIFICATE", value_name = "FILE", global = true)]
+    pub tls_certificate: Option<PathBuf>,
+    /// Private key of the certificate in PEM
+    #[arg(long, env = "FASTCHAT_GATEWAY_TLS_KEY", value_name = "FILE", global = true)]
+    pub tls_key: Option<PathBuf>,
+    /// Allow clients without TLS from other machines, e.g. behind a proxy that ends TLS
+    #[arg(long, env = "FASTCHAT_GATEWAY_INSECURE", num_args = 0..=1, default_missing_value = "true", value_name = "BOOL", global = true)]
+    pub insecure: Option<bool>,
+    /// open or closed [default: open]
+    #[arg(long, env = "FASTCHAT_GATEWAY_REGISTRATION", value_name = "WHO", global = true)]
+    pub registration: Option<String>,
+    /// Connections at most [default: 15000]
+    #[arg(long, env = "FASTCHAT_GATEWAY_MAX_CONNECTIONS", value_name = "N", global = true)]
+    pub max_connections: Option<usize>,
+    /// Milliseconds between head checks [default: 2000]
+    #[arg(long, env = "FASTCHAT_GATEWAY_HEAD_CHECK_MS", value_name = "MS", global = true)]
+    pub head_check_ms: Option<u64>,
+    /// Seconds between pings; a silent client is given up after three [default: 10]
+    #[arg(long, env = "FASTCHAT_GATEWAY_PING_SECONDS", value_name = "S", global = true)]
+    pub ping_seconds: Option<u64>,
+    /// Seconds in which clients leave when the gateway drains [default: 5]
+    #[arg(long, env = "FASTCHAT_GATEWAY_DRAIN_SECONDS", value_name = "S", global = true)]
+    pub drain_seconds: Option<u64>,
+    /// Seconds in which a client answers the challenge [default: 30]
+    #[arg(long, env = "FASTCHAT_GATEWAY_CHALLENGE_SECONDS", value_name = "S", hide = true, global = true)]
+    pub challenge_seconds: Option<u64>,
+    /// Registrations and password logins of one address in a minute [default: 120]
+    #[arg(long, env = "FASTCHAT_GATEWAY_LOGINS_PER_MINUTE", value_name = "N", global = true)]
+    pub logins_per_minute: Option<NonZeroU32>,
+    /// Password logins to one account in an hour [default: 20]
+    #[arg(long, env = "FASTCHAT_GATEWAY_GUESSES_PER_HOUR", value_name = "N", global = true)]
+    pub guesses_per_hour: Option<NonZeroU32>,
+    /// Messages of one connection in a second, ten times as many at once [default: 100]
+    #[arg(long, env = "FASTCHAT_GATEWAY_SENDS_PER_SECOND", value_name = "N", global = true)]
+    pub sends_per_second: Option<NonZeroU32>,
+    /// What to log, e.g. info or fastchat_gateway=debug [default: info]
+    #[arg(long, env = "FASTCHAT_GATEWAY_LOG", value_name = "FILTER", global = true)]
+    pub log: Option<String>,
+    /// text or json [default: text]
+    #[arg(long, env = "FASTCHAT_GATEWAY_LOG_FORMAT", value_name = "FORMAT", global = true)]
+    pub log_format: Option<String>,
+}
+
+/// What is wrong with a setting.
+#[derive(Debug, thiserror::Error)]
+#[error("{key}: {problem}")]
+pub struct ConfigError {
+    /// The key in the file; the flag has hyphens for underscores.
+    pub key: &'static str,
+    /// What is wrong and what to do.
+    pub problem: String,
+}
+
+/// Where the truth is.
+#[derive(Clone, PartialEq, Eq)]
+pub enum StoreChoice {
+    /// SQLite at this path.
+    Sqlite(PathBuf),
+    /// Postgres at this URL, which may hold a password.
+    Postgres(String),
+}
+
+impl std::fmt::Debug for StoreChoice {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.redacted())
+    }
+}
+
+impl StoreChoice {
+    /// Without a password.
+    pub fn redacted(&self) -> String {
+        match self {
+            Self::Sqlite(path) => format!("sqlite:{}", path.display()),
+            Self::Postgres(url) => redact(url),
+        }
+    }
+}
+
+/// Where the hint goes.
+#[derive(Clone, PartialEq, Eq)]
+pub enum BusChoice {
+    /// Within this process.
+    Local,
+    /// NATS.
+    Nats {
+        /// nats:// or tls://, without credentials.
+        url: String,
+        /// User and password.
+        login: Option<(String, String)>,
+    },
+}
+
+impl std::fmt::Debug for BusChoice {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Local => f.write_str("local"),
+            Self::Nats { url, login } => {
+                write!(f, "{}{}", redact(url), if login.is_some() { " (with login)" } else { "" })
+            }
+        }
+    }
+}
+
+/// Settings that were checked.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// For clients.
+    pub listen: SocketAddr,
+    /// For operators.
+    pub admin_listen: SocketAddr,
+    /// The deployment's name.
+    pub deployment: String,
+    /// Hosts that clients may dial; empty for any.
+    pub public_hosts: Vec<String>,
+    /// Own files.
+    pub data_dir: PathBuf,
+    /// The truth.
+    pub store: StoreChoice,
+    /// The hint.
+    pub bus: BusChoice,
+    /// See [`Pepper`].
+    pub pepper: Pepper,
+    /// TLS, if any.
+    pub tls: Option<tls::Files>,
+    /// Whether strangers may register.
+    pub registration_open: bool,
+    /// Connections at most.
+    pub max_connections: usize,
+    /// Between head checks.
+    pub head_check_interval: Duration,
+    /// Between pings.
+    pub ping_interval: Duration,
+    /// In which clients leave.
+    pub drain_window: Duration,
+    /// In which a challenge is answered.
+    pub challenge_timeout: Duration,
+    /// How often one may try.
+    pub rates: Rates,
+    /// Threads that hash passwords.
+    pub bcrypt_threads: usize,
+}
+
+impl Config {
+    /// Whether clients may dial this host.
+    pub fn serves_host(&self, host: &str) -> bool {
+        !host.is_empty()
+            && host.len() <= 255
+            && (self.public_hosts.is_empty() || self.public_hosts.iter().any(|own| own == host))
+    }
+
+    /// Lanes of the writer: SQLite has one place to write, Postgres overlaps two commits.
+    pub fn writer_lanes(&self) -> usize {
+        match self.store {
+            StoreChoice::Sqlite(_) => 1,
+            StoreChoice::Postgres(_) => 2,
+        }
+    }
+}
+
+impl Settings {
+    /// Reads a settings file.
+    pub fn read(path: &Path) -> Result<Self, ConfigError> {
+        let wrong = |problem: String| ConfigError {
+            key: "config",
+            problem: format!("{}: {problem}", path.display()),
+        };
+        let text = std::fs::read_to_string(path).map_err(|e| wrong(e.to_string()))?;
+        toml::from_str(&text).map_err(|e| wrong(e.to_string()))
+    }
+
+    /// These, and where they say nothing, those of `under`.
+    pub fn over(self, under: Self) -> Self {
+        macro_rules! layered {
+            ($($field:ident),+ $(,)?) => { Self { $($field: self.$field.or(under.$field)),+ } };
+        }
+        layered!(
+            listen,
+            admin_listen,
+            deployment,
+            public_host,
+            data_dir,
+            store,
+            store_file,
+            bus,
+            bus_user,
+            bus_password_file,
+            pepper_file,
+            tls_certificate,
+            tls_key,
+            insecure,
+            registration,
+            max_connections,
+            head_check_ms,
+            ping_seconds,
+            drain_seconds,
+            challenge_seconds,
+            logins_per_minute,
+            guesses_per_hour,
+            sends_per_second,
+            log,
+            log_format,
+        )
+    }
+
+    /// Checks all of it. Reads secret files, and makes the pepper of an embedded deployment if
+    /// `make_secrets` says so.
+    pub fn validate(&self, make_secrets: bool) -> Result<Config, ConfigError> {
+        let data_dir = self.data_dir.clone().unwrap_or_else(|| "fastchat-data".into());
+        let store = self.store_choice(&data_dir)?;
+        let listen = address("listen", self.listen.as_deref().unwrap_or("127.0.0.1:7400"))?;
+        let admin_listen = address("admin_listen", self.admin_listen.as_deref().unwrap_or("127.0.0.1:7401"))?;
+        let tls = self.tls_files()?;
+        let plain_allowed = self.insecure.unwrap_or(false);
+        if tls.is_none() && !is_loopback(listen.ip()) && !plain_allowed {
+            return wrong(
+                "listen",
+                format!(
+                    "{listen} can be reached from other machines without TLS: give tls_certificate and tls_key, or say insecure if a proxy ends TLS"
+                ),
+            );
+        }
+        Ok(Config {
+            deployment: self.deployment_name()?,
+            public_hosts: self.public_host.clone().unwrap_or_default(),
+            pepper: self.pepper(&data_dir, &store, make_secrets)?,
+            bus: self.bus_choice(&store)?,
+            registration_open: self.registration_open()?,
+            max_connections: between(
+                "max_connections",
+                self.max_connections.unwrap_or(15_000),
+                1,
+                1_000_000,
+            )?,
+            head_check_interval: Duration::from_millis(between(
+                "head_check_ms",
+                self.head_check_ms.unwrap_or(2_000),
+                100,
+                60_000,
+            )?),
+            ping_interval: Duration::from_secs(between(
+                "ping_seconds",
+                self.ping_seconds.unwrap_or(10),
+                1,
+                300,
+            )?),
+            drain_window: Duration::from_secs(between(
+                "drain_seconds",
+                self.drain_seconds.unwrap_or(5),
+                0,
+                3_600,
+            )?),
+            challenge_timeout: Duration::from_secs(between(
+                "challenge_seconds",
+                self.challenge_seconds.unwrap_or(fastchat_protocol::limits::CHALLENGE_SECONDS),
+                1,
+                30,
+            )?),
+            rates: Rates {
+                logins_per_minute: self.logins_per_minute.unwrap_or(per(120)),
+                guesses_per_hour: self.guesses_per_hour.unwrap_or(per(20)),
+                sends_per_second: self.sends_per_second.unwrap_or(per(100)),
+            },
+            bcrypt_threads: std::thread::available_parallelism().map_or(1, |cores| (cores.get() - 1).max(1)),
+            listen,
+            admin_listen,
+            data_dir,
+            store,
+            tls,
+        })
+    }
+
+    fn store_choice(&self, data_dir: &Path) -> Result<StoreChoice, ConfigError> {
+        let url = match (&self.store, &self.store_file) {
+            (Some(_), Some(_)) => return wrong("store_file", "store is given too: give one of them"),
+            (Some(url), None) => Some(url.clone()),
+            (None, Some(file)) => Some(secret("store_file", file)?),
+            (None, None) => None,
+        };
+        match url.as_deref() {
+            None => Ok(StoreChoice::Sqlite(data_dir.join("fastchat.sqlite"))),
+            Some(url) if url.starts_with("postgres://") || url.starts_with("postgresql://") => {
+                Ok(StoreChoice::Postgres(url.to_owned()))
+            }
+            Some(url) => match url.strip_prefix("sqlite:") {
+                Some(path) if !path.is_empty() => Ok(StoreChoice::Sqlite(path.into())),
+                _ => wrong("store", "begins with postgres:// or sqlite:"),
+            },
+        }
+    }
+
+    fn bus_choice(&self, store: &StoreChoice) -> Result<BusChoice, ConfigError> {
+        let Some(url) = &self.bus else {
+            if self.bus_user.is_some() || self.bus_password_file.is_some() {
+                return wrong("bus_user", "there is no bus to log in to: give bus too");
+            }
+            return Ok(BusChoice::Local);
+        };
+        if url == "local" {
+            return Ok(BusChoice::Local);
+        }
+        if !url.starts_with("nats://") && !url.starts_with("tls://") {
+            return wrong("bus", "is local, or begins with nats:// or tls://");
+        }
+        if url.contains('@') {
+            return wrong("bus", "holds credentials: give bus_user and bus_password_file instead");
+        }
+        if matches!(store, StoreChoice::Sqlite(_)) {
+            return wrong(
+                "bus",
+                "several gateways cannot share a SQLite store: give store = postgres://... too",
+            );
+        }
+        let login = match (&self.bus_user, &self.bus_password_file) {
+            (Some(user), Some(file)) => Some((user.clone(), secret("bus_password_file", file)?)),
+            (None, None) => None,
+            _ => return wrong("bus_user", "bus_user and bus_password_file go together"),
+        };
+        Ok(BusChoice::Nats { url: url.clone(), login })
+    }
+
+    fn tls_files(&self) -> Result<Option<tls::Files>, ConfigError> {
+        match (self.tls_certificate.clone(), self.tls_key.clone()) {
+            (Some(certificate), Some(key)) => {
+                let files = tls::Files { certificate, key };
+                match tls::Tls::load(files.clone()) {
+                    Ok(_) => Ok(Some(files)),
+                    Err(error) => wrong("tls_certificate", format!("{error:#}")),
+                }
+            }
+            (None, None) => Ok(None),
+            (Some(_), None) => wrong("tls_key", "is missing: tls_certificate and tls_key go together"),
+            (None, Some(_)) => {
+                wrong("tls_certificate", "is missing: tls_certificate and tls_key go together")
+            }
+        }
+    }
+
+    fn deployment_name(&self) -> Result<String, ConfigError> {
+        let name = self.deployment.clone().unwrap_or_else(|| "fastchat.local".into());
+        let fits = (1..=64).contains(&name.len())
+            && name.bytes().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || b".-".contains(&c));
+        if fits { Ok(name) } else { wrong("deployment", "has 1 to 64 of a-z, 0-9, dot and hyphen") }
+    }
+
+    fn registration_open(&self) -> Result<bool, ConfigError> {
+        match self.registration.as_deref().unwrap_or("open") {
+            "open" => Ok(true),
+            "closed" => Ok(false),
+            other => wrong("registration", format!("is open or closed, not {other:?}")),
+        }
+    }
+
+    fn pepper(&self, data_dir: &Path, store: &StoreChoice, make: bool) -> Result<Pepper, ConfigError> {
+        let path = match (&self.pepper_file, store) {
+            (Some(path), _) => path.clone(),
+            (None, StoreChoice::Sqlite(_)) => data_dir.join("pepper"),
+            (None, StoreChoice::Postgres(_)) => {
+                return wrong(
+                    "pepper_file",
+                    "is needed with Postgres: one file with 64 hexadecimal digits for all gateways (openssl rand -hex 32)",
+                );
+            }
+        };
+        if !path.exists() && self.pepper_file.is_none() {
+            if !make {
+                return Ok(Pepper::new([0; 32]));
+            }
+            make_secret(&path)
+                .map_err(|e| ConfigError { key: "data_dir", problem: format!("{}: {e}", path.display()) })?;
+        }
+        let mut bytes = [0; 32];
+        hex::decode_to_slice(secret("pepper_file", &path)?, &mut bytes).map_err(|_| ConfigError {
+            key: "pepper_file",
+            problem: format!("{} does not hold 64 hexadecimal digits", path.display()),
+        })?;
+        Ok(Pepper::new(bytes))
+    }
+}
+
+fn per(n: u32) -> NonZeroU32 {
+    NonZeroU32::new(n).unwrap_or(NonZeroU32::MIN)
+}
+
+fn make_secret(path: &Path) -> std::io::Result<()> {
+    use std::{io::Write, os::unix::fs::OpenOptionsExt};
+    if let Some(folder) = path.parent() {
+        std::fs::create_dir_all(folder)?;
+    }
+    let mut bytes = [0; 32];
+    getrandom::fill(&mut bytes).map_err(|e| std::io::Error::other(e.to_string()))?;
+    let mut file = std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
+    file.write_all(hex::encode(bytes).as_bytes())?;
+    file.sync_all()
+}
+
+fn secret(key: &'static str, path: &Path) -> Result<String, ConfigError> {
+    match std::fs::read_to_string(path) {
+        Ok(text) if text.trim().is_empty() => wrong(key, format!("{} is empty", path.display())),
+        Ok(text) => Ok(text.trim().to_owned()),
+        Err(error) => wrong(key, format!("{}: {error}", path.display())),
+    }
+}
+
+fn address(key: &'static str, text: &str) -> Result<SocketAddr, ConfigError> {
+    text.parse().map_err(|_| ConfigError {
+        key,
+        problem: format!("{text:?} is not an address and port such as 127.0.0.1:7400 or [::1]:7400"),
+    })
+}
+
+fn between<T: PartialOrd + std::fmt::Display>(
+    key: &'static str,
+    value: T,
+    least: T,
+    most: T,
+) -> Result<T, ConfigError> {
+    if value >= least && value <= most {
+        Ok(value)
+    } else {
+        wrong(key, format!("is from {least} to {most}, not {value}"))
+    }
+}
+
+fn is_loopback(ip: IpAddr) -> bool {
+    ip.is_loopback()
+}
+
+fn wrong<T>(key: &'static str, problem: impl Into<String>) -> Result<T, ConfigError> {
+    Err(ConfigError { key, problem: problem.into() })
+}
+
+/// A URL without the password in it.
+fn redact(url: &str) -> String {
+    let Some((scheme, rest)) = url.split_once("://") else {
+        return "(not a URL)".into();
+    };
+    match rest.rsplit_once('@') {
+        None => url.to_owned(),
+        Some((login, place)) => {
+            let user = login.split(':').next().unwrap_or_default();
+            format!("{scheme}://{user}:(hidden)@{place}")
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,68 @@
+//! Seeded faults: each is found, and each answer names the key.
+
+use super::*;
+
+fn settings(toml: &str) -> Result<Config, ConfigError> {
+    let settings: Settings =
+        toml::from_str(toml).map_err(|e| ConfigError { key: "config", problem: e.to_string() })?;
+    settings.validate(false)
+}
+
+#[test]
+fn nothing_set_is_an_embedded_gateway_on_loopback() {
+    let config = settings("").expect("defaults are good");
+    assert!(config.listen.ip().is_loopback());
+    assert!(matches!(config.store, StoreChoice::Sqlite(_)));
+    assert_eq!(config.bus, BusChoice::Local);
+}
+
+#[test]
+fn every_fault_is_found_and_names_its_key() {
+    let faults = [
+        ("listen = 'localhost'", "listen"),
+        ("listen = '0.0.0.0:7400'", "listen"),
+        ("admin_listen = '7401'", "admin_listen"),
+        ("deployment = 'My Server'", "deployment"),
+        ("store = 'mysql://x'", "store"),
+        ("store = 'sqlite:'", "store"),
+        ("store_file = '/does/not/exist'", "store_file"),
+        ("store = 'sqlite:x'\nstore_file = 'y'", "store_file"),
+        ("bus = 'redis://x'", "bus"),
+        ("bus = 'nats://127.0.0.1:4222'", "bus"),
+        ("bus = 'nats://me:secret@127.0.0.1'", "bus"),
+        ("bus_user = 'me'", "bus_user"),
+        ("store = 'postgres://x/y'", "pepper_file"),
+        ("pepper_file = '/does/not/exist'", "pepper_file"),
+        ("tls_certificate = 'x.pem'", "tls_key"),
+        ("tls_key = 'x.pem'", "tls_certificate"),
+        ("tls_certificate = '/no.pem'\ntls_key = '/no.pem'", "tls_certificate"),
+        ("registration = 'maybe'", "registration"),
+        ("max_connections = 0", "max_connections"),
+        ("head_check_ms = 1", "head_check_ms"),
+        ("ping_seconds = 0", "ping_seconds"),
+        ("challenge_seconds = 3600", "challenge_seconds"),
+        ("sends_per_second = 0", "config"),
+        ("lisen = '127.0.0.1:1'", "config"),
+    ];
+    for (toml, key) in faults {
+        let error = settings(toml).expect_err(toml);
+        assert_eq!(error.key, key, "{toml}: {error}");
+    }
+}
+
+#[test]
+fn a_misspelt_key_is_named() {
+    let error = settings("lisen = 'x'").expect_err("no such key");
+    assert!(error.problem.contains("lisen"), "{error}");
+}
+
+#[test]
+fn passwords_are_not_shown() {
+    let shown = redact("postgres://gateway:geheim@db.example/fastchat");
+    assert!(!shown.contains("geheim") && shown.contains("db.example"), "{shown}");
+    let config = Config {
+        store: StoreChoice::Postgres("postgres://g:geheim@db/x".into()),
+        ..settings("").expect("defaults")
+    };
+    assert!(!format!("{config:?}").contains("geheim"));
+}

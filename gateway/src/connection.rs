@@ -1,0 +1,448 @@
+//! One task a socket: bytes in, frames decided, frames out.
+//!
+//! - First the handshake, in a box, so that an idle connection does not carry its state.
+//! - Then one loop over: the client's frames, the answer that is being made, what waits to be
+//!   written, the ping, and the end.
+//! - While a request is being answered no further frame is read: that is the client's back-pressure.
+//! - Nothing here waits for another connection, and nobody waits for this one.
+
+use crate::{
+    fanout::Committed,
+    gateway::Gateway,
+    handshake::{Identified, Unidentified},
+    limits::{MAX_WRITE_BUFFER, OPENING_TIMEOUT, READ_BUFFER, WRITE_BUFFER, WRITE_TIMEOUT},
+    metrics,
+    queue::Batch,
+    rate::{self, SendLimiter},
+    refusal,
+    registry::Handle,
+    service,
+    session::{Session, Step, Tick},
+    store::{Append, Outcome},
+};
+use bytes::Bytes;
+use fastchat_protocol::{
+    ClientFrame, Code, Refusal, RequestId, ServerFrame,
+    bus::Subject,
+    frame::FrameError,
+    limits,
+    server::{self, Draining, LogKind, Resync},
+};
+use futures_util::{SinkExt, StreamExt};
+use std::{
+    pin::Pin,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    time::timeout,
+};
+use tokio_tungstenite::{
+    WebSocketStream,
+    tungstenite::{
+        Message,
+        error::{CapacityError, Error as WsError},
+        protocol::{CloseFrame, Role, WebSocketConfig, frame::coding::CloseCode},
+    },
+};
+
+/// Why a connection ended, for the metric.
+type Reason = &'static str;
+
+/// Serves an upgraded socket until it ends.
+pub async fn serve<S: AsyncRead + AsyncWrite + Unpin + Send>(
+    gateway: Arc<Gateway>,
+    socket: S,
+    peer: Unidentified,
+) {
+    let reason = match Box::pin(identify(&gateway, socket, peer)).await {
+        Err(reason) => reason,
+        Ok((socket, identified)) => Connection::enter(gateway, socket, identified).await.run().await,
+    };
+    metrics::ended(reason);
+}
+
+async fn identify<S: AsyncRead + AsyncWrite + Unpin>(
+    gateway: &Arc<Gateway>,
+    socket: S,
+    peer: Unidentified,
+) -> Result<(WebSocketStream<S>, Identified), Reason> {
+    let mut ws = WebSocketStream::from_raw_socket(
+        socket,
+        Role::Server,
+        Some(config(limits::MAX_FRAME_UNAUTHENTICATED)),
+    )
+    .await;
+    let mut nonce = [0; 32];
+    getrandom::fill(&mut nonce).map_err(|_| "no randomness")?;
+
+    let (request, frame) = opening_frame(&mut ws, OPENING_TIMEOUT).await?;
+    let ClientFrame::Hello(hello) = frame else {
+        return Err(
+            dismiss(&mut ws, request, Refusal::new(Code::Unexpected, "the first frame is Hello")).await
+        );
+    };
+    let challenged = match peer.hello(gateway, hello, nonce, Instant::now()).await {
+        Ok((challenged, answer)) => {
+            write(&mut ws, [answer.encode(request)].into()).await?;
+            challenged
+        }
+        Err(refusal) => return Err(dismiss(&mut ws, request, refusal).await),
+    };
+
+    // One answer a challenge, in its time; the gateway's clock decides, and a moment more lets it say so.
+    let (request, frame) =
+        opening_frame(&mut ws, gateway.config.challenge_timeout + Duration::from_secs(1)).await?;
+    let identified = match challenged.proof(gateway, frame, Instant::now()).await {
+        Ok(identified) => identified,
+        Err(refusal) => return Err(dismiss(&mut ws, request, refusal).await),
+    };
+    // The client sends nothing between its proof and the answer, so the library's buffer is empty and
+    // the socket can be wrapped anew with the limits of a known device.
+    let socket = ws.into_inner();
+    let mut ws =
+        WebSocketStream::from_raw_socket(socket, Role::Server, Some(config(limits::MAX_FRAME))).await;
+    let session = match session_frame(gateway, &identified).await {
+        Ok(session) => session,
+        Err(refusal) => return Err(dismiss(&mut ws, request, refusal).await),
+    };
+    write(&mut ws, [session.encode(request)].into()).await?;
+    Ok((ws, identified))
+}
+
+async fn session_frame(gateway: &Gateway, identified: &Identified) -> Result<ServerFrame, Refusal> {
+    let me = &identified.me;
+    let key_packages = gateway.store.key_packages_left(me.device).await.map_err(service::store_error)?;
+    Ok(ServerFrame::Session(server::Session {
+        account: me.account,
+        name: me.name.clone(),
+        device: me.device,
+        mailbox_head: identified.mailbox_head,
+        ping_seconds: u32::try_from(gateway.config.ping_interval.as_secs()).unwrap_or(u32::MAX).max(1),
+        key_packages,
+    }))
+}
+
+/// A socket with a session.
+struct Connection<S> {
+    gateway: Arc<Gateway>,
+    ws: WebSocketStream<S>,
+    session: Session,
+    handle: Arc<Handle>,
+    sends: SendLimiter,
+}
+
+/// A request at work; its outcome is the answer, if one is owed.
+type Serving = Pin<Box<dyn Future<Output = Option<(RequestId, ServerFrame)>> + Send>>;
+
+impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection<S> {
+    /// Registers the device here, displaces older connections of it, and subscribes.
+    async fn enter(gateway: Arc<Gateway>, ws: WebSocketStream<S>, identified: Identified) -> Self {
+        let me = identified.me;
+        let entered = gateway.registry.enter(me.account, me.device);
+        if entered.first {
+            gateway.bus.subscribe(Subject::User(me.account)).await;
+        }
+        gateway.fanout.connected(me.account, me.device);
+        metrics::connections(gateway.registry.connections());
+        let sends = rate::sends(gateway.config.rates);
+        Self { gateway, ws, session: Session::new(me), handle: entered.handle, sends }
+    }
+
+    async fn run(mut self) -> Reason {
+        let reason = match self.serve().await {
+            Ok(never) => match never {},
+            Err(reason) => reason,
+        };
+        let Self { gateway, handle, .. } = self;
+        if gateway.registry.leave(&handle) {
+            let subject = Subject::User(handle.account);
+            gateway.bus.unsubscribe(subject);
+            // Somebody may have entered between the two lines above.
+            if gateway.registry.has(handle.account) {
+                gateway.bus.subscribe(subject).await;
+            }
+        }
+        metrics::connections(gateway.registry.connections());
+        reason
+    }
+
+    async fn serve(&mut self) -> Result<std::convert::Infallible, Reason> {
+        let mut serving: Option<Serving> = None;
+        let mut draining = false;
+        let mut pings = tokio::time::interval_at(
+            tokio::time::Instant::now() + self.gateway.config.ping_interval,
+            self.gateway.config.ping_interval,
+        );
+        pings.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        loop {
+            // Cancel safety: reading a message, waiting for the queue, the handle and the tick may all be
+            // dropped at any await; the request that is served lives outside the loop.
+            tokio::select! {
+                message = self.ws.next(), if serving.is_none() => serving = self.on_socket(message).await?,
+                answer = async { serving.as_mut().expect("guarded by is_some").await }, if serving.is_some() => {
+                    serving = None;
+                    if let Some((request, answer)) = answer { self.handle.answer(request, &answer); }
+                }
+                () = self.handle.queue.ready() => self.write_waiting().await?,
+                _ = pings.tick() => self.on_tick().await?,
+                reason = self.handle.closed() => return Err(self.close(reason).await),
+                () = self.gateway.draining.cancelled(), if !draining => {
+                    draining = true;
+                    self.say_draining();
+                }
+                () = self.gateway.ending.cancelled() => {
+                    return Err(self.close(Refusal::new(Code::Draining, "the gateway ends")).await);
+                }
+            }
+        }
+    }
+
+    async fn on_socket(
+        &mut self,
+        message: Option<Result<Message, WsError>>,
+    ) -> Result<Option<Serving>, Reason> {
+        match message {
+            Some(Ok(message)) => self.on_message(&message),
+            None => Err("client left"),
+            Some(Err(error)) => Err(match too_large(&error, limits::MAX_FRAME) {
+                Some(refusal) => self.close(refusal).await,
+                None => "socket error",
+            }),
+        }
+    }
+
+    fn on_message(&mut self, message: &Message) -> Result<Option<Serving>, Reason> {
+        self.session.on_heard();
+        let bytes = match message {
+            Message::Binary(bytes) => bytes,
+            Message::Ping(_) | Message::Pong(_) => return Ok(None),
+            Message::Close(_) => return Err("client closed"),
+            Message::Text(_) | Message::Frame(_) => {
+                self.handle.close(Code::BadFrame, "frames are binary");
+                return Ok(None);
+            }
+        };
+        let (request, frame) = match ClientFrame::decode(bytes) {
+            Ok(decoded) => decoded,
+            Err(FrameError::Unknown { number, request }) => {
+                let detail = format!("frame number {number} is not known to this gateway");
+                self.refuse(request, Refusal::new(Code::UnknownFrame, detail));
+                return Ok(None);
+            }
+            Err(FrameError::Malformed(error)) => {
+                // Where one frame cannot be read, the request that it would answer is not known either.
+                self.handle.close(Code::BadFrame, &format!("a frame cannot be read: {error}"));
+                return Ok(None);
+            }
+        };
+        match self.session.on_client(frame) {
+            Step::Submit(append) => self.submit(request, append),
+            Step::Refuse(refusal) => self.refuse(request, refusal),
+            Step::Cursors(cursors) => {
+                for cursor in cursors {
+                    self.gateway.cursors.set(self.handle.device, cursor.conversation, cursor.seq);
+                }
+            }
+            Step::Mailbox(seq) => {
+                let (gateway, device) = (Arc::clone(&self.gateway), self.handle.device);
+                return Ok(Some(Box::pin(async move {
+                    if let Err(error) = gateway.store.ack_mailbox(device, seq).await {
+                        tracing::warn!(%error, "a mailbox keeps what was acked; the device acks again");
+                    }
+                    None
+                })));
+            }
+            Step::Serve(frame) => {
+                let (gateway, me) = (Arc::clone(&self.gateway), self.session.me().clone());
+                return Ok(Some(Box::pin(async move {
+                    Some((request, service::answer(&gateway, &me, frame).await))
+                })));
+            }
+        }
+        Ok(None)
+    }
+
+    /// Hands an envelope to the writer, which answers this connection and then tells the others.
+    fn submit(&self, request: RequestId, append: Append) {
+        if let Err(too_often) = rate::check_send(&self.sends) {
+            return self.refuse(request, service::rate_limited(too_often));
+        }
+        let (gateway, handle, started) =
+            (Arc::clone(&self.gateway), Arc::clone(&self.handle), Instant::now());
+        let Append { conversation, device: sender, counter, envelope, .. } = append.clone();
+        let submitted = self.gateway.writer.submit(
+            append,
+            Box::new(move |outcome| {
+                let answer = match &outcome {
+                    Ok(outcome) => refusal::of_outcome(outcome),
+                    Err(error) => Err(refusal::of_write(*error)),
+                };
+                metrics::appended(started.elapsed(), answer.as_ref().err().map(|refusal| refusal.code));
+                handle.answer(request, &refusal::frame(answer.map(ServerFrame::Sent)));
+                if let Ok(Outcome::Stored(stored)) = outcome {
+                    gateway.fanout.committed(Committed {
+                        conversation,
+                        sender,
+                        counter,
+                        kind: LogKind::Application,
+                        envelope,
+                        stored,
+                    });
+                }
+            }),
+        );
+        if submitted.is_err() {
+            let busy =
+                Refusal::new(Code::Unavailable, "the gateway has too much to write; nothing was stored");
+            self.refuse(request, Refusal { wait_ms: Some(500), ..busy });
+        }
+    }
+
+    fn refuse(&self, request: RequestId, refusal: Refusal) {
+        metrics::request("other", Some(refusal.code));
+        self.handle.answer(request, &ServerFrame::Refused(refusal));
+    }
+
+    async fn write_waiting(&mut self) -> Result<(), Reason> {
+        let Some(Batch { mut frames, lagged }) = self.handle.queue.take() else {
+            return Ok(());
+        };
+        if lagged {
+            metrics::resync("lagging", 1);
+            frames.push_back(ServerFrame::Resync(Resync { reason: "lagging".into() }).encode(RequestId(0)));
+        }
+        write(&mut self.ws, frames).await
+    }
+
+    async fn on_tick(&mut self) -> Result<(), Reason> {
+        match self.session.on_tick() {
+            Tick::Ping => timed(self.ws.send(Message::Ping(Bytes::new()))).await,
+            Tick::Silent => {
+                Err(self.close(Refusal::new(Code::TimedOut, "nothing was heard for too long")).await)
+            }
+        }
+    }
+
+    /// Tells the client to come back, each at another time within the drain's window.
+    fn say_draining(&self) {
+        let window = self.gateway.config.drain_window.as_millis().max(1) as u64;
+        let mut bytes = [0; 8];
+        // Without randomness all come back at once, which is worse but not wrong.
+        let _ = getrandom::fill(&mut bytes);
+        let reconnect_in_ms = u32::try_from(u64::from_le_bytes(bytes) % window).unwrap_or(0);
+        self.handle.answer(RequestId(0), &ServerFrame::Draining(Draining { reconnect_in_ms }));
+    }
+
+    async fn close(&mut self, refusal: Refusal) -> Reason {
+        let reason = refusal.code.label();
+        let _ = self.write_waiting().await;
+        let frame = ServerFrame::Closing(refusal).encode(RequestId(0));
+        if write(&mut self.ws, [frame].into()).await.is_ok() {
+            let close = CloseFrame { code: CloseCode::Policy, reason: reason.into() };
+            let _ = timed(self.ws.close(Some(close))).await;
+        }
+        reason
+    }
+}
+
+fn config(max_frame: usize) -> WebSocketConfig {
+    WebSocketConfig::default()
+        .read_buffer_size(READ_BUFFER)
+        .write_buffer_size(WRITE_BUFFER)
+        .max_write_buffer_size(MAX_WRITE_BUFFER)
+        .max_message_size(Some(max_frame))
+        .max_frame_size(Some(max_frame))
+}
+
+/// Reads one frame of the handshake; anything else ends the connection with a clear answer.
+async fn opening_frame<S: AsyncRead + AsyncWrite + Unpin>(
+    ws: &mut WebSocketStream<S>,
+    within: Duration,
+) -> Result<(RequestId, ClientFrame), Reason> {
+    let read_one = async {
+        loop {
+            match ws.next().await {
+                Some(Ok(Message::Binary(bytes))) => break Ok(bytes),
+                Some(Ok(Message::Ping(_) | Message::Pong(_))) => {}
+                Some(Ok(Message::Text(_) | Message::Frame(_))) => {
+                    break Err(Some(Refusal::new(Code::BadFrame, "frames are binary")));
+                }
+                Some(Ok(Message::Close(_))) | None => break Err(None),
+                Some(Err(error)) => break Err(too_large(&error, limits::MAX_FRAME_UNAUTHENTICATED)),
+            }
+        }
+    };
+    let bytes = match timeout(within, read_one).await {
+        Ok(Ok(bytes)) => bytes,
+        Ok(Err(None)) => return Err("left before the session"),
+        Ok(Err(Some(refusal))) => return Err(dismiss(ws, RequestId(0), refusal).await),
+        Err(_) => {
+            return Err(dismiss(
+                ws,
+                RequestId(0),
+                Refusal::new(Code::TimedOut, "the handshake took too long"),
+            )
+            .await);
+        }
+    };
+    match ClientFrame::decode(&bytes) {
+        Ok(decoded) => Ok(decoded),
+        Err(FrameError::Unknown { number, request }) => {
+            let refusal = Refusal::new(
+                Code::UnknownFrame,
+                format!("frame number {number} is not known to this gateway"),
+            );
+            Err(dismiss(ws, request, refusal).await)
+        }
+        Err(FrameError::Malformed(error)) => Err(dismiss(
+            ws,
+            RequestId(0),
+            Refusal::new(Code::BadFrame, format!("a frame cannot be read: {error}")),
+        )
+        .await),
+    }
+}
+
+/// Answers a request that ends the connection.
+async fn dismiss<S: AsyncRead + AsyncWrite + Unpin>(
+    ws: &mut WebSocketStream<S>,
+    request: RequestId,
+    refusal: Refusal,
+) -> Reason {
+    let reason = refusal.code.label();
+    if write(ws, [ServerFrame::Refused(refusal).encode(request)].into()).await.is_ok() {
+        let _ = timed(ws.close(None)).await;
+    }
+    reason
+}
+
+fn too_large(error: &WsError, limit: usize) -> Option<Refusal> {
+    let WsError::Capacity(CapacityError::MessageTooLong { .. }) = error else {
+        return None;
+    };
+    Some(Refusal::new(Code::TooLarge, format!("a frame has at most {limit} bytes here")))
+}
+
+/// Writes frames together and flushes once.
+async fn write<S: AsyncRead + AsyncWrite + Unpin>(
+    ws: &mut WebSocketStream<S>,
+    frames: std::collections::VecDeque<Bytes>,
+) -> Result<(), Reason> {
+    timed(async {
+        for frame in frames {
+            ws.feed(Message::Binary(frame)).await?;
+        }
+        ws.flush().await
+    })
+    .await
+}
+
+async fn timed(write: impl Future<Output = Result<(), WsError>>) -> Result<(), Reason> {
+    match timeout(WRITE_TIMEOUT, write).await {
+        Ok(Ok(())) => Ok(()),
+        Ok(Err(_)) => Err("socket error"),
+        Err(_) => Err("slow reader"),
+    }
+}

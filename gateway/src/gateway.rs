@@ -1,0 +1,90 @@
+//! A gateway's parts, put together.
+
+use crate::{
+    Config,
+    bus::{Bus, BusEvents},
+    cursors::Cursors,
+    fanout::Fanout,
+    heads,
+    passwords::Passwords,
+    rate::Limiters,
+    registry::Registry,
+    store::Store,
+    writer::Writer,
+};
+use std::{sync::Arc, time::Duration};
+use tokio::sync::Notify;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+/// What every connection shares.
+#[derive(Debug)]
+pub struct Gateway {
+    /// As validated.
+    pub config: Config,
+    /// The truth.
+    pub store: Arc<dyn Store>,
+    /// The hint.
+    pub bus: Arc<dyn Bus>,
+    /// Commits envelopes.
+    pub writer: Writer,
+    /// Who is connected here.
+    pub registry: Arc<Registry>,
+    /// Hands committed rows out.
+    pub fanout: Arc<Fanout>,
+    /// Cursors on their way to the store.
+    pub cursors: Arc<Cursors>,
+    /// bcrypt.
+    pub passwords: Passwords,
+    /// Who tries too often.
+    pub limiters: Limiters,
+    /// Cancelled when the gateway begins to leave.
+    pub draining: CancellationToken,
+    /// Cancelled when it ends.
+    pub ending: CancellationToken,
+    /// The admin listener asks for a drain.
+    pub drain_asked: Notify,
+    /// Connections and background work.
+    pub tasks: TaskTracker,
+}
+
+impl Gateway {
+    /// Puts the parts together and starts what runs in the background.
+    pub fn start(config: Config, store: Arc<dyn Store>, bus: Arc<dyn Bus>, events: BusEvents) -> Arc<Self> {
+        let registry = Arc::new(Registry::default());
+        let fanout = Arc::new(Fanout::new(Arc::clone(&registry), Arc::clone(&bus)));
+        let gateway = Arc::new(Self {
+            writer: Writer::spawn(Arc::clone(&store), config.writer_lanes()),
+            passwords: Passwords::new(config.pepper.clone(), config.bcrypt_threads),
+            limiters: Limiters::new(config.rates),
+            cursors: Arc::new(Cursors::default()),
+            draining: CancellationToken::new(),
+            ending: CancellationToken::new(),
+            drain_asked: Notify::new(),
+            tasks: TaskTracker::new(),
+            registry,
+            fanout,
+            store,
+            bus,
+            config,
+        });
+        gateway.spawn_background(events);
+        gateway
+    }
+
+    fn spawn_background(self: &Arc<Self>, events: BusEvents) {
+        let stop = || self.ending.child_token();
+        let (fanout, registry) = (|| Arc::clone(&self.fanout), || Arc::clone(&self.registry));
+        let interval = self.config.head_check_interval;
+        self.tasks.spawn(heads::run(Arc::clone(&self.store), fanout(), registry(), interval, stop()));
+        self.tasks.spawn(heads::on_bus(events, fanout(), registry(), stop()));
+        let (cursors, store, stop_cursors) = (Arc::clone(&self.cursors), Arc::clone(&self.store), stop());
+        self.tasks.spawn(async move { cursors.run(store, stop_cursors).await });
+        let (gateway, stop) = (Arc::clone(self), self.ending.child_token());
+        self.tasks.spawn(async move {
+            let mut minutes = tokio::time::interval(Duration::from_secs(60));
+            loop {
+                tokio::select! { () = stop.cancelled() => return, _ = minutes.tick() => gateway.limiters.shrink() }
+            }
+        });
+    }
+}

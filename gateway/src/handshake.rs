@@ -1,0 +1,215 @@
+//! From an unidentified socket to a session.
+//!
+//! - `Hello`: a version that both speak, the host that was dialled, a fresh challenge.
+//! - Then one proof: `Register`, `Login` or `Resume`, each with the device's signature.
+//! - [`Unidentified`] is consumed by a proof: a socket without one has no way to be served.
+//!
+//! A challenge is good for one answer within its time. Whatever is wrong with name, password or
+//! device, the answer is the same and takes the same work.
+
+use crate::{
+    gateway::Gateway,
+    metrics,
+    service::{checked_manifest, new_manifest, password_error, rate_limited, store_error},
+    session::Me,
+    store::{Device, NewAccount, Registered},
+};
+use ed25519_dalek::{Signature, VerifyingKey};
+use fastchat_protocol::{
+    AccountName, ClientFrame, Code, DeviceId, Refusal, ServerFrame, VERSIONS, challenge,
+    client::{Hello, Login, Register, Resume},
+    limits, server,
+};
+use std::{net::IpAddr, time::Instant};
+
+/// A socket of which nothing is known but where it comes from.
+#[derive(Debug)]
+pub struct Unidentified {
+    /// The peer's address, for limits.
+    pub address: IpAddr,
+    /// The request's Host, if it had one.
+    pub host: Option<String>,
+}
+
+/// A socket that has said hello and owes a proof.
+#[derive(Debug)]
+pub struct Challenged {
+    address: IpAddr,
+    host: String,
+    nonce: [u8; 32],
+    since: Instant,
+}
+
+/// A known device.
+#[derive(Debug)]
+pub struct Identified {
+    /// Who.
+    pub me: Me,
+    /// The last place of its mailbox.
+    pub mailbox_head: fastchat_protocol::Seq,
+}
+
+impl Unidentified {
+    /// Deals with the first frame.
+    pub async fn hello(
+        self,
+        gateway: &Gateway,
+        hello: Hello,
+        nonce: [u8; 32],
+        now: Instant,
+    ) -> Result<(Challenged, ServerFrame), Refusal> {
+        let Some(version) = VERSIONS.iter().find(|version| hello.versions.contains(version)) else {
+            let detail = format!(
+                "this gateway serves protocol versions {VERSIONS:?}, the client speaks {:?}",
+                hello.versions.iter().take(8).collect::<Vec<_>>()
+            );
+            return Err(Refusal {
+                versions: VERSIONS.to_vec(),
+                ..Refusal::new(Code::UnsupportedVersion, detail)
+            });
+        };
+        if self.host.is_some_and(|host| host != hello.host) || !gateway.config.serves_host(&hello.host) {
+            return Err(Refusal::new(
+                Code::WrongHost,
+                "the host that the client dialled is not one of this deployment",
+            ));
+        }
+        let incarnation = gateway.store.incarnation().await.map_err(store_error)?;
+        let frame = ServerFrame::Hello(server::Hello {
+            version: *version,
+            deployment: gateway.config.deployment.clone(),
+            nonce,
+            incarnation,
+            max_frame: limits::MAX_FRAME as u32,
+            max_envelope: limits::MAX_ENVELOPE as u32,
+        });
+        Ok((Challenged { address: self.address, host: hello.host, nonce, since: now }, frame))
+    }
+}
+
+impl Challenged {
+    /// Deals with the second frame.
+    pub async fn proof(
+        self,
+        gateway: &Gateway,
+        frame: ClientFrame,
+        now: Instant,
+    ) -> Result<Identified, Refusal> {
+        let kind = frame.name();
+        let started = Instant::now();
+        let proved = self.prove(gateway, frame, now).await;
+        let result = proved.as_ref().map_or_else(|refusal| refusal.code.label(), |_| "ok");
+        metrics::authenticated(kind_label(kind), result, started.elapsed());
+        proved
+    }
+
+    async fn prove(self, gateway: &Gateway, frame: ClientFrame, now: Instant) -> Result<Identified, Refusal> {
+        if now.duration_since(self.since) > gateway.config.challenge_timeout {
+            return Err(Refusal::new(
+                Code::BadChallenge,
+                "the challenge was answered too late: connect again",
+            ));
+        }
+        match frame {
+            ClientFrame::Resume(resume) => self.resume(gateway, &resume).await,
+            ClientFrame::Login(login) => self.login(gateway, login).await,
+            ClientFrame::Register(register) => self.register(gateway, register).await,
+            _ => Err(Refusal::new(Code::Unexpected, "the second frame proves who connects")),
+        }
+    }
+
+    async fn resume(self, gateway: &Gateway, resume: &Resume) -> Result<Identified, Refusal> {
+        let device = gateway.store.device(resume.device).await.map_err(store_error)?;
+        // An unknown device costs a verification too.
+        let key = device.as_ref().map_or([0; 32], |device| device.key);
+        let signed = self.signed(gateway, resume.device, &key, &resume.signature);
+        match device {
+            Some(device) if signed => identified(resume.device, device),
+            _ => Err(Refusal::new(
+                Code::BadCredentials,
+                "this device is not known here, or its signature is wrong",
+            )),
+        }
+    }
+
+    async fn login(self, gateway: &Gateway, login: Login) -> Result<Identified, Refusal> {
+        gateway.limiters.login_from(self.address).map_err(rate_limited)?;
+        gateway.limiters.login_to(&login.name).map_err(rate_limited)?;
+        let device = gateway.store.device(login.device).await.map_err(store_error)?;
+        let device = device.filter(|device| device.name.as_str() == login.name);
+        let hash = match &device {
+            Some(device) => gateway.store.password_hash(device.account).await.map_err(store_error)?,
+            None => None,
+        };
+        let key = device.as_ref().map_or([0; 32], |device| device.key);
+        let signed = self.signed(gateway, login.device, &key, &login.signature);
+        let right = gateway.passwords.check(&login.auth_key, hash).await.map_err(password_error)?;
+        match device {
+            Some(device) if right && signed => identified(login.device, device),
+            _ => Err(Refusal::new(Code::BadCredentials, "name, password or device is wrong")),
+        }
+    }
+
+    async fn register(self, gateway: &Gateway, register: Register) -> Result<Identified, Refusal> {
+        gateway.limiters.login_from(self.address).map_err(rate_limited)?;
+        if !gateway.config.registration_open {
+            return Err(Refusal::new(Code::RegistrationClosed, "this deployment takes no registrations"));
+        }
+        let name: AccountName = register
+            .name
+            .parse()
+            .map_err(|e: fastchat_protocol::name::NameError| Refusal::new(Code::BadName, e.to_string()))?;
+        let manifest = checked_manifest(&register.manifest)?;
+        let bad = |detail| Refusal::new(Code::BadManifest, detail);
+        if manifest.version() != 1 {
+            return Err(bad("a registration begins with version 1 of the manifest"));
+        }
+        let device = manifest
+            .device(register.device)
+            .ok_or_else(|| bad("the manifest does not list the device that registers"))?;
+        if !self.signed(gateway, device.id, &device.key, &register.signature) {
+            return Err(Refusal::new(Code::BadChallenge, "the device's signature is wrong"));
+        }
+        let password_hash = gateway.passwords.hash(&register.auth_key).await.map_err(password_error)?;
+        let new = NewAccount {
+            account: manifest.account(),
+            name: name.clone(),
+            password_hash,
+            manifest: new_manifest(&manifest),
+        };
+        match gateway.store.register(new).await.map_err(store_error)? {
+            Registered::Made => {
+                let me = Me { account: manifest.account(), name, device: register.device };
+                Ok(Identified { me, mailbox_head: fastchat_protocol::Seq(0) })
+            }
+            Registered::NameTaken => Err(Refusal::new(Code::NameTaken, "this name is taken")),
+            Registered::IdTaken => {
+                Err(Refusal::new(Code::NameTaken, "this account or device is registered already"))
+            }
+        }
+    }
+
+    fn signed(&self, gateway: &Gateway, device: DeviceId, key: &[u8; 32], signature: &[u8]) -> bool {
+        let statement = challenge::signed_bytes(&gateway.config.deployment, &self.host, device, &self.nonce);
+        let (Ok(key), Ok(signature)) = (VerifyingKey::from_bytes(key), Signature::from_slice(signature))
+        else {
+            return false;
+        };
+        key.verify_strict(&statement, &signature).is_ok()
+    }
+}
+
+fn identified(id: DeviceId, device: Device) -> Result<Identified, Refusal> {
+    if device.revoked {
+        return Err(Refusal::new(Code::Revoked, "this device was revoked"));
+    }
+    let me = Me { account: device.account, name: device.name, device: id };
+    Ok(Identified { me, mailbox_head: device.mailbox_head })
+}
+
+fn kind_label(frame: &'static str) -> &'static str {
+    match frame {
+        "Register" | "Login" | "Resume" => frame,
+        _ => "other",
+    }
+}

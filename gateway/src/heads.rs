@@ -1,0 +1,89 @@
+//! The head check: what moved in the log, whether or not the bus said so.
+//!
+//! - Every interval one question for the whole gateway, at a cost of what changed since the last.
+//! - Connections whose conversation moved without a live copy are told the head and fetch.
+//! - When the bus was away or too fast, every connection is told to compare all of its heads.
+
+use crate::{
+    bus::{BusEvent, BusEvents, Loss},
+    fanout::Fanout,
+    metrics,
+    registry::Registry,
+    store::{Mark, Store},
+};
+use fastchat_protocol::{RequestId, ServerFrame, server::Resync};
+use std::{sync::Arc, time::Duration};
+
+use tokio_util::sync::CancellationToken;
+
+/// Asks what moved, every `interval`, until told to stop.
+pub async fn run(
+    store: Arc<dyn Store>,
+    fanout: Arc<Fanout>,
+    registry: Arc<Registry>,
+    interval: Duration,
+    stop: CancellationToken,
+) {
+    let mut mark: Option<Mark> = None;
+    let mut ticks = tokio::time::interval(interval);
+    ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        tokio::select! { () = stop.cancelled() => return, _ = ticks.tick() => {} }
+        match store.moved_since(mark).await {
+            Ok(moved) => {
+                mark = Some(moved.mark);
+                let told: usize =
+                    moved.heads.iter().map(|(id, head, audience)| fanout.moved(*id, *head, *audience)).sum();
+                for (device, account, head) in
+                    moved.mailboxes.iter().filter(|(_, account, _)| registry.has(*account))
+                {
+                    fanout.wake_mailbox(*account, *device, *head);
+                }
+                metrics::head_check(told);
+                fanout.age();
+            }
+            Err(error) => tracing::warn!(%error, "a head check failed; the next one makes up for it"),
+        }
+    }
+}
+
+/// Deals with what the bus says, until it ends.
+pub async fn on_bus(
+    mut events: BusEvents,
+    fanout: Arc<Fanout>,
+    registry: Arc<Registry>,
+    stop: CancellationToken,
+) {
+    loop {
+        let event = tokio::select! { () = stop.cancelled() => return, event = events.recv() => event };
+        match event {
+            None => return,
+            Some(BusEvent::Record { subject, record }) => fanout.on_record(subject, &record),
+            Some(BusEvent::Down) => {
+                metrics::bus_down();
+                tracing::warn!("the bus is away: messages arrive by head check until it is back");
+            }
+            Some(BusEvent::Restored(loss)) => {
+                let reason = match loss {
+                    Loss::Reconnected => "bus",
+                    Loss::SlowConsumer => "slow-consumer",
+                };
+                tracing::info!(
+                    reason,
+                    "records of the bus may have been lost: every connection compares its heads"
+                );
+                resync_all(&registry, reason);
+            }
+        }
+    }
+}
+
+/// Tells every connection to compare its heads with the log. Clients spread their questions.
+fn resync_all(registry: &Registry, reason: &str) {
+    let frame = ServerFrame::Resync(Resync { reason: reason.to_owned() }).encode(RequestId(0));
+    let all = registry.all();
+    metrics::resync(reason, all.len());
+    for handle in all {
+        handle.queue.push_live(frame.clone());
+    }
+}

@@ -1,0 +1,35 @@
+//! The gateway's own bounds: a name, a number, a reason. Those of the wire are in `protocol::limits`.
+
+use std::time::Duration;
+
+/// Time for a TLS handshake, for the HTTP request, and for `Hello` after it. Slow sockets end here.
+pub const OPENING_TIMEOUT: Duration = Duration::from_secs(10);
+/// Bytes that hyper may buffer of a request before the upgrade; its own minimum.
+pub const HTTP_BUFFER: usize = 8 * 1024;
+/// Bytes of the standing read buffer of a WebSocket. The library's default costs 128 KB each.
+pub const READ_BUFFER: usize = 1024;
+/// Bytes of frames that the WebSocket library gathers before it writes; allocated when needed.
+pub const WRITE_BUFFER: usize = 8 * 1024;
+/// Bytes that may wait inside the WebSocket library beyond what it is told to write at once.
+pub const MAX_WRITE_BUFFER: usize = 2 * 1024 * 1024;
+
+/// Bytes of frames that may wait for one connection. A reader that is slower loses live copies and
+/// catches up from the log.
+pub const QUEUE_BYTES: usize = 512 * 1024;
+/// Frames that may wait for one connection.
+pub const QUEUE_FRAMES: usize = 1024;
+/// A write that takes longer ends the connection.
+pub const WRITE_TIMEOUT: Duration = Duration::from_secs(20);
+/// Pings without an answer before the connection is given up.
+pub const MISSED_PINGS: u32 = 2;
+
+/// How long cursors wait for others before they are stored together.
+pub const CURSOR_FLUSH: Duration = Duration::from_millis(200);
+/// Cursors that may wait; beyond, the oldest flush comes early.
+pub const MAX_WAITING_CURSORS: usize = 10_000;
+
+/// Passwords that may wait for a hashing thread; each takes about 0.1 s.
+pub const MAX_WAITING_HASHES: usize = 64;
+
+/// Cost of bcrypt. The auth key is already the outcome of Argon2id on the client.
+pub const BCRYPT_COST: u32 = 10;

@@ -1,0 +1,128 @@
+//! Every metric of the gateway: name, help, unit. Labels are few and never name a user.
+//!
+//! active connections = accepted - ended.
+
+use fastchat_protocol::Code;
+use metrics::{Unit, counter, describe_counter, describe_gauge, describe_histogram, gauge, histogram};
+use std::time::Duration;
+
+/// Describes all metrics to the recorder.
+pub fn describe() {
+    describe_gauge!("fastchat_connections", Unit::Count, "Connections with a session.");
+    describe_counter!("fastchat_connections_accepted_total", Unit::Count, "Sockets accepted.");
+    describe_counter!("fastchat_connections_ended_total", Unit::Count, "Sockets ended, by reason.");
+    describe_counter!("fastchat_sessions_total", Unit::Count, "Proofs of identity, by kind and result.");
+    describe_histogram!(
+        "fastchat_authentication_seconds",
+        Unit::Seconds,
+        "From a proof's arrival to the session, by kind."
+    );
+    describe_counter!("fastchat_requests_total", Unit::Count, "Requests of clients, by frame and result.");
+    describe_histogram!(
+        "fastchat_append_seconds",
+        Unit::Seconds,
+        "From an envelope's arrival to its answer."
+    );
+    describe_counter!(
+        "fastchat_deliveries_total",
+        Unit::Count,
+        "Live copies for connections: queued, or dropped because the reader is slow."
+    );
+    describe_counter!(
+        "fastchat_resyncs_total",
+        Unit::Count,
+        "Connections told to compare their heads, by reason."
+    );
+    describe_counter!("fastchat_head_checks_total", Unit::Count, "Head checks done.");
+    describe_counter!(
+        "fastchat_head_check_repairs_total",
+        Unit::Count,
+        "Connections that a head check told about a head."
+    );
+    describe_counter!(
+        "fastchat_bus_records_total",
+        Unit::Count,
+        "Records that other gateways published, by kind."
+    );
+    describe_counter!(
+        "fastchat_bus_dropped_total",
+        Unit::Count,
+        "Records that the bus did not take, by reason."
+    );
+    describe_counter!("fastchat_bus_down_total", Unit::Count, "Times that the bus went away.");
+    describe_histogram!("fastchat_writer_batch_size", Unit::Count, "Envelopes committed together.");
+    describe_histogram!(
+        "fastchat_writer_commit_seconds",
+        Unit::Seconds,
+        "One batch, from the store's call to its answer."
+    );
+    describe_gauge!("fastchat_writer_queue_depth", Unit::Count, "Envelopes that wait for the writer.");
+    describe_gauge!("fastchat_ready", Unit::Count, "1 while the gateway takes new connections.");
+}
+
+/// A socket was accepted.
+pub fn accepted() {
+    counter!("fastchat_connections_accepted_total").increment(1);
+}
+
+/// A socket ended.
+pub fn ended(reason: &'static str) {
+    counter!("fastchat_connections_ended_total", "reason" => reason).increment(1);
+}
+
+/// How many sessions there are.
+pub fn connections(count: usize) {
+    gauge!("fastchat_connections").set(count as f64);
+}
+
+/// Whether new connections are taken.
+pub fn ready(ready: bool) {
+    gauge!("fastchat_ready").set(if ready { 1.0 } else { 0.0 });
+}
+
+/// A device proved itself, or did not.
+pub fn authenticated(kind: &'static str, result: &'static str, took: Duration) {
+    counter!("fastchat_sessions_total", "kind" => kind, "result" => result).increment(1);
+    histogram!("fastchat_authentication_seconds", "kind" => kind).record(took);
+}
+
+/// A request was answered.
+pub fn request(frame: &'static str, refused: Option<Code>) {
+    let result = refused.map_or("ok", Code::label);
+    counter!("fastchat_requests_total", "frame" => frame, "result" => result).increment(1);
+}
+
+/// An append was answered.
+pub fn appended(took: Duration, refused: Option<Code>) {
+    request("Send", refused);
+    histogram!("fastchat_append_seconds").record(took);
+}
+
+/// Live copies for connections.
+pub fn delivered(queued: usize, dropped: usize) {
+    counter!("fastchat_deliveries_total", "result" => "queued").increment(queued as u64);
+    if dropped > 0 {
+        counter!("fastchat_deliveries_total", "result" => "dropped").increment(dropped as u64);
+    }
+}
+
+/// Connections were told to compare their heads.
+pub fn resync(reason: &str, connections: usize) {
+    counter!("fastchat_resyncs_total", "reason" => reason.to_owned()).increment(connections as u64);
+}
+
+/// A head check was done.
+pub fn head_check(told: usize) {
+    counter!("fastchat_head_checks_total").increment(1);
+    counter!("fastchat_head_check_repairs_total").increment(told as u64);
+}
+
+/// A record of another gateway.
+pub fn bus_record(kind: &'static str) {
+    counter!("fastchat_bus_records_total", "kind" => kind).increment(1);
+}
+
+/// The bus went away.
+pub fn bus_down() {
+    counter!("fastchat_bus_down_total").increment(1);
+}

@@ -1,0 +1,210 @@
+//! Who is connected to this gateway.
+//!
+//! - One entry an account, in shards, each with the connections of its devices.
+//! - The newest connection of a device wins; the older one is told why it ends.
+//! - Invariant: a connection removes itself only, by its number, under the shard's lock.
+
+use crate::queue::Queue;
+use bytes::Bytes;
+use fastchat_protocol::{AccountId, Code, DeviceId, Refusal, RequestId, ServerFrame};
+use std::{
+    collections::HashMap,
+    sync::{
+        Arc, Mutex, MutexGuard, OnceLock,
+        atomic::{AtomicU64, AtomicUsize, Ordering},
+    },
+};
+use tokio::sync::Notify;
+
+/// Locks that accounts are spread over; a power of two well above the number of cores.
+const SHARDS: usize = 64;
+
+/// One connection of a known device, as others see it.
+#[derive(Debug)]
+pub struct Handle {
+    /// Which connection; numbers are never used again.
+    pub id: u64,
+    /// Whose.
+    pub account: AccountId,
+    /// Which device.
+    pub device: DeviceId,
+    /// What waits to be written.
+    pub queue: Queue,
+    end: OnceLock<Refusal>,
+    ended: Notify,
+}
+
+impl Handle {
+    fn new(id: u64, account: AccountId, device: DeviceId) -> Self {
+        Self { id, account, device, queue: Queue::default(), end: OnceLock::new(), ended: Notify::new() }
+    }
+
+    /// Queues the answer to a request.
+    pub fn answer(&self, request: RequestId, frame: &ServerFrame) {
+        self.queue.push_answer(frame.encode(request));
+    }
+
+    /// Ends the connection; the first reason stands and is told to the client.
+    pub fn close(&self, code: Code, detail: &str) {
+        if self.end.set(Refusal::new(code, detail)).is_ok() {
+            self.ended.notify_one();
+        }
+    }
+
+    /// Waits for [`Handle::close`]. Cancel safety: the reason stays.
+    pub async fn closed(&self) -> Refusal {
+        loop {
+            if let Some(reason) = self.end.get() {
+                return reason.clone();
+            }
+            self.ended.notified().await;
+        }
+    }
+}
+
+/// All connections of this gateway.
+#[derive(Debug)]
+pub struct Registry {
+    shards: Vec<Mutex<HashMap<AccountId, Vec<Arc<Handle>>>>>,
+    next: AtomicU64,
+    connections: AtomicUsize,
+}
+
+/// A new connection and what it changed.
+#[derive(Debug)]
+pub struct Entered {
+    /// The connection.
+    pub handle: Arc<Handle>,
+    /// It is the account's only one.
+    pub first: bool,
+}
+
+impl Default for Registry {
+    fn default() -> Self {
+        let shards = (0..SHARDS).map(|_| Mutex::default()).collect();
+        Self { shards, next: AtomicU64::new(1), connections: AtomicUsize::new(0) }
+    }
+}
+
+impl Registry {
+    /// Enters a connection and displaces an older one of the same device.
+    pub fn enter(&self, account: AccountId, device: DeviceId) -> Entered {
+        let id = self.next.fetch_add(1, Ordering::Relaxed);
+        let handle = Arc::new(Handle::new(id, account, device));
+        let mut shard = self.shard(account);
+        let handles = shard.entry(account).or_default();
+        let first = handles.is_empty();
+        match handles.iter_mut().find(|other| other.device == device) {
+            Some(older) => {
+                older.close(Code::Displaced, "a newer connection of this device took over");
+                *older = Arc::clone(&handle);
+            }
+            None => {
+                handles.push(Arc::clone(&handle));
+                self.connections.fetch_add(1, Ordering::Relaxed);
+            }
+        }
+        Entered { handle, first }
+    }
+
+    /// Removes a connection, unless a newer one took its place; true if the account has none left.
+    pub fn leave(&self, handle: &Handle) -> bool {
+        let mut shard = self.shard(handle.account);
+        let Some(handles) = shard.get_mut(&handle.account) else {
+            return false;
+        };
+        let Some(place) = handles.iter().position(|other| other.id == handle.id) else {
+            return false;
+        };
+        handles.swap_remove(place);
+        self.connections.fetch_sub(1, Ordering::Relaxed);
+        let last = handles.is_empty();
+        if last {
+            shard.remove(&handle.account);
+        }
+        last
+    }
+
+    /// Queues a live copy for every device of the account but one. Returns (queued, dropped).
+    pub fn deliver(&self, account: AccountId, except: Option<DeviceId>, frame: &Bytes) -> (usize, usize) {
+        let shard = self.shard(account);
+        let handles = shard.get(&account).map(Vec::as_slice).unwrap_or_default();
+        let mut counts = (0, 0);
+        for handle in handles.iter().filter(|handle| Some(handle.device) != except) {
+            match handle.queue.push_live(frame.clone()) {
+                true => counts.0 += 1,
+                false => counts.1 += 1,
+            }
+        }
+        counts
+    }
+
+    /// The account's connections, or those of one device of it.
+    pub fn find(&self, account: AccountId, device: Option<DeviceId>) -> Vec<Arc<Handle>> {
+        let shard = self.shard(account);
+        let handles = shard.get(&account).map(Vec::as_slice).unwrap_or_default();
+        handles.iter().filter(|handle| device.is_none_or(|device| handle.device == device)).cloned().collect()
+    }
+
+    /// Whether the account is connected here.
+    pub fn has(&self, account: AccountId) -> bool {
+        self.shard(account).contains_key(&account)
+    }
+
+    /// Every connection, a shard at a time; entries that come or go meanwhile may be missed.
+    pub fn all(&self) -> Vec<Arc<Handle>> {
+        let handles = |shard: &Mutex<HashMap<_, Vec<Arc<Handle>>>>| {
+            lock(shard).values().flatten().cloned().collect::<Vec<_>>()
+        };
+        self.shards.iter().flat_map(handles).collect()
+    }
+
+    /// How many connections there are.
+    pub fn connections(&self) -> usize {
+        self.connections.load(Ordering::Relaxed)
+    }
+
+    fn shard(&self, account: AccountId) -> MutexGuard<'_, HashMap<AccountId, Vec<Arc<Handle>>>> {
+        // Ids are random, so any byte spreads them.
+        lock(&self.shards[usize::from(account.as_bytes()[0]) % SHARDS])
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    // Nothing that runs under these locks can panic half way through a change.
+    mutex.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ALICE: AccountId = AccountId::new([1; 16]);
+    const PHONE: DeviceId = DeviceId::new([2; 16]);
+    const LAPTOP: DeviceId = DeviceId::new([3; 16]);
+
+    #[tokio::test]
+    async fn the_newest_connection_of_a_device_wins_and_the_older_one_is_told() {
+        let registry = Registry::default();
+        let older = registry.enter(ALICE, PHONE);
+        let newer = registry.enter(ALICE, PHONE);
+        assert!(older.first && !newer.first);
+        assert_eq!(older.handle.closed().await.code, Code::Displaced);
+
+        assert!(!registry.leave(&older.handle), "a displaced connection removes nobody but itself");
+        assert_eq!(registry.connections(), 1);
+        assert!(registry.leave(&newer.handle));
+        assert_eq!(registry.connections(), 0);
+        assert!(!registry.has(ALICE));
+    }
+
+    #[test]
+    fn a_row_goes_to_every_device_but_the_one_that_sent_it() {
+        let registry = Registry::default();
+        let phone = registry.enter(ALICE, PHONE).handle;
+        let laptop = registry.enter(ALICE, LAPTOP).handle;
+        assert_eq!(registry.deliver(ALICE, Some(PHONE), &Bytes::from_static(b"row")), (1, 0));
+        assert_eq!(phone.queue.take(), None);
+        assert_eq!(laptop.queue.take().expect("one frame").frames.len(), 1);
+    }
+}

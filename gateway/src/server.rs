@@ -1,0 +1,147 @@
+//! Accepts sockets, makes HTTP of them, and upgrades `/v1/ws`.
+//!
+//! - TLS handshake, request and hello each have a time limit; a slow socket costs little and ends.
+//! - A request from a web page of another origin is refused: no page may use a person's gateway.
+//! - Draining stops accepting; connections that are there are told by their own tasks.
+
+use crate::{
+    connection,
+    gateway::Gateway,
+    handshake::Unidentified,
+    limits::{HTTP_BUFFER, OPENING_TIMEOUT},
+    metrics,
+    tls::Tls,
+};
+use axum::{
+    Router,
+    body::Body,
+    extract::{Request, State},
+    http::{HeaderMap, HeaderValue, StatusCode, header},
+    response::{IntoResponse, Response},
+    routing::get,
+};
+use hyper_util::{
+    rt::{TokioIo, TokioTimer},
+    service::TowerToHyperService,
+};
+use std::{net::SocketAddr, sync::Arc, time::Duration};
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    net::{TcpListener, TcpStream},
+    time::timeout,
+};
+use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
+
+/// Accepts until the gateway drains.
+pub async fn run(gateway: Arc<Gateway>, listener: TcpListener, tls: Option<Arc<Tls>>) {
+    loop {
+        let accepted = tokio::select! {
+            () = gateway.draining.cancelled() => return,
+            accepted = listener.accept() => accepted,
+        };
+        match accepted {
+            Ok((stream, address)) => {
+                metrics::accepted();
+                let tls = tls.clone();
+                gateway.tasks.spawn(socket(Arc::clone(&gateway), stream, address, tls));
+            }
+            Err(error) => {
+                // Out of descriptors, most likely: those who are here go on, new ones wait.
+                tracing::warn!(%error, "a socket could not be accepted");
+                tokio::time::sleep(Duration::from_millis(100)).await;
+            }
+        }
+    }
+}
+
+async fn socket(gateway: Arc<Gateway>, stream: TcpStream, address: SocketAddr, tls: Option<Arc<Tls>>) {
+    // Frames are small and written together already.
+    let _ = stream.set_nodelay(true);
+    if gateway.registry.connections() >= gateway.config.max_connections {
+        return metrics::ended("full");
+    }
+    match tls {
+        None => http(gateway, stream, address).await,
+        Some(tls) => match timeout(OPENING_TIMEOUT, tls.accept(stream)).await {
+            Ok(Ok(stream)) => http(gateway, stream, address).await,
+            _ => metrics::ended("no TLS"),
+        },
+    }
+}
+
+/// The request's peer and its gateway, for the handler.
+#[derive(Clone)]
+struct Peer {
+    gateway: Arc<Gateway>,
+    address: SocketAddr,
+}
+
+async fn http<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
+    gateway: Arc<Gateway>,
+    stream: S,
+    address: SocketAddr,
+) {
+    let router = Router::new().route("/v1/ws", get(upgrade)).with_state(Peer { gateway, address });
+    let served = hyper::server::conn::http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(OPENING_TIMEOUT)
+        .max_buf_size(HTTP_BUFFER)
+        .keep_alive(false)
+        .serve_connection(TokioIo::new(stream), TowerToHyperService::new(router))
+        .with_upgrades();
+    if served.await.is_err() {
+        metrics::ended("no request");
+    }
+}
+
+async fn upgrade(State(peer): State<Peer>, mut request: Request) -> Response {
+    let key = match websocket_key(request.headers()) {
+        Ok(key) => key,
+        Err(refused) => return refused.into_response(),
+    };
+    let host = text(request.headers(), &header::HOST).map(str::to_owned);
+    let from = Unidentified { address: peer.address.ip(), host };
+    let upgraded = hyper::upgrade::on(&mut request);
+    let Peer { gateway, .. } = peer;
+    let tasks = gateway.tasks.clone();
+    tasks.spawn(async move {
+        match upgraded.await {
+            Ok(socket) => connection::serve(gateway, TokioIo::new(socket), from).await,
+            Err(_) => metrics::ended("no upgrade"),
+        }
+    });
+    let headers = [
+        (header::CONNECTION, HeaderValue::from_static("Upgrade")),
+        (header::UPGRADE, HeaderValue::from_static("websocket")),
+        (header::SEC_WEBSOCKET_ACCEPT, key),
+    ];
+    (StatusCode::SWITCHING_PROTOCOLS, headers, Body::empty()).into_response()
+}
+
+/// Checks the upgrade (RFC 6455, section 4.2.1) and where it comes from.
+fn websocket_key(headers: &HeaderMap) -> Result<HeaderValue, (StatusCode, &'static str)> {
+    let says = |name, word: &str| {
+        text(headers, &name).is_some_and(|value| value.to_ascii_lowercase().contains(word))
+    };
+    if !says(header::UPGRADE, "websocket") || !says(header::CONNECTION, "upgrade") {
+        return Err((StatusCode::UPGRADE_REQUIRED, "this is a WebSocket endpoint\n"));
+    }
+    if text(headers, &header::SEC_WEBSOCKET_VERSION) != Some("13") {
+        return Err((StatusCode::BAD_REQUEST, "only WebSocket version 13 is served\n"));
+    }
+    if let Some(origin) = text(headers, &header::ORIGIN) {
+        let host = origin.split_once("://").map(|(_, host)| host);
+        if host.is_none() || host != text(headers, &header::HOST) {
+            return Err((StatusCode::FORBIDDEN, "requests from other origins are refused\n"));
+        }
+    }
+    let key = headers
+        .get(header::SEC_WEBSOCKET_KEY)
+        .ok_or((StatusCode::BAD_REQUEST, "Sec-WebSocket-Key is missing\n"))?;
+    HeaderValue::from_str(&derive_accept_key(key.as_bytes()))
+        .map_err(|_| (StatusCode::BAD_REQUEST, "Sec-WebSocket-Key is not one\n"))
+}
+
+fn text<'a>(headers: &'a HeaderMap, name: &header::HeaderName) -> Option<&'a str> {
+    headers.get(name)?.to_str().ok()
+}

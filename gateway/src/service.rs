@@ -1,0 +1,70 @@
+//! Answers to requests that need the store: one function a request.
+//!
+//! Membership is decided by the store, in the transaction that answers. What a client claims of
+//! groups and keys is checked here through the crate `delivery`, before the store sees it.
+
+mod conversations;
+mod directory;
+
+pub(crate) use directory::{checked_manifest, new_manifest, password_error, rate_limited};
+
+use crate::{gateway::Gateway, metrics, refusal, session::Me, store::StoreError};
+use fastchat_protocol::{ClientFrame, Code, Refusal, ServerFrame, server::Done};
+
+/// What every request is answered with.
+pub(crate) type Answer = Result<ServerFrame, Refusal>;
+
+/// Answers one request of a known device.
+pub async fn answer(gateway: &Gateway, me: &Me, frame: ClientFrame) -> ServerFrame {
+    let name = frame.name();
+    let answer = dispatch(gateway, me, frame).await;
+    metrics::request(name, answer.as_ref().err().map(|refusal| refusal.code));
+    refusal::frame(answer)
+}
+
+async fn dispatch(gateway: &Gateway, me: &Me, frame: ClientFrame) -> Answer {
+    match frame {
+        ClientFrame::Fetch(request) => conversations::fetch(gateway, me, &request).await,
+        ClientFrame::FetchMailbox(request) => conversations::fetch_mailbox(gateway, me, &request).await,
+        ClientFrame::Sync(request) => conversations::sync(gateway, me, &request).await,
+        ClientFrame::Found(request) => conversations::found(gateway, me, request).await,
+        ClientFrame::Commit(request) => conversations::commit(gateway, me, request).await,
+        ClientFrame::GetGroupState(request) => conversations::group_state(gateway, me, &request).await,
+        ClientFrame::GetTree(request) => conversations::tree(gateway, me, &request).await,
+        ClientFrame::FindAccount(request) => directory::find(gateway, &request).await,
+        ClientFrame::GetAccount(request) => directory::get(gateway, &request).await,
+        ClientFrame::PublishKeyPackages(request) => directory::publish(gateway, me, request).await,
+        ClientFrame::ClaimKeyPackages(request) => directory::claim(gateway, &request).await,
+        ClientFrame::PutManifest(request) => directory::put_manifest(gateway, me, &request).await,
+        ClientFrame::ChangePassword(request) => directory::change_password(gateway, me, &request).await,
+        // The session deals with these itself.
+        ClientFrame::Hello(_)
+        | ClientFrame::Register(_)
+        | ClientFrame::Login(_)
+        | ClientFrame::Resume(_)
+        | ClientFrame::Send(_)
+        | ClientFrame::Ack(_)
+        | ClientFrame::AckMailbox(_) => Err(Refusal::new(Code::Unexpected, "not a request")),
+    }
+}
+
+/// Logs a store's error, once, and says what the client hears.
+pub(crate) fn store_error(error: StoreError) -> Refusal {
+    match &error {
+        StoreError::Unavailable(_) | StoreError::Unknown(_) => {
+            tracing::warn!(%error, "the store gave no outcome")
+        }
+        StoreError::Corrupt { .. } | StoreError::Schema(_) => {
+            tracing::error!(%error, "the store holds a fault")
+        }
+    }
+    refusal::of_store(&error)
+}
+
+pub(crate) fn done() -> Answer {
+    Ok(ServerFrame::Done(Done {}))
+}
+
+pub(crate) fn refuse<T>(code: Code, detail: impl Into<String>) -> Result<T, Refusal> {
+    Err(Refusal::new(code, detail))
+}
