@@ -1,1 +1,16 @@
+//! The harness of the whole-system tests: everything that a story needs around the programs.
+//!
+//! - [`servers`]: throwaway Postgres and NATS. [`process`]: the real programs as child processes.
+//! - [`proxy`]: a TCP proxy that delays, swallows and cuts, in place of a bad network.
+//! - [`history`] and [`checker`]: what the clients of a run did and saw, and whether the promises of
+//!   the design (G1 to G7) held.
+//! - [`leaks`]: whether a planted plaintext is where it must never be (G9).
+//!
+//! Everything here ends only what it started itself, by its process id, and cleans up when dropped.
 
+pub mod checker;
+pub mod history;
+pub mod leaks;
+pub mod process;
+pub mod proxy;
+pub mod servers;

@@ -1,0 +1,80 @@
+//! The throwaway servers keep, lose and separate what a test relies on.
+
+use anyhow::Result;
+use fastchat_tests::{
+    process::{Process, Signal},
+    servers::{NatsServer, PostgresServer, TestDatabase, TestNats},
+};
+use sqlx::{Connection, Executor, PgConnection};
+use std::time::Duration;
+
+#[tokio::test]
+async fn a_killed_postgres_has_what_was_committed() -> Result<()> {
+    let mut server = PostgresServer::start()?;
+    let url = server.create_database().await?;
+    let mut connection = PgConnection::connect(&url).await?;
+    connection.execute("CREATE TABLE rows (n int)").await?;
+    connection.execute("INSERT INTO rows VALUES (1), (2)").await?;
+    server.kill();
+    assert!(PgConnection::connect(&url).await.is_err());
+    server.restart()?;
+    let mut connection = PgConnection::connect(&url).await?;
+    let count: i64 = sqlx::query_scalar("SELECT count(*) FROM rows").fetch_one(&mut connection).await?;
+    assert_eq!(count, 2);
+    Ok(())
+}
+
+#[tokio::test]
+async fn every_database_is_fresh() -> Result<()> {
+    let first = TestDatabase::create().await?;
+    let mut connection = PgConnection::connect(first.url()).await?;
+    connection.execute("CREATE TABLE mine ()").await?;
+    let second = TestDatabase::create().await?;
+    let mut connection = PgConnection::connect(second.url()).await?;
+    assert!(connection.execute("SELECT * FROM mine").await.is_err());
+    Ok(())
+}
+
+#[tokio::test]
+async fn nats_comes_back_on_its_port() -> Result<()> {
+    let mut server = NatsServer::start()?;
+    let url = server.url();
+    async_nats::connect(&url).await?;
+    server.kill();
+    assert!(async_nats::connect(&url).await.is_err());
+    server.restart()?;
+    async_nats::connect(&url).await?;
+    async_nats::connect(TestNats::find()?.url()).await?;
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_program_is_read_signalled_and_ended() -> Result<()> {
+    let script = "echo ready; echo trouble >&2; read line; echo got $line; sleep 100";
+    let mut process = Process::spawn_path("sh".as_ref(), "sh", |command| {
+        command.args(["-c", script]);
+    })?;
+    let limit = Duration::from_secs(5);
+    process.line(limit, |line| line == "trouble").await?;
+    process.write_line("hello").await?;
+    assert_eq!(process.line(limit, |line| line.starts_with("got")).await?, "got hello");
+    assert_eq!(process.stdout(), "ready\ngot hello\n");
+    let error = process.line(Duration::from_millis(50), |line| line == "never").await.expect_err("not said");
+    assert!(error.to_string().contains("trouble"), "the log is in the error: {error}");
+    process.pause()?;
+    process.signal(Signal::CONT)?;
+    process.kill().await?;
+    assert!(process.signal(Signal::TERM).is_err(), "it is gone");
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_program_that_ends_gives_its_output() -> Result<()> {
+    let process = Process::spawn_path("cat".as_ref(), "cat", |_| {})?;
+    let mut process = process;
+    process.write_line("one").await?;
+    let (status, output) = process.finish().await?;
+    assert!(status.success());
+    assert_eq!(output, "one\n");
+    Ok(())
+}
