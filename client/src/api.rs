@@ -1,0 +1,391 @@
+//! What can be asked of a client, and what it tells: the same types for a call inside a process and
+//! for one over the profile's socket (a JSON object a line).
+//!
+//! Ids are hexadecimal text here, because people and scripts copy them. Text from others is as it
+//! came: whoever shows it passes it through [`crate::terminal`].
+
+use serde::{Deserialize, Serialize};
+use std::fmt;
+
+/// What can be asked.
+#[derive(Clone, Serialize, Deserialize)]
+#[serde(tag = "method", content = "params", rename_all = "snake_case")]
+pub enum Request {
+    /// Who this profile is.
+    WhoAmI,
+    /// Stores a message for an account and sends it as soon as that is possible. Answered by `Sent`
+    /// once the server has it, or by `Waiting` after `wait_ms`. Repeating an `id` sends nothing twice.
+    Send {
+        /// 32 hexadecimal digits, drawn at random by the caller.
+        id: String,
+        /// An account's name.
+        to: String,
+        /// The text.
+        text: String,
+        /// How long to wait for the server's word.
+        wait_ms: u64,
+    },
+    /// The last messages of a conversation. Answered by `Messages`.
+    History {
+        /// An account's name.
+        with: String,
+        /// How many at most.
+        limit: usize,
+    },
+    /// Messages of others that nobody has seen, oldest first. Answered by `Messages`.
+    Unread {
+        /// How many at most.
+        limit: usize,
+    },
+    /// Everything up to this seq was seen. Answered by `Done`.
+    MarkRead {
+        /// Hexadecimal.
+        conversation: String,
+        /// The last seq that was seen.
+        seq: u64,
+    },
+    /// All conversations. Answered by `Conversations`.
+    Conversations,
+    /// The safety number with an account. Answered by `Safety`.
+    Verify {
+        /// An account's name.
+        name: String,
+        /// Trust the identity that the server shows now.
+        accept: bool,
+    },
+    /// What waits to be sent, and what failed. Answered by `Outbox`.
+    Outbox,
+    /// Takes a message back that no gateway has been offered. Answered by `Done`.
+    OutboxCancel {
+        /// Its id, or an unambiguous beginning.
+        id: String,
+    },
+    /// Tries failed messages again. Answered by `Done`.
+    OutboxRetry {
+        /// One, or all.
+        id: Option<String>,
+    },
+    /// Makes new keys for a conversation and waits until the server has them. Answered by `Done`.
+    UpdateKeys {
+        /// An account's name.
+        with: String,
+    },
+    /// Replaces the server's auth key. Answered by `Done`.
+    ChangePassword {
+        /// The one in force.
+        old: String,
+        /// The one to come.
+        new: String,
+    },
+    /// Waits until everything that the server had at the beginning of the session is here.
+    /// Answered by `Status`.
+    Synced {
+        /// How long to wait.
+        wait_ms: u64,
+    },
+    /// How things stand. Answered by `Status`.
+    Status,
+    /// Ends the owner of the profile. Answered by `Done`.
+    Shutdown,
+}
+
+/// Answers.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "type", rename_all = "snake_case")]
+pub enum Response {
+    /// It is done.
+    Done,
+    /// To `WhoAmI`.
+    WhoAmI(WhoAmI),
+    /// The server has the message.
+    Sent(SentView),
+    /// The server does not have the message yet; it stays in the outbox.
+    Waiting(WaitingView),
+    /// Messages, oldest first.
+    Messages {
+        /// They.
+        messages: Vec<MessageView>,
+    },
+    /// To `Conversations`.
+    Conversations {
+        /// The last active one first.
+        conversations: Vec<ConversationView>,
+    },
+    /// To `Verify`.
+    Safety(SafetyView),
+    /// To `Outbox`.
+    Outbox {
+        /// In the order of sending.
+        items: Vec<OutboxView>,
+    },
+    /// To `Status`.
+    Status(StatusView),
+}
+
+/// Something that happened.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "type", rename_all = "snake_case")]
+pub enum Event {
+    /// A row of a conversation reached this device, in order.
+    Message(MessageView),
+    /// The server has a message of ours.
+    Sent(SentView),
+    /// A message waits, and why.
+    Waiting(WaitingView),
+    /// A message was refused for good; it stays in the outbox as failed.
+    Failed(FailedView),
+    /// The connection came or went.
+    Link(LinkView),
+    /// Everything that was on the server is here.
+    Synced,
+    /// The client ends.
+    Ended {
+        /// Why; empty if it was asked to.
+        reason: String,
+        /// The category.
+        kind: Option<ErrorKind>,
+    },
+}
+
+/// A message, or a notice in its place.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct MessageView {
+    /// The other party's name.
+    pub with: String,
+    /// Hexadecimal.
+    pub conversation: String,
+    /// Its place in the log.
+    pub seq: u64,
+    /// `text`, `unknown`, `notice` (about the conversation) or `quarantine` (a row that cannot be
+    /// read, and why).
+    pub kind: MessageKind,
+    /// Who sent it, from the encryption, not from the server; empty for notices.
+    pub from: String,
+    /// Sent by this account.
+    pub own: bool,
+    /// What it says.
+    pub text: String,
+    /// Milliseconds since 1970 by the server's clock; for display only.
+    pub at_ms: u64,
+}
+
+/// What an entry of a conversation is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum MessageKind {
+    /// Text.
+    Text,
+    /// A message of a kind that this program does not know.
+    Unknown,
+    /// About the conversation.
+    Notice,
+    /// A row that cannot be read, and why.
+    Quarantine,
+}
+
+/// Who a profile is.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct WhoAmI {
+    /// The account's name.
+    pub name: String,
+    /// Hexadecimal.
+    pub account: String,
+    /// Hexadecimal.
+    pub device: String,
+    /// The server's address.
+    pub server: String,
+    /// The deployment's name.
+    pub deployment: String,
+    /// SHA-256 of the identity key, hexadecimal.
+    pub identity: String,
+}
+
+/// A message that the server has.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct SentView {
+    /// The caller's.
+    pub id: String,
+    /// Hexadecimal.
+    pub conversation: String,
+    /// The first seq that it got.
+    pub seq: u64,
+    /// Milliseconds since 1970 by the server's clock.
+    pub at_ms: u64,
+}
+
+/// A message that waits.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct WaitingView {
+    /// The caller's.
+    pub id: String,
+    /// Why.
+    pub reason: String,
+}
+
+/// A message that was refused.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct FailedView {
+    /// The caller's.
+    pub id: String,
+    /// Why.
+    pub reason: String,
+}
+
+/// The connection.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct LinkView {
+    /// Whether there is one.
+    pub up: bool,
+    /// Why there is none.
+    pub reason: String,
+    /// When the next attempt is made.
+    pub retry_ms: Option<u64>,
+}
+
+/// A conversation.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ConversationView {
+    /// Hexadecimal.
+    pub conversation: String,
+    /// The other party's name.
+    pub with: String,
+    /// Messages of others that nobody has seen.
+    pub unread: u64,
+    /// The last seq that is here.
+    pub seq: u64,
+    /// `ready`, `founding`, `rejoining` or `removed`.
+    pub state: String,
+    /// The last message or notice.
+    pub last: Option<MessageView>,
+}
+
+/// A safety number.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct SafetyView {
+    /// The account's name.
+    pub name: String,
+    /// Twelve groups of five digits; the same on both sides.
+    pub number: String,
+    /// `new`, `unverified`, `verified` or `changed`.
+    pub trust: String,
+    /// The number with the identity that the server shows now, where it changed.
+    pub changed_number: Option<String>,
+}
+
+/// An entry of the outbox.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct OutboxView {
+    /// Hexadecimal.
+    pub id: String,
+    /// To whom.
+    pub to: String,
+    /// What.
+    pub text: String,
+    /// `waiting`, `offered` (a gateway may have it), `sent` (the server has it, the log has not been
+    /// read up to it) or `failed`.
+    pub state: String,
+    /// Why it waits or failed.
+    pub reason: Option<String>,
+    /// Milliseconds since 1970, by this machine's clock.
+    pub at_ms: u64,
+}
+
+/// How a client stands.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct StatusView {
+    /// There is a session.
+    pub connected: bool,
+    /// Everything that was on the server at the beginning of the session is here.
+    pub synced: bool,
+    /// Why there is no session.
+    pub reason: Option<String>,
+    /// The category of that reason, if no retry helps.
+    pub ended: Option<ErrorKind>,
+    /// One-time key packages that the server held when last heard of.
+    pub key_packages: Option<u32>,
+    /// Messages that wait.
+    pub waiting: usize,
+    /// Messages that failed.
+    pub failed: usize,
+    /// Rows that cannot be read.
+    pub quarantined: u64,
+}
+
+/// The category of an error; decides the exit code.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ErrorKind {
+    /// A fault of this program or machine.
+    Internal,
+    /// The command was not understood, or makes no sense.
+    Usage,
+    /// The server cannot be reached or cannot answer.
+    Network,
+    /// Wrong password, locked profile, revoked device.
+    Auth,
+    /// Refused by a rule of the server.
+    Refused,
+    /// A key is not trusted, or changed.
+    Untrusted,
+    /// No such account, conversation or message.
+    NotFound,
+    /// No answer in time.
+    Timeout,
+    /// Stopped by a signal.
+    Interrupted,
+    /// The process that owned the profile ended before it answered: ask again.
+    Gone,
+}
+
+impl ErrorKind {
+    /// The process's exit code.
+    pub const fn exit_code(self) -> u8 {
+        match self {
+            Self::Internal | Self::Gone => 1,
+            Self::Usage => 2,
+            Self::Network => 3,
+            Self::Auth => 4,
+            Self::Refused => 5,
+            Self::Untrusted => 6,
+            Self::NotFound => 7,
+            Self::Timeout => 8,
+            Self::Interrupted => 130,
+        }
+    }
+}
+
+/// Why something could not be done.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
+#[error("{message}")]
+pub struct ApiError {
+    /// The category.
+    pub kind: ErrorKind,
+    /// A sentence for a person.
+    pub message: String,
+}
+
+impl ApiError {
+    /// Makes one.
+    pub fn new(kind: ErrorKind, message: impl Into<String>) -> Self {
+        Self { kind, message: message.into() }
+    }
+
+    /// A fault of this program or machine.
+    pub fn internal(error: impl fmt::Display) -> Self {
+        Self::new(ErrorKind::Internal, error.to_string())
+    }
+}
+
+impl From<crate::link::LinkError> for ApiError {
+    fn from(error: crate::link::LinkError) -> Self {
+        Self::new(error.kind(), error.to_string())
+    }
+}
+
+impl fmt::Debug for Request {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // Only the method: the others hold text and keys.
+        let value = serde_json::to_value(self).unwrap_or_default();
+        f.debug_tuple("Request").field(&value["method"].as_str().unwrap_or("?")).finish()
+    }
+}

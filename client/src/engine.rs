@@ -1,0 +1,296 @@
+//! The one task that owns a profile's store, keys and session. Others hold a handle.
+//!
+//! - Inputs: requests, events of the link, and time. After each, [`Engine::turn`] does whatever has
+//!   become possible: read the log, apply rows, seal, send, commit, acknowledge.
+//! - Sends, commits and foundings are pipelined: their answers come as events. Everything else is a
+//!   call that waits for its answer ([`Engine::call`]); what arrives meanwhile is kept in order.
+//! - Decisions are in [`crate::outbox`], [`crate::cursor`] and [`crate::trust`].
+//!
+//! Invariant: what the server may learn of is stored before it is sent; what is shown or
+//! acknowledged is stored before that.
+
+mod acks;
+mod error;
+mod found;
+mod keys;
+mod mailbox;
+mod receive;
+mod rejoin;
+mod requests;
+mod row;
+mod send;
+mod session;
+mod state;
+mod sync;
+mod views;
+
+use crate::{
+    account,
+    api::{ApiError, ErrorKind, Event, Request, Response},
+    link::{self, Endpoint, LinkError, LinkEvent, LinkHandle},
+    profile::Profile,
+    store::{Contact, Item, ItemId, Store, StoreError},
+};
+use fastchat_e2ee::Device;
+use fastchat_protocol::{AccountId, ConversationId, Counter};
+use session::Session;
+use state::{SyncWaiter, Thread, Waiter};
+use std::{
+    collections::{BTreeMap, HashMap, HashSet, VecDeque},
+    sync::Arc,
+    time::Duration,
+};
+use tokio::{
+    sync::{broadcast, mpsc, oneshot},
+    time::{Instant, sleep_until},
+};
+
+/// Limit: requests that wait for the engine.
+pub(crate) const COMMANDS: usize = 64;
+/// Limit: events that a slow listener may be behind; it then reads the store.
+pub(crate) const EVENTS: usize = 1024;
+/// Limit: events of the link handled before the rows they brought are applied together.
+const BATCH: usize = 64;
+/// With nothing to do, the engine still looks around this often.
+const IDLE: Duration = Duration::from_secs(60);
+
+/// A request and where its answer goes.
+#[derive(Debug)]
+pub(crate) struct Command {
+    pub(crate) request: Request,
+    pub(crate) reply: oneshot::Sender<Result<Response, ApiError>>,
+}
+
+/// Why the current work stops.
+#[derive(Debug)]
+enum Halt {
+    /// The session is gone; it continues at the next one.
+    Down,
+    /// The store failed: going on could lose messages.
+    Fatal(ApiError),
+}
+
+impl From<StoreError> for Halt {
+    fn from(error: StoreError) -> Self {
+        Self::Fatal(ApiError::internal(error))
+    }
+}
+
+/// See the module.
+pub(crate) struct Engine {
+    profile: Profile,
+    endpoint: Endpoint,
+    name: String,
+    me: Arc<Device>,
+    store: Store,
+    contacts: HashMap<AccountId, Contact>,
+    threads: HashMap<ConversationId, Thread>,
+    /// Everything in the outbox, by position.
+    items: BTreeMap<i64, Item>,
+    /// Sealed messages by what the log calls them.
+    by_counter: HashMap<(ConversationId, Counter), i64>,
+    /// Drafts that have no conversation yet.
+    unrouted: VecDeque<i64>,
+    /// Conversations that others founded first, with the other party.
+    races: Vec<(ConversationId, AccountId)>,
+    /// When founding a conversation with a name may be tried again, and why not now.
+    route_wait: HashMap<String, (Instant, String)>,
+
+    link: Option<LinkHandle>,
+    session: Option<Session>,
+    /// Events that came while a call waited for its answer.
+    inbox: VecDeque<LinkEvent>,
+    /// Live copies were dropped for want of room.
+    overflowed: bool,
+    ended: Option<LinkError>,
+    down: Option<String>,
+    sync_wanted: bool,
+    synced: bool,
+    last_sync: Option<Instant>,
+    mailbox_wanted: bool,
+    key_packages: Option<u32>,
+
+    dirty: HashSet<ConversationId>,
+    ack_at: Option<Instant>,
+
+    commands: mpsc::Receiver<Command>,
+    events: broadcast::Sender<Event>,
+    waiters: Vec<Waiter>,
+    sync_waiters: Vec<SyncWaiter>,
+    problems: HashMap<ItemId, String>,
+    started: Instant,
+    stopping: bool,
+}
+
+impl Engine {
+    /// Reads the profile. With `online`, dialling begins at once.
+    pub(crate) fn start(
+        profile: Profile,
+        store: Store,
+        online: bool,
+        commands: mpsc::Receiver<Command>,
+        events: broadcast::Sender<Event>,
+    ) -> Result<Self, ApiError> {
+        let settings = profile.settings()?;
+        let endpoint = settings.endpoint()?;
+        let account::Own { device, .. } = account::own(&store)?;
+        let me = Arc::new(device);
+        let link = online.then(|| link::spawn(endpoint.clone(), Arc::clone(&me)));
+        let mut engine = Self {
+            profile,
+            endpoint,
+            name: settings.name,
+            me,
+            store,
+            contacts: HashMap::new(),
+            threads: HashMap::new(),
+            items: BTreeMap::new(),
+            by_counter: HashMap::new(),
+            unrouted: VecDeque::new(),
+            races: Vec::new(),
+            route_wait: HashMap::new(),
+            link,
+            session: None,
+            inbox: VecDeque::new(),
+            overflowed: false,
+            ended: None,
+            down: None,
+            sync_wanted: false,
+            synced: false,
+            last_sync: None,
+            mailbox_wanted: false,
+            key_packages: None,
+            dirty: HashSet::new(),
+            ack_at: None,
+            commands,
+            events,
+            waiters: Vec::new(),
+            sync_waiters: Vec::new(),
+            problems: HashMap::new(),
+            started: Instant::now(),
+            stopping: false,
+        };
+        engine.load().map_err(ApiError::internal)?;
+        Ok(engine)
+    }
+
+    /// Works until it is told to end, every handle is gone, or the store fails.
+    pub(crate) async fn run(mut self) {
+        let error = loop {
+            match self.step().await {
+                Ok(()) if self.stopping => break None,
+                Ok(()) | Err(Halt::Down) => {}
+                Err(Halt::Fatal(error)) => break Some(error),
+            }
+        };
+        self.end(error).await;
+    }
+
+    /// One input, and what follows from it.
+    async fn step(&mut self) -> Result<(), Halt> {
+        self.input().await?;
+        for _ in 0..BATCH {
+            let Some(event) = self.inbox.pop_front() else { break };
+            self.on_event(event)?;
+        }
+        self.turn().await
+    }
+
+    async fn input(&mut self) -> Result<(), Halt> {
+        if !self.inbox.is_empty() {
+            return Ok(());
+        }
+        let deadline = self.deadline();
+        tokio::select! {
+            event = next_event(&mut self.link) => {
+                self.inbox.push_back(event);
+                self.drain_link();
+            }
+            command = self.commands.recv() => match command {
+                Some(command) => self.on_command(command).await?,
+                None => self.stopping = true,
+            },
+            () = sleep_until(deadline) => {}
+        }
+        Ok(())
+    }
+
+    /// Takes what the link has ready, so that rows which came together are stored together.
+    fn drain_link(&mut self) {
+        while self.inbox.len() < BATCH {
+            let Some(event) = self.link.as_mut().and_then(LinkHandle::try_next) else { return };
+            self.inbox.push_back(event);
+        }
+    }
+
+    /// Does whatever is possible now.
+    async fn turn(&mut self) -> Result<(), Halt> {
+        self.apply_all().await?;
+        if self.session.is_some() {
+            self.sync_if_wanted().await?;
+            self.fetch_due().await?;
+            self.route().await?;
+            self.pump_all().await?;
+            self.commit_due().await?;
+            self.flush_acks().await?;
+        }
+        self.answer_waiters();
+        Ok(())
+    }
+
+    fn deadline(&mut self) -> Instant {
+        let now = self.clock();
+        let online = self.session.is_some();
+        let started = self.started;
+        let threads = self.threads.values_mut().filter(|_| online).filter_map(|thread| {
+            let due = thread.window.due(thread.record.cursor, now).map(|due| started + due);
+            [due, thread.retry_at, thread.commit_at].into_iter().flatten().min()
+        });
+        let waiters = self.waiters.iter().map(|waiter| waiter.deadline);
+        let sync_waiters = self.sync_waiters.iter().map(|waiter| waiter.deadline);
+        let routes = self.route_wait.values().map(|(at, _)| *at).filter(|_| online);
+        let floor = Instant::now() + Duration::from_millis(5);
+        let earliest = threads.chain(waiters).chain(sync_waiters).chain(routes).chain(self.ack_at).min();
+        // Never a busy loop, even where something due cannot be done yet.
+        earliest.unwrap_or_else(|| Instant::now() + IDLE).max(floor).min(Instant::now() + IDLE)
+    }
+
+    /// This engine's own clock, for the pure parts.
+    fn clock(&self) -> Duration {
+        self.started.elapsed()
+    }
+
+    async fn end(mut self, error: Option<ApiError>) {
+        if error.is_none() {
+            let _ = self.flush_acks_now().await;
+        }
+        let (reason, kind) = error.map_or((String::new(), None), |error| (error.message, Some(error.kind)));
+        for waiter in self.waiters.drain(..) {
+            let message = format!("the client ended; the message is in the outbox. {reason}");
+            let _ = waiter.reply.send(Err(ApiError::new(kind.unwrap_or(ErrorKind::Network), message.trim())));
+        }
+        let _ = self.events.send(Event::Ended { reason, kind });
+        self.session = None;
+        if let Some(link) = self.link.take() {
+            link.close().await;
+        }
+    }
+}
+
+/// The link's next event; never, without a link. Cancel safety: as `LinkHandle::next`.
+async fn next_event(link: &mut Option<LinkHandle>) -> LinkEvent {
+    let Some(handle) = link else { return std::future::pending().await };
+    match handle.next().await {
+        Some(event) => event,
+        None => {
+            *link = None;
+            std::future::pending().await
+        }
+    }
+}
+
+impl std::fmt::Debug for Engine {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Engine").field("profile", &self.profile).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,390 @@
+//! From a name to a conversation: look up, pin, claim key packages, found; and what happens when the
+//! other party founds at the same moment.
+
+use super::{
+    Engine, Halt,
+    error::OpError,
+    send::short_of,
+    session::{Asked, CallError},
+    state::{Thread, now_ms},
+};
+use crate::{
+    api::{ApiError, ErrorKind},
+    failpoint,
+    link::LinkError,
+    store::{Contact, Conversation, FoundingFrame, ItemState, Standing},
+    trust::{self, Observed},
+};
+use fastchat_delivery::{Policy, Rules, Suite, VerifiedManifest};
+use fastchat_e2ee::conversation::{self, ConversationError};
+use fastchat_protocol::{
+    AccountId, AccountName, Bytes, ClientFrame, Code, ConversationId, Refusal, Seq, ServerFrame, client,
+    server::{self, Sent},
+};
+use std::time::Duration;
+use tokio::time::Instant;
+
+/// What founding is refused with before the server is asked, and when it may be tried again.
+enum Failed {
+    /// No retry helps.
+    Never(ApiError),
+    /// Later, and why not now.
+    Later(String, Duration),
+    /// Somebody must look at the identity.
+    Untrusted(ApiError),
+}
+
+const PAUSE: Duration = Duration::from_secs(2);
+
+impl Engine {
+    /// Finds (or founds) the conversations of drafts that have none.
+    pub(super) async fn route(&mut self) -> Result<(), Halt> {
+        let now = Instant::now();
+        self.route_wait.retain(|_, (at, _)| *at > now);
+        let mut tried: Vec<String> = Vec::new();
+        let positions: Vec<i64> = self.unrouted.iter().copied().collect();
+        for position in positions {
+            let Some(name) = self.items.get(&position).map(|item| item.to.clone()) else { continue };
+            if let Some(id) = self.known_conversation(&name) {
+                self.assign(position, id)?;
+                continue;
+            }
+            if tried.contains(&name) || self.route_wait.contains_key(&name) {
+                continue;
+            }
+            tried.push(name.clone());
+            match self.begin_with(&name).await? {
+                Ok(id) => self.assign(position, id)?,
+                Err(failed) => self.not_started(&name, failed)?,
+            }
+        }
+        Ok(())
+    }
+
+    /// The conversation with the account that the name is known for.
+    fn known_conversation(&self, name: &str) -> Option<ConversationId> {
+        let contact = self.contact_named(name)?;
+        self.conversation_with(contact.account)
+    }
+
+    pub(super) fn contact_named(&self, name: &str) -> Option<&Contact> {
+        self.contacts.values().find(|contact| contact.name == name)
+    }
+
+    /// The draft goes to this conversation.
+    fn assign(&mut self, position: i64, id: ConversationId) -> Result<(), Halt> {
+        let (Some(item), Some(thread)) = (self.items.get_mut(&position), self.threads.get_mut(&id)) else { return Ok(()) };
+        item.conversation = Some(id);
+        let item = item.clone();
+        self.store.write(|tx| tx.put_item(&item))?;
+        self.problems.remove(&item.id);
+        thread.lane.push(position);
+        self.unrouted.retain(|at| *at != position);
+        tracing::debug!(id = short_of(&item.id), "routed");
+        Ok(())
+    }
+
+    fn not_started(&mut self, name: &str, failed: Failed) -> Result<(), Halt> {
+        let for_name = |engine: &Self| -> Vec<i64> {
+            let named = |at: &&i64| engine.items.get(*at).is_some_and(|item| item.to == name);
+            engine.unrouted.iter().filter(named).copied().collect()
+        };
+        match failed {
+            Failed::Never(error) => {
+                for position in for_name(self) {
+                    self.fail(position, error.clone(), false)?;
+                }
+            }
+            Failed::Later(why, pause) => {
+                for position in for_name(self) {
+                    self.waits(position, why.clone());
+                }
+                self.route_wait.insert(name.to_owned(), (Instant::now() + pause, why));
+            }
+            Failed::Untrusted(error) => {
+                for position in for_name(self) {
+                    self.waits(position, error.message.clone());
+                    let Some(id) = self.items.get(&position).map(|item| item.id) else { continue };
+                    self.answer(id, &Err(error.clone()));
+                }
+                self.route_wait.insert(name.to_owned(), (Instant::now() + PAUSE, error.message));
+            }
+        }
+        Ok(())
+    }
+
+    /// Looks the name up and founds a conversation, unless there is one.
+    async fn begin_with(&mut self, name: &str) -> Result<Result<ConversationId, Failed>, Halt> {
+        let contact = match self.look_up(name).await? {
+            Ok(contact) => contact,
+            Err(failed) => return Ok(Err(failed)),
+        };
+        if contact.changed.is_some() {
+            return Ok(Err(Failed::Untrusted(self.untrusted(name))));
+        }
+        if let Some(id) = self.conversation_with(contact.account) {
+            return Ok(Ok(id));
+        }
+        let packages = match self.claim(&contact).await? {
+            Ok(packages) => packages,
+            Err(failed) => return Ok(Err(failed)),
+        };
+        self.found(contact.account, &packages).await
+    }
+
+    /// The account of a name, pinned at first sight.
+    pub(super) async fn look_up_answer(&mut self, name: &str) -> Result<Result<Contact, Refusal>, Halt> {
+        let Ok(parsed) = name.parse::<AccountName>() else {
+            return Ok(Err(Refusal::new(Code::NoAccount, format!("{name:?} cannot be an account's name"))));
+        };
+        let answer = match self.call(ClientFrame::FindAccount(client::FindAccount { name: parsed.clone() })).await {
+            Ok(ServerFrame::Account(answer)) => answer,
+            Ok(_) | Err(CallError::Down) => return Err(Halt::Down),
+            Err(CallError::Refused(refusal)) => return Ok(Err(refusal)),
+        };
+        if answer.name != parsed {
+            return Ok(Err(Refusal::new(Code::NoAccount, "the server answered for another name")));
+        }
+        match self.observe(&answer)? {
+            Some(contact) => Ok(Ok(contact)),
+            None => Ok(Err(Refusal::new(Code::BadManifest, "the server's manifest of this account is not valid"))),
+        }
+    }
+
+    async fn look_up(&mut self, name: &str) -> Result<Result<Contact, Failed>, Halt> {
+        Ok(self.look_up_answer(name).await?.map_err(|refusal| match refusal.code {
+            Code::NoAccount => Failed::Never(ApiError::new(ErrorKind::NotFound, format!("there is no account named {name}"))),
+            Code::BadManifest => Failed::Untrusted(ApiError::new(ErrorKind::Untrusted, refusal.to_string())),
+            _ => Failed::Later(refusal.to_string(), refusal.wait_ms.map_or(PAUSE, |ms| Duration::from_millis(ms.into()))),
+        }))
+    }
+
+    /// Takes in what the server shows of an account. `None` if it is not a valid manifest of it.
+    pub(super) fn observe(&mut self, shown: &server::Account) -> Result<Option<Contact>, Halt> {
+        let Ok(manifest) = VerifiedManifest::verify(&shown.manifest) else { return Ok(None) };
+        if manifest.account() != shown.account {
+            return Ok(None);
+        }
+        let name = shown.name.as_str();
+        // The name may stand for another account than before: that, too, is a changed identity.
+        let known = self.contact_named(name).map(|contact| contact.account).or_else(|| {
+            self.contacts.contains_key(&shown.account).then_some(shown.account)
+        });
+        let Some(mut contact) = known.and_then(|account| self.contacts.get(&account)).cloned() else {
+            let contact = trust::first(name, manifest);
+            self.keep_contact(&contact)?;
+            return Ok(Some(contact));
+        };
+        let before = contact.changed.is_some();
+        match trust::observe(&mut contact, manifest) {
+            Observed::Known => {}
+            Observed::Older => tracing::warn!(account = %contact.account, "the server shows an older manifest than before"),
+            Observed::Newer => self.keep_contact(&contact)?,
+            Observed::Changed => {
+                self.keep_contact(&contact)?;
+                if let (false, Some(id)) = (before, self.conversation_with(contact.account)) {
+                    let text = format!("the identity key of {name} has changed: compare the safety number (`fastchat verify {name}`)");
+                    self.note(id, text)?;
+                }
+            }
+        }
+        Ok(Some(contact))
+    }
+
+    pub(super) fn keep_contact(&mut self, contact: &Contact) -> Result<(), Halt> {
+        self.store.write(|tx| tx.put_contact(contact))?;
+        self.contacts.insert(contact.account, contact.clone());
+        Ok(())
+    }
+
+    /// A key package for each device of both accounts, but this one.
+    async fn claim(&mut self, contact: &Contact) -> Result<Result<Vec<Bytes>, Failed>, Halt> {
+        let own = self.me.account();
+        let others = self.manifest(own).is_some_and(|manifest| manifest.devices().len() > 1);
+        let mut packages = Vec::new();
+        for account in [contact.account, own] {
+            let wanted = if account == own { others && packages.is_empty() | (contact.account != own) } else { true };
+            if !wanted {
+                continue;
+            }
+            let claim = client::ClaimKeyPackages { account, suite: Suite::PostQuantum.code() };
+            let got = match self.call(ClientFrame::ClaimKeyPackages(claim)).await {
+                Ok(ServerFrame::KeyPackages(got)) => got.packages,
+                Ok(_) | Err(CallError::Down) => return Err(Halt::Down),
+                Err(CallError::Refused(refusal)) => {
+                    let wait = refusal.wait_ms.map_or(PAUSE, |ms| Duration::from_millis(ms.into()));
+                    return Ok(Err(Failed::Later(refusal.to_string(), wait)));
+                }
+            };
+            let mine = self.me.id();
+            let before = packages.len();
+            packages.extend(got.into_iter().filter(|package| package.device != mine).map(|package| package.package));
+            if account != own && packages.len() == before {
+                let why = format!("{} has no device that can be reached yet", contact.name);
+                return Ok(Err(Failed::Later(why, PAUSE)));
+            }
+            if contact.account == own {
+                break;
+            }
+        }
+        Ok(Ok(packages))
+    }
+
+    /// Keys, conversation and what `Found` will carry in one transaction; then it is sent.
+    async fn found(&mut self, peer: AccountId, packages: &[Bytes]) -> Result<Result<ConversationId, Failed>, Halt> {
+        let (me, id) = (self.me.clone(), ConversationId::new(rand::random()));
+        let contacts = &self.contacts;
+        let manifests = |account: AccountId| contacts.get(&account).map(|contact| contact.manifest.clone());
+        let policy = Policy { rules: Rules::Direct([me.account(), peer]), manifests: &manifests };
+        let made = self.store.write(|tx| {
+            let founding = conversation::found(&tx.vault(), &me, id, Suite::PostQuantum, packages, &policy)?;
+            let frame =
+                FoundingFrame { group_info: founding.group_info, tree: founding.tree, welcomes: founding.welcomes };
+            let record = Conversation::new(id, peer, Standing::Founding(frame), Seq(0), now_ms());
+            tx.put_conversation(&record)?;
+            Ok::<_, OpError>(record)
+        });
+        let record = match made {
+            Ok(record) => record,
+            Err(OpError::Store(error)) => return Err(error.into()),
+            Err(OpError::Mls(error)) => {
+                let name = self.name_of(peer);
+                let kind = if matches!(error, ConversationError::Policy(_)) { ErrorKind::Untrusted } else { ErrorKind::Internal };
+                let message = format!("no conversation with {name} could be begun: {error}");
+                return Ok(Err(Failed::Never(ApiError::new(kind, message))));
+            }
+        };
+        failpoint::pass("founded");
+        self.threads.insert(id, Thread::new(record));
+        Ok(Ok(id))
+    }
+
+    /// Sends `Found`, for the first time or again.
+    pub(super) async fn send_found(&mut self, id: ConversationId) -> Result<(), Halt> {
+        let Some(thread) = self.threads.get_mut(&id) else { return Ok(()) };
+        let Standing::Founding(frame) = thread.record.standing.clone() else { return Ok(()) };
+        thread.in_flight = true;
+        let peer = thread.record.peer;
+        let FoundingFrame { group_info, tree, welcomes } = frame;
+        let found = ClientFrame::Found(client::Found { conversation: id, peer, group_info, tree, welcomes });
+        match self.transmit(&found, Asked::Found(id)).await {
+            Ok(_) => Ok(()),
+            Err(CallError::Down) => Err(Halt::Down),
+            Err(CallError::Refused(refusal)) => self.on_found_answer(id, Err(refusal)),
+        }
+    }
+
+    pub(super) fn on_found_answer(&mut self, id: ConversationId, answer: Result<Sent, Refusal>) -> Result<(), Halt> {
+        let Some(thread) = self.threads.get_mut(&id) else { return Ok(()) };
+        thread.in_flight = false;
+        let refusal = match answer {
+            Ok(sent) => return self.on_founded(id, sent.seq),
+            Err(refusal) => refusal,
+        };
+        if refusal.code == Code::ConversationExists {
+            match refusal.conversation {
+                Some(other) if other != id => return self.lost_founding(id, other),
+                _ => return self.on_founded(id, Seq(1)),
+            }
+        }
+        match LinkError::Refused(refusal.clone()).is_final() {
+            false => {
+                self.pause(id, refusal.wait_ms.map(|ms| Duration::from_millis(ms.into())));
+                for position in self.positions_of(id) {
+                    self.waits(position, refusal.to_string());
+                }
+                Ok(())
+            }
+            true => {
+                let error = LinkError::Refused(refusal);
+                let error = ApiError::new(error.kind(), error.to_string());
+                for position in self.forget_founding(id)? {
+                    self.fail(position, error.clone(), true)?;
+                }
+                Ok(())
+            }
+        }
+    }
+
+    fn on_founded(&mut self, id: ConversationId, seq: Seq) -> Result<(), Halt> {
+        let Some(thread) = self.threads.get_mut(&id) else { return Ok(()) };
+        if !matches!(thread.record.standing, Standing::Founding(_)) {
+            return Ok(());
+        }
+        let mut record = thread.record.clone();
+        record.standing = Standing::Ready;
+        record.cursor = seq;
+        record.read = seq;
+        self.store.write(|tx| tx.put_conversation(&record))?;
+        thread.record = record;
+        thread.failures = 0;
+        // What came while the answer was on its way was not taken.
+        thread.window.want();
+        self.ack_later(id);
+        Ok(())
+    }
+
+    /// The other party (or another device) was first. Our group goes; its drafts wait for the
+    /// winner's welcome, which was stored together with the winner's conversation.
+    fn lost_founding(&mut self, id: ConversationId, winner: ConversationId) -> Result<(), Halt> {
+        let Some(peer) = self.threads.get(&id).map(|thread| thread.record.peer) else { return Ok(()) };
+        tracing::info!(%winner, "somebody else has founded the conversation first");
+        self.forget_founding(id)?;
+        self.mailbox_wanted = true;
+        self.sync_wanted = true;
+        if !self.threads.contains_key(&winner) {
+            self.races.push((winner, peer));
+        }
+        Ok(())
+    }
+
+    /// After the mailbox was read: a winner that did not let this device in is entered by itself.
+    pub(super) fn settle_races(&mut self) -> Result<(), Halt> {
+        for (winner, peer) in std::mem::take(&mut self.races) {
+            if self.threads.contains_key(&winner) {
+                continue;
+            }
+            let why = "the conversation was begun without this device".to_owned();
+            let record = Conversation::new(winner, peer, Standing::Rejoining(why), Seq(0), now_ms());
+            self.store.write(|tx| tx.put_conversation(&record))?;
+            self.threads.insert(winner, Thread::new(record));
+        }
+        Ok(())
+    }
+
+    /// Our group goes; its messages become drafts without a conversation. Returns them.
+    fn forget_founding(&mut self, id: ConversationId) -> Result<Vec<i64>, Halt> {
+        let positions = self.positions_of(id);
+        let mut drafts = Vec::new();
+        for position in &positions {
+            let Some(item) = self.items.get_mut(position) else { continue };
+            item.conversation = None;
+            item.state = ItemState::Draft;
+            drafts.push(item.clone());
+        }
+        let written = self.store.write(|tx| {
+            conversation::discard(&tx.vault(), id)?;
+            tx.delete_conversation(id)?;
+            drafts.iter().try_for_each(|item| tx.put_item(item))?;
+            Ok::<_, OpError>(())
+        });
+        match written {
+            Ok(()) => {}
+            Err(OpError::Store(error)) => return Err(error.into()),
+            Err(OpError::Mls(error)) => return Err(Halt::Fatal(ApiError::internal(error))),
+        }
+        self.threads.remove(&id);
+        self.dirty.remove(&id);
+        self.unrouted.extend(&positions);
+        self.unrouted.make_contiguous().sort_unstable();
+        Ok(positions)
+    }
+
+    /// Messages of a conversation that are not on the server yet.
+    pub(super) fn positions_of(&self, id: ConversationId) -> Vec<i64> {
+        let waiting = |state: &ItemState| matches!(state, ItemState::Draft | ItemState::Sealed { .. });
+        let of = self.items.iter().filter(|(_, item)| item.conversation == Some(id) && waiting(&item.state));
+        of.map(|(position, _)| *position).collect()
+    }
+}
+

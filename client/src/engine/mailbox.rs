@@ -1,0 +1,164 @@
+//! The mailbox: conversations that others have let this device into.
+
+use super::{
+    Engine, Halt,
+    error::OpError,
+    session::CallError,
+    state::{Thread, notice, now_ms},
+};
+use crate::{
+    failpoint,
+    store::{Conversation, Standing},
+};
+use fastchat_delivery::{Policy, Rules};
+use fastchat_e2ee::conversation::{self, ConversationError, Joined};
+use fastchat_protocol::{AccountId, Bytes, ClientFrame, ConversationId, Seq, ServerFrame, client, codec, server};
+
+const CURSOR: &str = "mailbox";
+
+/// What became of a mailbox item.
+enum Handled {
+    /// It needs no more attention.
+    Done,
+    /// The keys in it do not let this device in; joining by itself is the way.
+    RejoinNeeded(String),
+}
+
+impl Engine {
+    pub(super) async fn fetch_mailbox(&mut self) -> Result<(), Halt> {
+        self.mailbox_wanted = false;
+        let mut after = self.store.read(|tx| tx.setting::<Seq>(CURSOR))?.unwrap_or_default();
+        loop {
+            let answer = self.call(ClientFrame::FetchMailbox(client::FetchMailbox { after })).await?;
+            let ServerFrame::MailboxPage(page) = answer else { return Err(Halt::Down) };
+            let Some(last) = page.items.last().map(|item| item.seq) else { break };
+            for item in page.items {
+                self.on_mailbox_item(item).await?;
+            }
+            after = last;
+            self.tell(&ClientFrame::AckMailbox(client::AckMailbox { seq: last })).await?;
+            if last >= page.head {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    async fn on_mailbox_item(&mut self, item: server::MailboxItem) -> Result<(), Halt> {
+        let seq = item.seq;
+        match (item.kind, codec::decode::<server::Joining>(&item.body)) {
+            (server::MAILBOX_JOINING, Ok(joining)) => match self.join(seq, &joining).await? {
+                Handled::Done => {}
+                Handled::RejoinNeeded(why) => self.join_failed(seq, &joining, why).await?,
+            },
+            (kind, _) => {
+                tracing::warn!(kind, "a mailbox item of a later version");
+                self.store.write(|tx| tx.set_setting(CURSOR, &seq))?;
+            }
+        }
+        Ok(())
+    }
+
+    async fn join(&mut self, place: Seq, joining: &server::Joining) -> Result<Handled, Halt> {
+        let id = joining.conversation;
+        // One's own founding may have lost against this one, without having heard of it yet.
+        let ready = self.threads.get(&id).is_some_and(|thread| thread.record.cursor >= joining.join_seq);
+        if ready {
+            self.store.write(|tx| tx.set_setting(CURSOR, &place))?;
+            return Ok(Handled::Done);
+        }
+        let hash = joining.tree_hash.clone();
+        let tree = match self.call(ClientFrame::GetTree(client::GetTree { conversation: id, hash })).await {
+            Ok(ServerFrame::Tree(tree)) => tree.tree,
+            Ok(_) | Err(CallError::Down) => return Err(Halt::Down),
+            Err(CallError::Refused(refusal)) => return Ok(Handled::RejoinNeeded(refusal.to_string())),
+        };
+        let mut asked = Vec::new();
+        loop {
+            match self.try_join(place, joining, &tree)? {
+                Ok(()) => return Ok(Handled::Done),
+                Err(error) => match error.wants_manifest() {
+                    // A manifest at a time: two accounts at most.
+                    Some(account) if !asked.contains(&account) => {
+                        asked.push(account);
+                        self.learn(account).await?;
+                    }
+                    _ => return Ok(Handled::RejoinNeeded(error.to_string())),
+                },
+            }
+        }
+    }
+
+    /// Keys, conversation and mailbox cursor in one transaction.
+    fn try_join(&mut self, place: Seq, joining: &server::Joining, tree: &Bytes) -> Result<Result<(), ConversationError>, Halt> {
+        let (me, contacts) = (self.me.clone(), &self.contacts);
+        let own = me.account();
+        let manifests = |account: AccountId| contacts.get(&account).map(|contact| contact.manifest.clone());
+        let policy = Policy { rules: Rules::DirectOf(own), manifests: &manifests };
+        let joined = self.store.write(|tx| {
+            let joined = conversation::join(&tx.vault(), &me, &joining.welcome, tree, &policy)?;
+            if joined.conversation != joining.conversation {
+                return Err(OpError::Mls(ConversationError::Invalid("a welcome to another conversation".into())));
+            }
+            let record = new_record(own, &joined, joining.join_seq);
+            tx.put_conversation(&record)?;
+            tx.set_setting(CURSOR, &place)?;
+            Ok(record)
+        });
+        match joined {
+            Ok(record) => {
+                failpoint::pass("joined");
+                let mut thread = Thread::new(record);
+                thread.window.heard_of(joining.join_seq);
+                self.threads.insert(joining.conversation, thread);
+                self.ack_later(joining.conversation);
+                Ok(Ok(()))
+            }
+            Err(OpError::Mls(error)) => Ok(Err(error)),
+            Err(OpError::Store(error)) => Err(error.into()),
+        }
+    }
+
+    /// The welcome is of no use. If the conversation is not here, it is entered by an external commit.
+    async fn join_failed(&mut self, place: Seq, joining: &server::Joining, why: String) -> Result<(), Halt> {
+        tracing::warn!(conversation = %joining.conversation, why, "a welcome could not be used");
+        self.store.write(|tx| tx.set_setting(CURSOR, &place))?;
+        if self.threads.contains_key(&joining.conversation) {
+            return Ok(());
+        }
+        // Who the other party is, the next sync says: it lists the conversation.
+        self.sync_wanted = true;
+        Ok(())
+    }
+
+    /// Gets the newest manifest of an account, and believes it as far as trust goes.
+    pub(super) async fn learn(&mut self, account: AccountId) -> Result<(), Halt> {
+        let answer = match self.call(ClientFrame::GetAccount(client::GetAccount { account })).await {
+            Ok(ServerFrame::Account(answer)) => answer,
+            Ok(_) | Err(CallError::Down) => return Err(Halt::Down),
+            Err(CallError::Refused(refusal)) => {
+                tracing::warn!(%refusal, "no manifest");
+                return Ok(());
+            }
+        };
+        if answer.account == account {
+            self.observe(&answer)?;
+        }
+        Ok(())
+    }
+
+    /// A notice in a conversation, by itself.
+    pub(super) fn note(&mut self, id: ConversationId, text: String) -> Result<(), Halt> {
+        let Some(thread) = self.threads.get(&id) else { return Ok(()) };
+        let cursor = thread.record.cursor;
+        let entry = self.store.write(|tx| notice(tx, id, cursor, text, now_ms()))?;
+        self.say_entry(id, &entry);
+        Ok(())
+    }
+}
+
+fn new_record(own: AccountId, joined: &Joined, join_seq: Seq) -> Conversation {
+    let peer = joined.members.iter().map(|leaf| leaf.account).find(|account| *account != own).unwrap_or(own);
+    Conversation::new(joined.conversation, peer, Standing::Ready, join_seq, now_ms())
+}
+

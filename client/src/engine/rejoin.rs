@@ -1,0 +1,317 @@
+//! Commits of our own: new keys, and entering a conversation anew.
+//!
+//! - A commit takes the next counter, so it waits until no message has an open one.
+//! - It is stored before it is sent and goes out with the same bytes until its fate is known: read in
+//!   the log (`OwnCommit`), or refused definitely, which gives the counter back.
+//! - The loser of a race reads the winner from the log and makes its commit anew.
+
+use super::{
+    Engine, Halt,
+    error::OpError,
+    row::REJOIN_INTERVAL_MS,
+    session::{Asked, CallError},
+    state::{Arrived, now_ms},
+};
+use crate::{
+    api::{ApiError, ErrorKind, Response},
+    link::LinkError,
+    store::{CommitReason, OwnCommit, Standing},
+};
+use fastchat_delivery::{Policy, Rules};
+use fastchat_e2ee::conversation::{self, PendingCommit};
+use fastchat_protocol::{
+    AccountId, ClientFrame, Code, ConversationId, Counter, Refusal, Retry, ServerFrame, client,
+    server::{GroupState, LogKind, LogRow, Sent},
+};
+use std::time::Duration;
+use tokio::time::Instant;
+
+/// Keys are made new after this many messages of ours, or this long.
+const UPDATE_MESSAGES: u32 = 1_000;
+const UPDATE_MS: u64 = 7 * 24 * 3600 * 1000;
+/// Limit: a commit that loses this often gives up until it is wanted again.
+const MAX_ATTEMPTS: u32 = 20;
+
+impl Engine {
+    /// Foundings and commits that may go out now.
+    pub(super) async fn commit_due(&mut self) -> Result<(), Halt> {
+        let ids: Vec<ConversationId> = self.threads.keys().copied().collect();
+        for id in ids {
+            let now = Instant::now();
+            let Some(thread) = self.threads.get(&id) else { continue };
+            if thread.in_flight || !thread.may_try(now) {
+                continue;
+            }
+            match (&thread.record.standing, &thread.record.commit) {
+                (Standing::Founding(_), _) => self.send_found(id).await?,
+                (_, Some(_)) => self.send_commit(id).await?,
+                (Standing::Rejoining(why), None) if thread.commit_at.is_none_or(|at| at <= now) => {
+                    let why = why.clone();
+                    self.rejoin(id, why).await?;
+                }
+                (Standing::Ready, None) => self.update_if_due(id).await?,
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
+    async fn update_if_due(&mut self, id: ConversationId) -> Result<(), Halt> {
+        let Some(thread) = self.threads.get_mut(&id) else { return Ok(()) };
+        let record = &thread.record;
+        // Spread, so that a burst of conversations does not make a burst of commits.
+        let spread = u64::from(id.as_bytes()[0]);
+        let old = now_ms().saturating_sub(record.updated_ms) > UPDATE_MS + spread * UPDATE_MS / 2560;
+        if old || record.sealed > UPDATE_MESSAGES + spread as u32 {
+            thread.update.get_or_insert_default();
+        }
+        let waiting = thread.commit_at.is_some_and(|at| at > Instant::now());
+        if thread.update.is_none() || waiting || thread.window.is_behind(thread.record.cursor) {
+            return Ok(());
+        }
+        if !self.make_quiet(id)? {
+            return Ok(());
+        }
+        let Some(thread) = self.threads.get(&id) else { return Ok(()) };
+        let (mut record, counter, me) = (thread.record.clone(), thread.lane.last().next(), self.me.clone());
+        let made = self.store.write(|tx| {
+            let pending = conversation::update_keys(&tx.vault(), &me, id, counter)?;
+            record.counter = counter;
+            record.commit = Some(own_commit(pending, counter, CommitReason::Update));
+            tx.put_conversation(&record)?;
+            Ok::<_, OpError>(())
+        });
+        match made {
+            Ok(()) => {}
+            Err(OpError::Store(error)) => return Err(error.into()),
+            Err(OpError::Mls(error)) => {
+                self.answer_update(id, &Err(ApiError::internal(&error)));
+                return self.want_rejoin(id, &error.to_string());
+            }
+        }
+        self.commit_made(id, record, counter).await
+    }
+
+    /// No message has an open counter. Refused ones give theirs back: they are sealed anew anyway.
+    fn make_quiet(&mut self, id: ConversationId) -> Result<bool, Halt> {
+        let Some(thread) = self.threads.get_mut(&id) else { return Ok(false) };
+        let released = thread.lane.release();
+        let quiet = thread.lane.is_quiet();
+        if !released.is_empty() {
+            let mut record = thread.record.clone();
+            record.counter = thread.lane.last();
+            self.store.write(|tx| tx.put_conversation(&record))?;
+            self.set_record(record);
+            self.make_drafts(id, &released)?;
+        }
+        Ok(quiet)
+    }
+
+    async fn commit_made(&mut self, id: ConversationId, record: crate::store::Conversation, counter: Counter) -> Result<(), Halt> {
+        self.set_record(record);
+        if let Some(thread) = self.threads.get_mut(&id) {
+            thread.lane.set_last(counter);
+        }
+        self.send_commit(id).await
+    }
+
+    async fn send_commit(&mut self, id: ConversationId) -> Result<(), Halt> {
+        let Some(thread) = self.threads.get_mut(&id) else { return Ok(()) };
+        let Some(OwnCommit { counter, commit, group_info, welcomes, .. }) = thread.record.commit.clone() else { return Ok(()) };
+        thread.in_flight = true;
+        let frame = ClientFrame::Commit(client::Commit { conversation: id, counter, commit, group_info, welcomes });
+        match self.transmit(&frame, Asked::Commit(id)).await {
+            Ok(_) => Ok(()),
+            Err(CallError::Down) => Err(Halt::Down),
+            Err(CallError::Refused(refusal)) => self.on_commit_answer(id, Err(refusal)),
+        }
+    }
+
+    pub(super) fn on_commit_answer(&mut self, id: ConversationId, answer: Result<Sent, Refusal>) -> Result<(), Halt> {
+        let Some(thread) = self.threads.get_mut(&id) else { return Ok(()) };
+        thread.in_flight = false;
+        let Some(commit) = thread.record.commit.clone() else { return Ok(()) };
+        let refusal = match answer {
+            Ok(Sent { seq, at_ms, .. }) => {
+                let (sender, envelope) = (self.me.id(), Some(commit.commit));
+                let row = LogRow { seq, sender, counter: commit.counter, kind: LogKind::Commit, at_ms, envelope };
+                thread.window.offer(thread.record.cursor, seq, Arrived { row, from_log: true });
+                return Ok(());
+            }
+            Err(refusal) => refusal,
+        };
+        match (refusal.code, refusal.code.retry()) {
+            (_, Retry::Later | Retry::Unknown) => {
+                self.pause(id, refusal.wait_ms.map(|ms| Duration::from_millis(ms.into())));
+                Ok(())
+            }
+            (Code::CommitConflict | Code::StaleEpoch, _) => self.commit_lost(id, None),
+            (Code::OutOfOrder, _) => self.commit_lost(id, refusal.expected.map(|next| Counter(next.0.saturating_sub(1)))),
+            (Code::Conflict | Code::DuplicateExpired, _) => {
+                self.commit_lost(id, None)?;
+                self.sync_wanted = true;
+                let counter = commit.counter;
+                self.advance_counter(id, counter)?;
+                self.want_rejoin(id, "this profile is older than what the server has from it (was it restored from a backup?)")
+            }
+            _ => self.commit_failed(id, &commit.reason, refusal),
+        }
+    }
+
+    /// Nothing was stored: the commit goes, the log is read, and it is made anew if still wanted.
+    fn commit_lost(&mut self, id: ConversationId, last: Option<Counter>) -> Result<(), Halt> {
+        let Some(thread) = self.threads.get(&id) else { return Ok(()) };
+        let mut record = thread.record.clone();
+        let Some(commit) = record.commit.take() else { return Ok(()) };
+        record.counter = last.unwrap_or(Counter(commit.counter.0.saturating_sub(1)));
+        let cleared = self.store.write(|tx| {
+            conversation::clear_pending(&tx.vault(), id)?;
+            tx.put_conversation(&record)?;
+            Ok::<_, OpError>(())
+        });
+        match cleared {
+            Ok(()) => {}
+            Err(OpError::Store(error)) => return Err(error.into()),
+            Err(OpError::Mls(error)) => return Err(Halt::Fatal(ApiError::internal(error))),
+        }
+        let last = record.counter;
+        self.set_record(record);
+        let Some(thread) = self.threads.get_mut(&id) else { return Ok(()) };
+        thread.lane.set_last(last);
+        thread.window.want();
+        thread.commit_failures += 1;
+        let ceiling = Duration::from_millis(50 << thread.commit_failures.min(7));
+        thread.commit_at = Some(Instant::now() + ceiling.mul_f64(rand::random()));
+        if thread.commit_failures >= MAX_ATTEMPTS {
+            let message = "others change the keys of this conversation all the time: try again later";
+            self.answer_update(id, &Err(ApiError::new(ErrorKind::Network, message)));
+        }
+        Ok(())
+    }
+
+    /// A rule forbids it: trying again at once would be refused again.
+    fn commit_failed(&mut self, id: ConversationId, reason: &CommitReason, refusal: Refusal) -> Result<(), Halt> {
+        self.commit_lost(id, None)?;
+        let what = match reason {
+            CommitReason::Update => "new keys were refused",
+            CommitReason::Rejoin(_) => "joining anew was refused",
+        };
+        let text = format!("{what}: {refusal}");
+        let error = LinkError::Refused(refusal);
+        self.answer_update(id, &Err(ApiError::new(error.kind(), error.to_string())));
+        if let Some(thread) = self.threads.get_mut(&id) {
+            thread.commit_at = Some(Instant::now() + Duration::from_millis(REJOIN_INTERVAL_MS));
+        }
+        self.note(id, text)
+    }
+
+    /// Our commit is in the log.
+    pub(super) fn own_commit_done(&mut self, id: ConversationId) {
+        if let Some(thread) = self.threads.get_mut(&id) {
+            thread.commit_failures = 0;
+            thread.commit_at = None;
+        }
+        self.answer_update(id, &Ok(Response::Done));
+    }
+
+    fn answer_update(&mut self, id: ConversationId, answer: &Result<Response, ApiError>) {
+        let waiting = self.threads.get_mut(&id).and_then(|thread| thread.update.take());
+        for reply in waiting.into_iter().flatten() {
+            let _ = reply.send(answer.clone());
+        }
+    }
+
+    /// The keys do not fit what the server has: the conversation is to be entered anew.
+    pub(super) fn want_rejoin(&mut self, id: ConversationId, why: &str) -> Result<(), Halt> {
+        let Some(thread) = self.threads.get_mut(&id) else { return Ok(()) };
+        if !thread.is_ready() {
+            return Ok(());
+        }
+        // Rate-limited: the last one is waited out.
+        let since = now_ms().saturating_sub(thread.record.rejoined_ms);
+        if since < REJOIN_INTERVAL_MS {
+            let wait = Duration::from_millis(REJOIN_INTERVAL_MS - since);
+            thread.commit_at = Some(Instant::now() + wait);
+        }
+        self.set_standing(id, Standing::Rejoining(why.to_owned()))
+    }
+
+    /// Makes an external commit on the server's newest public state.
+    async fn rejoin(&mut self, id: ConversationId, why: String) -> Result<(), Halt> {
+        if !self.make_quiet(id)? {
+            return Ok(());
+        }
+        let state = match self.call(ClientFrame::GetGroupState(client::GetGroupState { conversation: id })).await {
+            Ok(ServerFrame::GroupState(state)) => state,
+            Ok(_) | Err(CallError::Down) => return Err(Halt::Down),
+            Err(CallError::Refused(refusal)) => return self.rejoin_refused(id, &refusal),
+        };
+        let mut asked: Vec<AccountId> = Vec::new();
+        loop {
+            match self.try_rejoin(id, &why, &state)? {
+                Ok((record, counter)) => return self.commit_made(id, record, counter).await,
+                Err(error) => match error.wants_manifest() {
+                    Some(account) if !asked.contains(&account) => {
+                        asked.push(account);
+                        self.learn(account).await?;
+                    }
+                    _ => {
+                        self.later(id);
+                        return self.note(id, format!("this device cannot join anew: {error}"));
+                    }
+                },
+            }
+        }
+    }
+
+    fn try_rejoin(
+        &mut self,
+        id: ConversationId,
+        why: &str,
+        state: &GroupState,
+    ) -> Result<Result<(crate::store::Conversation, Counter), conversation::ConversationError>, Halt> {
+        let Some(thread) = self.threads.get(&id) else { return Err(Halt::Down) };
+        let (mut record, counter, me) = (thread.record.clone(), thread.lane.last().next(), self.me.clone());
+        let contacts = &self.contacts;
+        let manifests = |account: AccountId| contacts.get(&account).map(|contact| contact.manifest.clone());
+        let policy = Policy { rules: Rules::Direct([me.account(), record.peer]), manifests: &manifests };
+        let made = self.store.write(|tx| {
+            let vault = tx.vault();
+            let pending = conversation::resync(&vault, &me, id, &state.group_info, &state.tree, counter, &policy)?;
+            record.counter = counter;
+            record.rejoined_ms = now_ms();
+            record.commit = Some(own_commit(pending, counter, CommitReason::Rejoin(why.to_owned())));
+            tx.put_conversation(&record)?;
+            Ok::<_, OpError>(())
+        });
+        match made {
+            Ok(()) => Ok(Ok((record, counter))),
+            Err(OpError::Store(error)) => Err(error.into()),
+            Err(OpError::Mls(error)) => Ok(Err(error)),
+        }
+    }
+
+    fn rejoin_refused(&mut self, id: ConversationId, refusal: &Refusal) -> Result<(), Halt> {
+        match refusal.code {
+            Code::NotMember => {
+                self.set_standing(id, Standing::Removed)?;
+                self.note(id, "the server says that this account is not a member of the conversation".to_owned())
+            }
+            _ => {
+                self.later(id);
+                Ok(())
+            }
+        }
+    }
+
+    fn later(&mut self, id: ConversationId) {
+        if let Some(thread) = self.threads.get_mut(&id) {
+            thread.commit_at = Some(Instant::now() + Duration::from_millis(REJOIN_INTERVAL_MS));
+        }
+    }
+}
+
+fn own_commit(pending: PendingCommit, counter: Counter, reason: CommitReason) -> OwnCommit {
+    let PendingCommit { commit, group_info, welcomes, .. } = pending;
+    OwnCommit { counter, commit, group_info, welcomes, reason }
+}

@@ -1,0 +1,326 @@
+//! What is asked of the engine.
+
+use super::{
+    Command, Engine, Halt,
+    session::CallError,
+    state::{SyncWaiter, Waiter, now_ms},
+};
+use crate::{
+    api::{ApiError, ErrorKind, MessageView, Request, Response, SafetyView, SentView},
+    link::LinkError,
+    store::{Contact, Item, ItemId, ItemState},
+    trust,
+};
+use fastchat_e2ee::safety_number;
+use fastchat_protocol::{AccountName, ClientFrame, Code, ConversationId, Seq, client::{AuthKey, ChangePassword}};
+use std::time::Duration;
+use tokio::{sync::oneshot, time::Instant};
+
+/// Limit: bytes of one message's text, so that its envelope stays under the protocol's 64 KiB.
+const MAX_TEXT_BYTES: usize = 60 * 1024;
+/// Limit: waiting for longer makes no sense for a command.
+const MAX_WAIT: Duration = Duration::from_secs(24 * 3600);
+/// Entries of one answer.
+const MAX_ENTRIES: usize = 10_000;
+
+type Answer = Result<Response, ApiError>;
+type Reply = oneshot::Sender<Answer>;
+
+impl Engine {
+    pub(super) async fn on_command(&mut self, Command { request, reply }: Command) -> Result<(), Halt> {
+        let answer = match request {
+            Request::Send { id, to, text, wait_ms } => return self.on_send(&id, to, text, wait_ms, reply),
+            Request::UpdateKeys { with } => return self.on_update_keys(&with, reply),
+            Request::Synced { wait_ms } => return self.on_synced(wait_ms, reply),
+            Request::Verify { name, accept } => self.on_verify(&name, accept).await,
+            Request::ChangePassword { old, new } => self.on_change_password(&old, &new).await,
+            Request::WhoAmI => Ok(Ok(self.view_whoami())),
+            Request::History { with, limit } => self.on_history(&with, limit.min(MAX_ENTRIES)),
+            Request::Unread { limit } => self.on_unread(limit.min(MAX_ENTRIES)).map(Ok),
+            Request::MarkRead { conversation, seq } => self.on_mark_read(&conversation, Seq(seq)),
+            Request::Conversations => Ok(Ok(self.view_conversations()?)),
+            Request::Outbox => Ok(Ok(self.view_outbox())),
+            Request::OutboxCancel { id } => self.on_cancel(&id),
+            Request::OutboxRetry { id } => self.on_retry(id.as_deref()),
+            Request::Status => Ok(self.view_status()),
+            Request::Shutdown => {
+                self.stopping = true;
+                Ok(Ok(Response::Done))
+            }
+        };
+        // A call that lost its session is an answer, too; the engine goes on.
+        let answer = match answer {
+            Ok(answer) => answer,
+            Err(Halt::Down) => Err(self.offline()),
+            Err(fatal) => return Err(fatal),
+        };
+        let _ = reply.send(answer);
+        Ok(())
+    }
+
+    /// Why nothing can be asked of the server now.
+    fn offline(&self) -> ApiError {
+        match &self.ended {
+            Some(error) => ApiError::from(error.clone()),
+            None => ApiError::new(ErrorKind::Network, self.down.clone().unwrap_or_else(|| "not connected yet".to_owned())),
+        }
+    }
+
+    fn on_send(&mut self, id: &str, to: String, text: String, wait_ms: u64, reply: Reply) -> Result<(), Halt> {
+        let id = match self.check_send(id, &to, &text) {
+            Ok(id) => id,
+            Err(error) => {
+                let _ = reply.send(Err(error));
+                return Ok(());
+            }
+        };
+        if let Some((conversation, seq, at_ms)) = self.store.read(|tx| tx.recall_sent(id))? {
+            let (id, conversation) = (id.to_string(), conversation.to_string());
+            let _ = reply.send(Ok(Response::Sent(SentView { id, conversation, seq, at_ms })));
+            return Ok(());
+        }
+        let conversation = self.contact_named(&to).and_then(|contact| self.conversation_with(contact.account));
+        let changed = self.contact_named(&to).is_some_and(|contact| contact.changed.is_some());
+        let item = Item { id, to, conversation, text, at_ms: now_ms(), state: ItemState::Draft };
+        if let Some(position) = self.store.write(|tx| tx.add_item(&item))? {
+            match conversation.and_then(|id| self.threads.get_mut(&id)) {
+                Some(thread) => thread.lane.push(position),
+                None => self.unrouted.push_back(position),
+            }
+            self.items.insert(position, item.clone());
+        }
+        if changed {
+            let _ = reply.send(Err(self.untrusted(&item.to)));
+            return Ok(());
+        }
+        let deadline = Instant::now() + Duration::from_millis(wait_ms).min(MAX_WAIT);
+        self.waiters.push(Waiter { id, deadline, reply });
+        if self.session.is_none() && self.down.is_some() {
+            self.tell_waiters();
+        }
+        Ok(())
+    }
+
+    fn check_send(&self, id: &str, to: &str, text: &str) -> Result<ItemId, ApiError> {
+        let usage = |message: String| ApiError::new(ErrorKind::Usage, message);
+        let id = parse_id(id).ok_or_else(|| usage("an id has 32 hexadecimal digits".into()))?;
+        to.parse::<AccountName>().map_err(|e| usage(format!("{to:?} cannot be an account's name: {e}")))?;
+        match text.len() {
+            0 => Err(usage("there is nothing to send: the message is empty".into())),
+            n if n > MAX_TEXT_BYTES => Err(usage(format!("the message has {n} bytes; at most {MAX_TEXT_BYTES} can be sent at once"))),
+            _ => Ok(id),
+        }
+    }
+
+    fn on_update_keys(&mut self, with: &str, reply: Reply) -> Result<(), Halt> {
+        let id = self.contact_named(with).and_then(|contact| self.conversation_with(contact.account));
+        match id.and_then(|id| self.threads.get_mut(&id)) {
+            Some(thread) => {
+                thread.commit_failures = 0;
+                thread.update.get_or_insert_default().push(reply);
+            }
+            None => drop(reply.send(Err(no_conversation(with)))),
+        }
+        Ok(())
+    }
+
+    fn on_synced(&mut self, wait_ms: u64, reply: Reply) -> Result<(), Halt> {
+        if self.synced || self.ended.is_some() {
+            let _ = reply.send(self.view_status());
+            return Ok(());
+        }
+        let deadline = Instant::now() + Duration::from_millis(wait_ms).min(MAX_WAIT);
+        self.sync_waiters.push(SyncWaiter { deadline, reply });
+        Ok(())
+    }
+
+    pub(super) fn answer_sync_waiters(&mut self, now: Instant) {
+        let all = self.ended.is_some();
+        for at in (0..self.sync_waiters.len()).rev() {
+            if all || self.sync_waiters[at].deadline <= now {
+                let _ = self.sync_waiters.swap_remove(at).reply.send(self.view_status());
+            }
+        }
+    }
+
+    async fn on_verify(&mut self, name: &str, accept: bool) -> Result<Answer, Halt> {
+        // What the server shows now, if it can be asked.
+        if self.session.is_some() {
+            match self.look_up_answer(name).await? {
+                Ok(_) => {}
+                Err(refusal) if refusal.code == Code::NoAccount && self.contact_named(name).is_none() => {
+                    return Ok(Err(ApiError::new(ErrorKind::NotFound, format!("there is no account named {name}"))));
+                }
+                Err(refusal) => tracing::warn!(%refusal, "the server could not be asked"),
+            }
+        }
+        let Some(mut contact) = self.contact_named(name).cloned() else { return Ok(Err(self.offline())) };
+        if accept {
+            let old = contact.account;
+            trust::accept(&mut contact);
+            if contact.account != old {
+                // The name stands for another account now; the old one keeps its history under its id.
+                self.rename_contact(old)?;
+            }
+            self.keep_contact(&contact)?;
+            self.route_wait.remove(name);
+        }
+        Ok(Ok(Response::Safety(self.safety(&contact))))
+    }
+
+    fn rename_contact(&mut self, account: fastchat_protocol::AccountId) -> Result<(), Halt> {
+        let Some(mut contact) = self.contacts.get(&account).cloned() else { return Ok(()) };
+        contact.changed = None;
+        contact.name = format!("{} (former)", contact.name);
+        self.keep_contact(&contact)
+    }
+
+    fn safety(&self, contact: &Contact) -> SafetyView {
+        let own = (self.me.account(), self.me.identity_fingerprint());
+        let number = |manifest: &fastchat_delivery::VerifiedManifest| {
+            let digits = safety_number(own, (manifest.account(), manifest.identity_fingerprint()));
+            let groups: Vec<String> = digits.as_bytes().chunks(5).map(|group| String::from_utf8_lossy(group).into_owned()).collect();
+            groups.join(" ")
+        };
+        let trust = match (&contact.changed, contact.verified) {
+            (Some(_), _) => "changed",
+            (None, true) => "verified",
+            (None, false) => "unverified",
+        };
+        SafetyView {
+            name: contact.name.clone(),
+            number: number(&contact.manifest),
+            trust: trust.to_owned(),
+            changed_number: contact.changed.as_ref().map(number),
+        }
+    }
+
+    async fn on_change_password(&mut self, old: &str, new: &str) -> Result<Answer, Halt> {
+        let frame = ChangePassword { old: AuthKey::new(old), new: AuthKey::new(new) };
+        match self.call(ClientFrame::ChangePassword(frame)).await {
+            Ok(_) => Ok(Ok(Response::Done)),
+            Err(CallError::Down) => Err(Halt::Down),
+            Err(CallError::Refused(refusal)) => Ok(Err(ApiError::from(LinkError::Refused(refusal)))),
+        }
+    }
+
+    fn on_history(&mut self, with: &str, limit: usize) -> Result<Answer, Halt> {
+        let ids = self.conversations_named(with);
+        if ids.is_empty() {
+            return Ok(Err(no_conversation(with)));
+        }
+        let mut messages = Vec::new();
+        for id in ids {
+            let Some(thread) = self.threads.get(&id) else { continue };
+            let entries = self.store.read(|tx| tx.last_entries(id, limit))?;
+            messages.extend(entries.iter().map(|entry| self.view_entry(&thread.record, entry)));
+        }
+        Ok(Ok(Response::Messages { messages }))
+    }
+
+    fn conversations_named(&self, with: &str) -> Vec<ConversationId> {
+        let threads = self.threads.values().filter(|thread| self.name_of(thread.record.peer) == with);
+        threads.map(|thread| thread.record.id).collect()
+    }
+
+    fn on_unread(&self, limit: usize) -> Result<Response, Halt> {
+        let mut messages: Vec<MessageView> = Vec::new();
+        for thread in self.threads.values() {
+            let record = &thread.record;
+            let entries = self.store.read(|tx| tx.entries_after(record.id, record.read))?;
+            messages.extend(entries.iter().map(|entry| self.view_entry(record, entry)));
+        }
+        messages.sort_by_key(|message| message.at_ms);
+        messages.truncate(limit);
+        Ok(Response::Messages { messages })
+    }
+
+    fn on_mark_read(&mut self, conversation: &str, seq: Seq) -> Result<Answer, Halt> {
+        let id = conversation.parse::<ConversationId>().ok().filter(|id| self.threads.contains_key(id));
+        let Some(thread) = id.and_then(|id| self.threads.get(&id)) else { return Ok(Err(no_conversation(conversation))) };
+        let mut record = thread.record.clone();
+        if seq <= record.read {
+            return Ok(Ok(Response::Done));
+        }
+        record.read = seq.min(record.cursor);
+        let own = self.me.account();
+        self.store.write(|tx| {
+            let after = tx.entries_after(record.id, record.read)?;
+            let unread = after.iter().filter(|entry| entry.from.is_some_and(|(account, _)| account != own));
+            record.unread = unread.count() as u64;
+            tx.put_conversation(&record)
+        })?;
+        self.set_record(record);
+        Ok(Ok(Response::Done))
+    }
+
+    /// The one item whose id begins so.
+    fn find_item(&self, prefix: &str) -> Result<i64, ApiError> {
+        let mut found = self.items.iter().filter(|(_, item)| item.id.to_string().starts_with(prefix));
+        match (found.next(), found.next()) {
+            (Some((position, _)), None) => Ok(*position),
+            (None, _) => Err(ApiError::new(ErrorKind::NotFound, format!("the outbox has no message {prefix}"))),
+            _ => Err(ApiError::new(ErrorKind::Usage, format!("{prefix} begins the ids of several messages: give more of it"))),
+        }
+    }
+
+    fn on_cancel(&mut self, prefix: &str) -> Result<Answer, Halt> {
+        let position = match self.find_item(prefix) {
+            Ok(position) => position,
+            Err(error) => return Ok(Err(error)),
+        };
+        let Some(item) = self.items.get(&position) else { return Ok(Err(no_item())) };
+        let id = item.id;
+        if matches!(item.state, ItemState::Sealed { .. } | ItemState::Acked { .. }) {
+            let message = "a gateway may have this message already: it cannot be taken back, and will be sent";
+            return Ok(Err(ApiError::new(ErrorKind::Refused, message)));
+        }
+        let conversation = item.conversation;
+        self.store.write(|tx| tx.delete_item(id))?;
+        self.items.remove(&position);
+        self.unrouted.retain(|at| *at != position);
+        if let Some(thread) = conversation.and_then(|id| self.threads.get_mut(&id)) {
+            thread.lane.remove(position);
+        }
+        self.answer(id, &Err(ApiError::new(ErrorKind::Interrupted, "the message was taken back")));
+        Ok(Ok(Response::Done))
+    }
+
+    fn on_retry(&mut self, prefix: Option<&str>) -> Result<Answer, Halt> {
+        let failed = |item: &Item| matches!(item.state, ItemState::Failed { .. });
+        let positions = match prefix.map(|prefix| self.find_item(prefix)) {
+            Some(Ok(position)) => vec![position],
+            Some(Err(error)) => return Ok(Err(error)),
+            None => self.items.iter().filter(|(_, item)| failed(item)).map(|(position, _)| *position).collect(),
+        };
+        for position in positions {
+            let Some(item) = self.items.get_mut(&position).filter(|item| failed(item)) else { continue };
+            item.state = ItemState::Draft;
+            let still = item.conversation.filter(|id| self.threads.contains_key(id));
+            item.conversation = still;
+            let item = item.clone();
+            self.store.write(|tx| tx.put_item(&item))?;
+            match still.and_then(|id| self.threads.get_mut(&id)) {
+                Some(thread) => thread.lane.push(position),
+                None => self.unrouted.push_back(position),
+            }
+        }
+        self.route_wait.clear();
+        Ok(Ok(Response::Done))
+    }
+}
+
+fn parse_id(text: &str) -> Option<ItemId> {
+    let mut id = [0; 16];
+    hex::decode_to_slice(text, &mut id).ok()?;
+    Some(ItemId(id))
+}
+
+fn no_item() -> ApiError {
+    ApiError::new(ErrorKind::NotFound, "the outbox has no such message")
+}
+
+fn no_conversation(with: &str) -> ApiError {
+    ApiError::new(ErrorKind::NotFound, format!("there is no conversation with {with}"))
+}
+

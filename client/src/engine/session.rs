@@ -1,0 +1,234 @@
+//! The session with a gateway: requests out, answers and hints in.
+
+use super::{Engine, Halt, state::Arrived};
+use crate::{
+    api::{Event, LinkView},
+    failpoint,
+    link::LinkEvent,
+};
+use fastchat_protocol::{Bytes, ClientFrame, Code, ConversationId, Refusal, RequestId, ServerFrame, server};
+use std::{collections::HashMap, time::Duration};
+use tokio::{
+    sync::mpsc,
+    time::{Instant, timeout_at},
+};
+
+/// A gateway that does not answer a request within this is as good as gone.
+const CALL_TIMEOUT: Duration = Duration::from_secs(20);
+/// Limit: events that wait while a call waits for its answer. Live copies beyond are dropped; the
+/// log has them.
+const INBOX: usize = 1024;
+
+/// A session.
+#[derive(Debug)]
+pub(super) struct Session {
+    sender: mpsc::Sender<Bytes>,
+    next_request: u32,
+    asked: HashMap<RequestId, Asked>,
+    pub(super) hello: server::Hello,
+    pub(super) welcome: server::Session,
+}
+
+/// What an answer answers.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Asked {
+    /// A call that is waiting for it.
+    Call,
+    /// An offer of a message, by its number.
+    Send(ConversationId, u64),
+    /// A commit.
+    Commit(ConversationId),
+    /// A founding.
+    Found(ConversationId),
+}
+
+/// Why a call gave nothing.
+#[derive(Debug)]
+pub(super) enum CallError {
+    /// The session is gone.
+    Down,
+    /// The gateway said no.
+    Refused(Refusal),
+}
+
+impl From<CallError> for Halt {
+    fn from(error: CallError) -> Self {
+        if let CallError::Refused(refusal) = error {
+            tracing::warn!(%refusal, "a request was refused");
+        }
+        Self::Down
+    }
+}
+
+impl Engine {
+    /// Sends a frame; its answer comes as an event.
+    pub(super) async fn transmit(&mut self, frame: &ClientFrame, asked: Asked) -> Result<RequestId, CallError> {
+        let session = self.session.as_mut().ok_or(CallError::Down)?;
+        let request = RequestId(session.next_request);
+        // 0 means that nobody asked.
+        session.next_request = session.next_request.wrapping_add(1).max(1);
+        let bytes = frame.encode(request);
+        if bytes.len() > session.hello.max_frame as usize {
+            return Err(CallError::Refused(Refusal::new(Code::TooLarge, "the request is larger than the server allows")));
+        }
+        session.asked.insert(request, asked);
+        session.sender.send(bytes).await.map_err(|_| CallError::Down)?;
+        Ok(request)
+    }
+
+    /// Sends a frame that has no answer.
+    pub(super) async fn tell(&mut self, frame: &ClientFrame) -> Result<(), CallError> {
+        let session = self.session.as_mut().ok_or(CallError::Down)?;
+        session.sender.send(frame.encode(RequestId(0))).await.map_err(|_| CallError::Down)
+    }
+
+    /// Sends a frame and waits for its answer. Whatever else arrives is handled afterwards, in order.
+    pub(super) async fn call(&mut self, frame: ClientFrame) -> Result<ServerFrame, CallError> {
+        let request = self.transmit(&frame, Asked::Call).await?;
+        let deadline = Instant::now() + CALL_TIMEOUT;
+        loop {
+            let link = self.link.as_mut().ok_or(CallError::Down)?;
+            let event = match timeout_at(deadline, link.next()).await {
+                Ok(Some(event)) => event,
+                Ok(None) => return Err(CallError::Down),
+                Err(_) => {
+                    tracing::warn!(request = frame.name(), "no answer: dialling again");
+                    // Dropping the sender ends the connection; the link says so and dials again.
+                    self.session = None;
+                    return Err(CallError::Down);
+                }
+            };
+            match event {
+                LinkEvent::Frame(answered, answer) if answered == request => {
+                    if let Some(session) = &mut self.session {
+                        session.asked.remove(&request);
+                    }
+                    return match answer {
+                        ServerFrame::Refused(refusal) => Err(CallError::Refused(refusal)),
+                        answer => Ok(answer),
+                    };
+                }
+                LinkEvent::Frame(..) => self.keep(event),
+                LinkEvent::Up { .. } => self.inbox.push_back(event),
+                LinkEvent::Down { .. } | LinkEvent::Ended(_) => {
+                    self.inbox.push_back(event);
+                    return Err(CallError::Down);
+                }
+            }
+        }
+    }
+
+    fn keep(&mut self, event: LinkEvent) {
+        let live = matches!(&event, LinkEvent::Frame(_, ServerFrame::Deliver(_) | ServerFrame::Heads(_)));
+        if live && self.inbox.len() >= INBOX {
+            self.overflowed = true;
+            return;
+        }
+        self.inbox.push_back(event);
+    }
+
+    /// An event of the link. Only remembers; [`Engine::turn`] acts.
+    pub(super) fn on_event(&mut self, event: LinkEvent) -> Result<(), Halt> {
+        match event {
+            LinkEvent::Up { sender, session, hello } => self.on_up(sender, session, hello),
+            LinkEvent::Down { error, retry_in } => {
+                let retry_ms = Some(retry_in.as_millis() as u64);
+                self.on_down(error.to_string(), retry_ms);
+            }
+            LinkEvent::Ended(error) => {
+                self.on_down(error.to_string(), None);
+                self.ended = Some(error);
+            }
+            LinkEvent::Frame(request, frame) => return self.on_frame(request, frame),
+        }
+        Ok(())
+    }
+
+    fn on_up(&mut self, sender: mpsc::Sender<Bytes>, welcome: server::Session, hello: server::Hello) {
+        self.forget_session();
+        self.session = Some(Session { sender, next_request: 1, asked: HashMap::new(), hello, welcome });
+        self.down = None;
+        self.sync_wanted = true;
+        self.synced = false;
+        self.last_sync = None;
+        self.route_wait.clear();
+        self.say(Event::Link(LinkView { up: true, reason: String::new(), retry_ms: None }));
+    }
+
+    fn on_down(&mut self, reason: String, retry_ms: Option<u64>) {
+        self.forget_session();
+        self.synced = false;
+        self.down = Some(reason.clone());
+        self.say(Event::Link(LinkView { up: false, reason, retry_ms }));
+        self.tell_waiters();
+    }
+
+    /// Nothing is known of what was on its way.
+    fn forget_session(&mut self) {
+        self.session = None;
+        for thread in self.threads.values_mut() {
+            thread.lane.disconnected();
+            thread.window.clear();
+            thread.in_flight = false;
+            thread.retry_at = None;
+        }
+    }
+
+    fn on_frame(&mut self, request: RequestId, frame: ServerFrame) -> Result<(), Halt> {
+        let asked = self.session.as_mut().and_then(|session| session.asked.remove(&request));
+        match (asked, frame) {
+            (Some(Asked::Call), frame) => tracing::debug!(frame = frame.name(), "an answer came too late"),
+            (Some(asked), ServerFrame::Sent(sent)) => return self.on_answer(asked, Ok(sent)),
+            (Some(asked), ServerFrame::Refused(refusal)) => return self.on_answer(asked, Err(refusal)),
+            (Some(asked), frame) => tracing::warn!(?asked, frame = frame.name(), "not an answer to this"),
+            (None, ServerFrame::Deliver(deliver)) => self.on_deliver(deliver),
+            (None, ServerFrame::Heads(heads)) => self.on_heads(&heads),
+            (None, ServerFrame::Resync(resync)) => {
+                tracing::info!(reason = resync.reason, "the gateway asks for a sync");
+                self.sync_wanted = true;
+            }
+            // Going to another gateway by a ticket comes with the balancer.
+            (None, frame) => tracing::debug!(frame = frame.name(), "ignored"),
+        }
+        Ok(())
+    }
+
+    fn on_answer(&mut self, asked: Asked, answer: Result<server::Sent, Refusal>) -> Result<(), Halt> {
+        match asked {
+            Asked::Call => Ok(()),
+            Asked::Send(id, attempt) => self.on_send_answer(id, attempt, answer),
+            Asked::Commit(id) => self.on_commit_answer(id, answer),
+            Asked::Found(id) => self.on_found_answer(id, answer),
+        }
+    }
+
+    fn on_deliver(&mut self, deliver: server::Deliver) {
+        failpoint::pass("received");
+        let server::Deliver { conversation, row } = deliver;
+        let Some(thread) = self.threads.get_mut(&conversation) else {
+            self.mailbox_wanted = true;
+            return;
+        };
+        let (cursor, seq) = (thread.record.cursor, row.seq);
+        match row.envelope.is_some() || row.kind == server::LogKind::Founded {
+            true => drop(thread.window.offer(cursor, seq, Arrived { row, from_log: false })),
+            // Too large to travel live: the log has it.
+            false => thread.window.heard_of(seq),
+        }
+    }
+
+    fn on_heads(&mut self, heads: &server::Heads) {
+        for server::Head { conversation, seq } in &heads.heads {
+            match self.threads.get_mut(conversation) {
+                Some(thread) => thread.window.heard_of(*seq),
+                None => self.mailbox_wanted = true,
+            }
+        }
+        self.mailbox_wanted |= heads.mailbox.is_some();
+    }
+
+    /// Tells whoever listens. Nobody listening is fine: everything is in the store.
+    pub(super) fn say(&self, event: Event) {
+        let _ = self.events.send(event);
+    }
+}

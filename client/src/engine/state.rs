@@ -1,0 +1,149 @@
+//! What the engine holds in memory, and how it is read from the store.
+
+use super::Engine;
+use crate::{
+    api::{ApiError, Response},
+    cursor::Window,
+    outbox::{Lane, Slot, Stage},
+    store::{Conversation, Entry, EntryKind, Item, ItemId, ItemState, Standing, StoreError, Tx},
+};
+use fastchat_delivery::VerifiedManifest;
+use fastchat_protocol::{AccountId, ConversationId, Epoch, Seq, server::LogRow};
+use std::time::{SystemTime, UNIX_EPOCH};
+use tokio::{sync::oneshot, time::Instant};
+
+/// A conversation as the engine works on it.
+#[derive(Debug)]
+pub(super) struct Thread {
+    /// Invariant: as it is in the store.
+    pub(super) record: Conversation,
+    pub(super) window: Window<Arrived>,
+    pub(super) lane: Lane,
+    /// Nothing is sent before: the server asked for it, or it was tried in vain.
+    pub(super) retry_at: Option<Instant>,
+    pub(super) failures: u32,
+    /// `Found` or `Commit` is on its way.
+    pub(super) in_flight: bool,
+    /// The epoch in which the server wants messages, after it refused one of another.
+    pub(super) wanted_epoch: Option<Epoch>,
+    /// New keys are wanted, and by whom.
+    pub(super) update: Option<Vec<oneshot::Sender<Result<Response, ApiError>>>>,
+    /// When the next commit may be tried.
+    pub(super) commit_at: Option<Instant>,
+    pub(super) commit_failures: u32,
+    /// The last row that this device cannot have, said once.
+    pub(super) fetch_failures: u32,
+}
+
+/// A row, and whether it is the log's own copy.
+#[derive(Debug, Clone)]
+pub(super) struct Arrived {
+    pub(super) row: LogRow,
+    pub(super) from_log: bool,
+}
+
+/// Somebody waits for a message to be acknowledged.
+#[derive(Debug)]
+pub(super) struct Waiter {
+    pub(super) id: ItemId,
+    pub(super) deadline: Instant,
+    pub(super) reply: oneshot::Sender<Result<Response, ApiError>>,
+}
+
+/// Somebody waits for the first sync of a session.
+#[derive(Debug)]
+pub(super) struct SyncWaiter {
+    pub(super) deadline: Instant,
+    pub(super) reply: oneshot::Sender<Result<Response, ApiError>>,
+}
+
+impl Thread {
+    pub(super) fn new(record: Conversation) -> Self {
+        let lane = Lane::new(record.counter, []);
+        Self {
+            record,
+            window: Window::default(),
+            lane,
+            retry_at: None,
+            failures: 0,
+            in_flight: false,
+            wanted_epoch: None,
+            update: None,
+            commit_at: None,
+            commit_failures: 0,
+            fetch_failures: 0,
+        }
+    }
+
+    pub(super) fn is_ready(&self) -> bool {
+        self.record.standing == Standing::Ready
+    }
+
+    /// Sending may be tried now.
+    pub(super) fn may_try(&self, now: Instant) -> bool {
+        self.retry_at.is_none_or(|at| at <= now)
+    }
+}
+
+impl Engine {
+    /// Reads everything but the history.
+    pub(super) fn load(&mut self) -> Result<(), StoreError> {
+        let (contacts, conversations, items) =
+            self.store.read(|tx| Ok::<_, StoreError>((tx.contacts()?, tx.conversations()?, tx.items()?)))?;
+        self.contacts = contacts.into_iter().map(|contact| (contact.account, contact)).collect();
+        self.threads = conversations.into_iter().map(|record| (record.id, Thread::new(record))).collect();
+        for (position, item) in items {
+            self.load_item(position, &item);
+            self.items.insert(position, item);
+        }
+        Ok(())
+    }
+
+    fn load_item(&mut self, position: i64, item: &Item) {
+        let thread = item.conversation.and_then(|id| self.threads.get_mut(&id));
+        match (&item.state, thread, item.conversation) {
+            (ItemState::Draft, Some(thread), _) => thread.lane.push(position),
+            (ItemState::Draft, None, _) => self.unrouted.push_back(position),
+            (ItemState::Sealed { counter, .. }, Some(thread), Some(id)) => {
+                self.by_counter.insert((id, *counter), position);
+                thread.lane.push_slot(Slot::new(position, Stage::Sealed(*counter)));
+            }
+            (ItemState::Acked { counter, .. }, _, Some(id)) => {
+                self.by_counter.insert((id, *counter), position);
+            }
+            _ => {}
+        }
+    }
+
+    /// The manifest to judge an account by.
+    pub(super) fn manifest(&self, account: AccountId) -> Option<VerifiedManifest> {
+        self.contacts.get(&account).map(|contact| contact.manifest.clone())
+    }
+
+    /// The conversation with an account, if there is one that can be used (or will be).
+    pub(super) fn conversation_with(&self, peer: AccountId) -> Option<ConversationId> {
+        let threads = self.threads.values().filter(|thread| thread.record.peer == peer);
+        threads.filter(|thread| thread.record.standing != Standing::Removed).map(|thread| thread.record.id).min()
+    }
+
+    /// The name of an account, as far as it is known.
+    pub(super) fn name_of(&self, account: AccountId) -> String {
+        match self.contacts.get(&account) {
+            Some(contact) => contact.name.clone(),
+            None => format!("account {}", &account.to_string()[..8]),
+        }
+    }
+}
+
+/// Milliseconds since 1970 by this machine's clock: for display and slow timers only.
+pub(super) fn now_ms() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as u64)
+}
+
+/// Adds a notice at a place in a conversation.
+pub(super) fn notice(tx: &Tx<'_>, id: ConversationId, seq: Seq, text: String, at_ms: u64) -> Result<Entry, StoreError> {
+    let part = tx.next_part(id, seq)?;
+    let entry = Entry { seq, part, kind: EntryKind::Notice, from: None, text, at_ms, epoch: None };
+    tx.add_entry(id, &entry)?;
+    Ok(entry)
+}

@@ -1,0 +1,104 @@
+//! The store as others see it.
+
+use super::Engine;
+use crate::{
+    api::{ApiError, ConversationView, MessageKind, MessageView, OutboxView, Response, StatusView, WhoAmI},
+    link::LinkError,
+    store::{Conversation, Entry, EntryKind, Item, ItemState, Standing, StoreError},
+};
+
+impl Engine {
+    pub(super) fn view_entry(&self, record: &Conversation, entry: &Entry) -> MessageView {
+        let from = entry.from.map(|(account, _)| self.name_of(account)).unwrap_or_default();
+        MessageView {
+            with: self.name_of(record.peer),
+            conversation: record.id.to_string(),
+            seq: entry.seq.0,
+            kind: match entry.kind {
+                EntryKind::Text => MessageKind::Text,
+                EntryKind::Unknown => MessageKind::Unknown,
+                EntryKind::Notice => MessageKind::Notice,
+                EntryKind::Quarantine => MessageKind::Quarantine,
+            },
+            from,
+            own: entry.from.is_some_and(|(account, _)| account == self.me.account()),
+            text: entry.text.clone(),
+            at_ms: entry.at_ms,
+        }
+    }
+
+    pub(super) fn view_conversations(&self) -> Result<Response, StoreError> {
+        let mut views = Vec::new();
+        for thread in self.threads.values() {
+            let record = &thread.record;
+            let last = self.store.read(|tx| tx.last_entries(record.id, 1))?.pop();
+            views.push(ConversationView {
+                conversation: record.id.to_string(),
+                with: self.name_of(record.peer),
+                unread: record.unread,
+                seq: record.cursor.0,
+                state: match record.standing {
+                    Standing::Founding(_) => "founding",
+                    Standing::Ready => "ready",
+                    Standing::Rejoining(_) => "rejoining",
+                    Standing::Removed => "removed",
+                }
+                .to_owned(),
+                last: last.map(|entry| self.view_entry(record, &entry)),
+            });
+        }
+        views.sort_by_key(|view| std::cmp::Reverse(view.last.as_ref().map_or(0, |last| last.at_ms)));
+        Ok(Response::Conversations { conversations: views })
+    }
+
+    pub(super) fn view_outbox(&self) -> Response {
+        let items = self.items.values().map(|item| self.view_item(item)).collect();
+        Response::Outbox { items }
+    }
+
+    fn view_item(&self, item: &Item) -> OutboxView {
+        let (state, reason) = match &item.state {
+            ItemState::Draft => ("waiting", Some(self.reason(item.id))),
+            ItemState::Sealed { .. } => ("offered", Some(self.reason(item.id))),
+            ItemState::Acked { .. } => ("sent", None),
+            ItemState::Failed { reason } => ("failed", Some(reason.clone())),
+        };
+        OutboxView {
+            id: item.id.to_string(),
+            to: item.to.clone(),
+            text: item.text.clone(),
+            state: state.to_owned(),
+            reason,
+            at_ms: item.at_ms,
+        }
+    }
+
+    pub(super) fn view_whoami(&self) -> Response {
+        Response::WhoAmI(WhoAmI {
+            name: self.name.clone(),
+            account: self.me.account().to_string(),
+            device: self.me.id().to_string(),
+            server: self.endpoint.url.to_string(),
+            deployment: self.endpoint.deployment.clone().unwrap_or_default(),
+            identity: hex::encode(self.me.identity_fingerprint()),
+        })
+    }
+
+    pub(super) fn status(&self) -> Result<StatusView, StoreError> {
+        let state = |wanted: fn(&ItemState) -> bool| self.items.values().filter(|item| wanted(&item.state)).count();
+        Ok(StatusView {
+            connected: self.session.is_some(),
+            synced: self.synced,
+            reason: self.down.clone().filter(|_| self.session.is_none()),
+            ended: self.ended.as_ref().map(LinkError::kind),
+            key_packages: self.key_packages,
+            waiting: state(|state| matches!(state, ItemState::Draft | ItemState::Sealed { .. })),
+            failed: state(|state| matches!(state, ItemState::Failed { .. })),
+            quarantined: self.store.read(|tx| tx.quarantined())?,
+        })
+    }
+
+    pub(super) fn view_status(&self) -> Result<Response, ApiError> {
+        self.status().map(Response::Status).map_err(ApiError::internal)
+    }
+}

@@ -1,0 +1,132 @@
+//! Why there is no connection, and whether dialling again can help.
+
+use crate::api::ErrorKind;
+use fastchat_protocol::{Code, Refusal, Retry};
+use std::time::Duration;
+use tokio_tungstenite::tungstenite;
+
+/// Why a connection could not be made or has ended.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum LinkError {
+    /// The host cannot be reached.
+    #[error("cannot reach {host}: {reason}")]
+    Dial {
+        /// Host and port.
+        host: String,
+        /// What the system says.
+        reason: String,
+    },
+    /// The server's certificate or the TLS configuration.
+    #[error("no secure connection to {host}: {reason}")]
+    Tls {
+        /// Host and port.
+        host: String,
+        /// What rustls says.
+        reason: String,
+    },
+    /// ws:// to another machine.
+    #[error("refusing a connection without TLS to {0}: use wss://, or --insecure if you know what you do")]
+    Plain(String),
+    /// The WebSocket layer.
+    #[error("the connection failed: {0}")]
+    WebSocket(String),
+    /// The server ended it without a word.
+    #[error("the server closed the connection")]
+    Closed,
+    /// Nothing was heard for three ping intervals.
+    #[error("the server was silent for {0:?}")]
+    Silent(Duration),
+    /// A step of the handshake took too long.
+    #[error("the server did not answer in time ({0})")]
+    Timeout(&'static str),
+    /// What came is not the protocol.
+    #[error("the server does not speak FastChat's protocol: {0}")]
+    Protocol(String),
+    /// Another deployment answers at this address.
+    #[error(
+        "the server calls itself {found:?}, but this profile belongs to {pinned:?}; \
+         nothing was sent (if the deployment was renamed on purpose, make a new profile)"
+    )]
+    Deployment {
+        /// At first use.
+        pinned: String,
+        /// Now.
+        found: String,
+    },
+    /// The gateway said no, and why.
+    #[error("{}", refusal_text(.0))]
+    Refused(Refusal),
+    /// The gateway goes away and has said when to come back.
+    #[error("the server is being restarted")]
+    Draining,
+}
+
+impl LinkError {
+    /// Whether dialling again cannot change the answer.
+    pub fn is_final(&self) -> bool {
+        match self {
+            Self::Plain(_) | Self::Deployment { .. } => true,
+            Self::Refused(refusal) => refusal.code.retry() == Retry::Never,
+            _ => false,
+        }
+    }
+
+    /// The category for exit codes.
+    pub fn kind(&self) -> ErrorKind {
+        match self {
+            Self::Deployment { .. } => ErrorKind::Untrusted,
+            Self::Plain(_) => ErrorKind::Usage,
+            Self::Refused(refusal) => refusal_kind(refusal.code),
+            _ => ErrorKind::Network,
+        }
+    }
+
+    /// How long the gateway asks to wait.
+    pub fn wait(&self) -> Option<Duration> {
+        match self {
+            Self::Refused(Refusal { wait_ms: Some(ms), .. }) => Some(Duration::from_millis(u64::from(*ms))),
+            _ => None,
+        }
+    }
+}
+
+impl From<tungstenite::Error> for LinkError {
+    fn from(error: tungstenite::Error) -> Self {
+        match error {
+            tungstenite::Error::ConnectionClosed | tungstenite::Error::AlreadyClosed => Self::Closed,
+            tungstenite::Error::Http(response) => {
+                Self::WebSocket(format!("the server answered HTTP {} instead of a WebSocket", response.status()))
+            }
+            other => Self::WebSocket(other.to_string()),
+        }
+    }
+}
+
+/// The category of a refusal.
+pub(super) fn refusal_kind(code: Code) -> ErrorKind {
+    match code {
+        Code::BadCredentials | Code::BadChallenge | Code::Revoked | Code::PasswordChanged | Code::Displaced => ErrorKind::Auth,
+        Code::NoAccount => ErrorKind::NotFound,
+        Code::Unavailable | Code::OutcomeUnknown | Code::Draining | Code::Internal | Code::TimedOut => ErrorKind::Network,
+        _ => ErrorKind::Refused,
+    }
+}
+
+/// A refusal as a sentence, with what to do where that is not plain.
+pub(super) fn refusal_text(refusal: &Refusal) -> String {
+    let advice = match refusal.code {
+        Code::Displaced => "another process uses this device's keys: was the profile copied? One device, one profile",
+        Code::UnsupportedVersion => "client and server are too far apart in version: update the older one",
+        Code::Revoked => "this device was revoked and cannot be used any more",
+        Code::WrongHost => "use the address that the server's operator gives out",
+        _ => "",
+    };
+    let text = match refusal.detail.as_str() {
+        "" => refusal.code.label().replace('_', " "),
+        detail => detail.to_owned(),
+    };
+    match advice {
+        "" => text,
+        advice => format!("{text}; {advice}"),
+    }
+}

@@ -1,0 +1,28 @@
+//! `profile.json`: what must be readable before the store can be opened.
+
+use serde::{Deserialize, Serialize};
+use std::path::PathBuf;
+
+/// Nothing secret: a server's address, the own name (the password is salted with it), and the
+/// store's key as wrapped by the password.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Settings {
+    /// The form of this file.
+    pub v: u8,
+    /// The server's address.
+    pub server: String,
+    /// The deployment's name as seen at first use.
+    pub deployment: String,
+    /// The account's name.
+    pub name: String,
+    /// Certificates to trust instead of the platform's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ca: Option<PathBuf>,
+    /// A plain connection to another machine was asked for.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub insecure: bool,
+    /// The server has confirmed the account.
+    pub registered: bool,
+    /// The store's key, wrapped; two while a change of the password is not confirmed.
+    pub wraps: Vec<String>,
+}

@@ -1,0 +1,255 @@
+//! The values that the store seals.
+
+use fastchat_delivery::VerifiedManifest;
+use fastchat_protocol::{AccountId, Bytes, ConversationId, Counter, DeviceId, Epoch, Seq, client::Welcome};
+use serde::{Deserialize, Serialize};
+use std::fmt;
+
+/// An account that this one has to do with, and what is believed about it.
+#[derive(Debug, Clone)]
+pub struct Contact {
+    /// Its id.
+    pub account: AccountId,
+    /// The name under which it was first met.
+    pub name: String,
+    /// The newest manifest under the trusted identity.
+    pub manifest: VerifiedManifest,
+    /// A manifest under another identity that the server has shown: nothing is sent until a person
+    /// has looked at it.
+    pub changed: Option<VerifiedManifest>,
+    /// A person has compared the safety number.
+    pub verified: bool,
+}
+
+/// A conversation as this device has it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Conversation {
+    /// Which.
+    pub id: ConversationId,
+    /// The other party; the own account in one with oneself.
+    pub peer: AccountId,
+    /// Whether it can be used.
+    pub standing: Standing,
+    /// The last seq that is stored here, with all before it.
+    pub cursor: Seq,
+    /// The last counter that was given to something of ours.
+    pub counter: Counter,
+    /// The last seq that a person has seen.
+    pub read: Seq,
+    /// Messages of others after `read`.
+    pub unread: u64,
+    /// A commit of ours whose outcome is not known yet.
+    pub commit: Option<OwnCommit>,
+    /// When this device's keys were made new, in milliseconds since 1970.
+    pub updated_ms: u64,
+    /// Messages sealed since then.
+    pub sealed: u32,
+    /// When the last external commit was made, in milliseconds since 1970; they are rate-limited.
+    pub rejoined_ms: u64,
+}
+
+/// Whether a conversation can be used.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub enum Standing {
+    /// We want to found it; the server has not said yes.
+    Founding(FoundingFrame),
+    /// It can be used.
+    Ready,
+    /// The keys are lost or do not fit: an external commit is needed, and why.
+    Rejoining(String),
+    /// This device was removed.
+    Removed,
+}
+
+/// What `Found` carries, kept until its outcome is known.
+#[derive(Clone, PartialEq, Serialize, Deserialize)]
+pub struct FoundingFrame {
+    /// Signed GroupInfo.
+    pub group_info: Bytes,
+    /// Ratchet tree.
+    pub tree: Bytes,
+    /// For the other devices.
+    pub welcomes: Vec<Welcome>,
+}
+
+/// A commit of ours on its way.
+#[derive(Clone, PartialEq, Serialize, Deserialize)]
+pub struct OwnCommit {
+    /// The counter under which it is offered.
+    pub counter: Counter,
+    /// MLS bytes.
+    pub commit: Bytes,
+    /// Signed GroupInfo of the epoch that it makes.
+    pub group_info: Bytes,
+    /// For devices that it adds.
+    pub welcomes: Vec<Welcome>,
+    /// What it is for.
+    pub reason: CommitReason,
+}
+
+/// What a commit is for.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum CommitReason {
+    /// New keys of this device.
+    Update,
+    /// This device joins anew, and why.
+    Rejoin(String),
+}
+
+/// An entry of a conversation's history.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Entry {
+    /// Its place in the log.
+    pub seq: Seq,
+    /// Which of the entries at that place: 0 is the row itself.
+    pub part: u32,
+    /// What it is.
+    pub kind: EntryKind,
+    /// Who sent it: from the encryption, not from the server.
+    pub from: Option<(AccountId, DeviceId)>,
+    /// The text, the notice, or the reason.
+    pub text: String,
+    /// Milliseconds since 1970 by the server's clock.
+    pub at_ms: u64,
+    /// The epoch in which it was sealed.
+    pub epoch: Option<Epoch>,
+}
+
+/// What an entry is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum EntryKind {
+    /// Text.
+    Text,
+    /// A message of a kind that this program does not know.
+    Unknown,
+    /// About the conversation.
+    Notice,
+    /// A row that cannot be read.
+    Quarantine,
+}
+
+/// The caller's id of a message that it wants to send.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct ItemId(#[serde(with = "serde_array")] pub [u8; 16]);
+
+mod serde_array {
+    use serde::{Deserialize, Deserializer, Serializer};
+
+    pub(super) fn serialize<S: Serializer>(bytes: &[u8; 16], serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(&hex::encode(bytes))
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<[u8; 16], D::Error> {
+        let text = String::deserialize(deserializer)?;
+        let mut bytes = [0; 16];
+        hex::decode_to_slice(text, &mut bytes).map_err(serde::de::Error::custom)?;
+        Ok(bytes)
+    }
+}
+
+/// A message that wants to be sent, until the log has it.
+#[derive(Clone, PartialEq, Serialize, Deserialize)]
+pub struct Item {
+    /// The caller's id.
+    pub id: ItemId,
+    /// The name to which it goes.
+    pub to: String,
+    /// The conversation, once there is one.
+    pub conversation: Option<ConversationId>,
+    /// What it says.
+    pub text: String,
+    /// Milliseconds since 1970 by this machine's clock.
+    pub at_ms: u64,
+    /// How far it is.
+    pub state: ItemState,
+}
+
+/// How far a message is on its way.
+#[derive(Clone, PartialEq, Serialize, Deserialize)]
+pub enum ItemState {
+    /// Not sealed. No gateway has seen anything of it.
+    Draft,
+    /// Sealed: from here on a gateway may have it.
+    Sealed {
+        /// Its counter.
+        counter: Counter,
+        /// The bytes that go out, again and again the same.
+        envelope: Bytes,
+    },
+    /// The server has it; the log has not been read up to it.
+    Acked {
+        /// Its counter.
+        counter: Counter,
+        /// The bytes that went out.
+        envelope: Bytes,
+        /// Its place.
+        seq: Seq,
+        /// Milliseconds since 1970 by the server's clock.
+        at_ms: u64,
+    },
+    /// Refused for good.
+    Failed {
+        /// Why.
+        reason: String,
+    },
+}
+
+impl Conversation {
+    /// A conversation that was just met.
+    pub fn new(id: ConversationId, peer: AccountId, standing: Standing, cursor: Seq, now_ms: u64) -> Self {
+        Self {
+            id,
+            peer,
+            standing,
+            cursor,
+            counter: Counter(0),
+            read: cursor,
+            unread: 0,
+            commit: None,
+            updated_ms: now_ms,
+            sealed: 0,
+            rejoined_ms: 0,
+        }
+    }
+}
+
+impl fmt::Display for ItemId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&hex::encode(self.0))
+    }
+}
+
+impl fmt::Debug for ItemId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "ItemId({self})")
+    }
+}
+
+impl fmt::Debug for Item {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Item").field("id", &self.id).field("state", &self.state).finish_non_exhaustive()
+    }
+}
+
+impl fmt::Debug for ItemState {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Draft => f.write_str("Draft"),
+            Self::Sealed { counter, .. } => write!(f, "Sealed({counter})"),
+            Self::Acked { counter, seq, .. } => write!(f, "Acked({counter} at {seq})"),
+            Self::Failed { .. } => f.write_str("Failed"),
+        }
+    }
+}
+
+impl fmt::Debug for FoundingFrame {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("FoundingFrame").finish_non_exhaustive()
+    }
+}
+
+impl fmt::Debug for OwnCommit {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("OwnCommit").field("counter", &self.counter).field("reason", &self.reason).finish_non_exhaustive()
+    }
+}

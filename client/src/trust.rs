@@ -1,0 +1,65 @@
+//! What a manifest that the server shows does to what is believed of an account. Pure.
+//!
+//! The identity that was seen first is trusted until another one appears; then nothing is sent until
+//! a person has looked at it. A manifest of the trusted identity replaces an older one, never a newer.
+
+use crate::store::Contact;
+use fastchat_delivery::VerifiedManifest;
+
+/// What an observation means.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Observed {
+    /// Nothing new.
+    Known,
+    /// A newer manifest of the trusted identity.
+    Newer,
+    /// An older one than is known: the server shows an old state.
+    Older,
+    /// Another identity than the trusted one.
+    Changed,
+}
+
+/// A first contact.
+pub fn first(name: &str, manifest: VerifiedManifest) -> Contact {
+    Contact { account: manifest.account(), name: name.to_owned(), manifest, changed: None, verified: false }
+}
+
+/// The server shows `shown` for the contact (by its name or its id).
+pub fn observe(contact: &mut Contact, shown: VerifiedManifest) -> Observed {
+    let known = &contact.manifest;
+    if shown.account() != known.account() || shown.identity_fingerprint() != known.identity_fingerprint() {
+        contact.changed = Some(shown);
+        return Observed::Changed;
+    }
+    let observed = match shown.version().cmp(&known.version()) {
+        std::cmp::Ordering::Equal if shown.hash() == known.hash() => Observed::Known,
+        // Two manifests of one version under one signature: not something to believe in silence.
+        std::cmp::Ordering::Equal => {
+            contact.changed = Some(shown);
+            return Observed::Changed;
+        }
+        std::cmp::Ordering::Less => Observed::Older,
+        std::cmp::Ordering::Greater => {
+            // The next version must follow this one; versions in between cannot be had any more.
+            if shown.version() == known.version() + 1 && known.verify_successor(&shown).is_err() {
+                contact.changed = Some(shown);
+                return Observed::Changed;
+            }
+            contact.manifest = shown;
+            Observed::Newer
+        }
+    };
+    observed
+}
+
+/// A person has looked and accepts what the server shows now.
+pub fn accept(contact: &mut Contact) {
+    if let Some(changed) = contact.changed.take() {
+        contact.account = changed.account();
+        contact.manifest = changed;
+    }
+    contact.verified = true;
+}
+
+#[cfg(test)]
+mod tests;
