@@ -1,1 +1,23 @@
-fn main() {}
+//! `fastchat`: the command line. Everything it can do is in the library; this reads arguments, prints,
+//! and turns errors into exit codes.
+
+mod cli;
+
+use clap::Parser;
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    let args = cli::Args::parse();
+    cli::logging();
+    let runtime = match tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            eprintln!("fastchat: no runtime: {error}");
+            return ExitCode::from(1);
+        }
+    };
+    let code = runtime.block_on(cli::run(args));
+    // A password prompt that nobody answers must not keep the process.
+    runtime.shutdown_timeout(std::time::Duration::from_millis(200));
+    code
+}

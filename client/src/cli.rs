@@ -1,0 +1,141 @@
+//! The command line: arguments, a file for each command, output, exit codes.
+
+mod context;
+mod conversations;
+mod debug;
+mod doctor;
+mod history;
+mod listen;
+mod login;
+mod logout;
+mod outbox;
+mod output;
+mod passwd;
+mod register;
+mod send;
+mod verify;
+mod whoami;
+
+use clap::{Parser, Subcommand};
+use context::Context;
+use fastchat_client::api::{ApiError, ErrorKind};
+use std::{path::PathBuf, process::ExitCode};
+
+const EXIT_CODES: &str = "\
+Exit codes: 0 ok, 1 internal error, 2 usage, 3 server unavailable, 4 authentication, 5 refused by policy,
+6 untrusted or changed key, 7 not found, 8 no answer in time, 130 interrupted.
+
+Examples:
+  fastchat register alice --server wss://chat.example.org
+  fastchat send bob 'hello'
+  echo 'from a script' | fastchat send bob
+  fastchat listen --json";
+
+/// End-to-end encrypted chat on the command line.
+#[derive(Debug, Parser)]
+#[command(name = "fastchat", version, after_help = EXIT_CODES, propagate_version = true)]
+pub(crate) struct Args {
+    #[command(flatten)]
+    global: Global,
+    #[command(subcommand)]
+    command: Command,
+}
+
+/// Options of every command.
+#[derive(Debug, Clone, clap::Args)]
+pub(crate) struct Global {
+    /// Which account on this machine.
+    #[arg(long, global = true, env = "FASTCHAT_PROFILE", default_value = "default")]
+    profile: String,
+    /// The server, ws://127.0.0.1:PORT or wss://HOST; remembered by `register`.
+    #[arg(long, global = true, env = "FASTCHAT_SERVER", value_name = "URL")]
+    server: Option<String>,
+    /// Where profiles are, instead of $XDG_DATA_HOME/fastchat.
+    #[arg(long, global = true, env = "FASTCHAT_DATA_DIR", value_name = "DIR")]
+    data_dir: Option<PathBuf>,
+    /// Trust the certificates in this PEM file instead of the system's.
+    #[arg(long, global = true, env = "FASTCHAT_CA", value_name = "FILE")]
+    ca: Option<PathBuf>,
+    /// Print JSON, one object a line, each with "v":1.
+    #[arg(long, global = true)]
+    json: bool,
+    /// Read the password from this file's first line instead of asking.
+    #[arg(long, global = true, env = "FASTCHAT_PASSWORD_FILE", value_name = "FILE")]
+    password_file: Option<PathBuf>,
+    /// Give up after this many seconds (30 where nothing else is said).
+    #[arg(long, global = true, value_name = "SECONDS")]
+    timeout: Option<u64>,
+    /// Allow ws:// to another machine: who talks to whom is then visible on the way.
+    #[arg(long, global = true)]
+    insecure: bool,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    Register(register::Args),
+    Login(login::Args),
+    Logout(logout::Args),
+    Passwd(passwd::Args),
+    Whoami(whoami::Args),
+    Send(send::Args),
+    Listen(listen::Args),
+    History(history::Args),
+    Conversations(conversations::Args),
+    Verify(verify::Args),
+    Outbox(outbox::Args),
+    Doctor(doctor::Args),
+    #[command(hide = true)]
+    Debug(debug::Args),
+}
+
+/// Diagnostics for developers: `FASTCHAT_LOG=debug`, on stderr. Never text of messages.
+pub(crate) fn logging() {
+    let filter = std::env::var("FASTCHAT_LOG").unwrap_or_else(|_| "off".to_owned());
+    let filter = tracing_subscriber::EnvFilter::try_new(filter).unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("warn"));
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+}
+
+/// Runs the command; a signal ends it.
+pub(crate) async fn run(args: Args) -> ExitCode {
+    let Args { global, command } = args;
+    let json = global.json;
+    let result = tokio::select! {
+        result = dispatch(global, command) => result,
+        () = interrupted() => Err(ApiError::new(ErrorKind::Interrupted, "interrupted; what was not sent is in the outbox")),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            output::error(json, &error);
+            ExitCode::from(error.kind.exit_code())
+        }
+    }
+}
+
+async fn dispatch(global: Global, command: Command) -> Result<(), ApiError> {
+    let context = Context::new(global)?;
+    match command {
+        Command::Register(args) => register::run(&context, args).await,
+        Command::Login(args) => login::run(&context, args).await,
+        Command::Logout(args) => logout::run(&context, args).await,
+        Command::Passwd(args) => passwd::run(&context, args).await,
+        Command::Whoami(args) => whoami::run(&context, args).await,
+        Command::Send(args) => send::run(&context, args).await,
+        Command::Listen(args) => listen::run(&context, args).await,
+        Command::History(args) => history::run(&context, args).await,
+        Command::Conversations(args) => conversations::run(&context, args).await,
+        Command::Verify(args) => verify::run(&context, args).await,
+        Command::Outbox(args) => outbox::run(&context, args).await,
+        Command::Doctor(args) => doctor::run(&context, args).await,
+        Command::Debug(args) => debug::run(&context, args).await,
+    }
+}
+
+async fn interrupted() {
+    use tokio::signal::unix::{SignalKind, signal};
+    let Ok(mut terminate) = signal(SignalKind::terminate()) else { return std::future::pending().await };
+    tokio::select! {
+        result = tokio::signal::ctrl_c() => if result.is_err() { std::future::pending::<()>().await },
+        _ = terminate.recv() => {}
+    }
+}
