@@ -86,7 +86,6 @@ async fn http<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
         .timer(TokioTimer::new())
         .header_read_timeout(OPENING_TIMEOUT)
         .max_buf_size(HTTP_BUFFER)
-        .keep_alive(false)
         .serve_connection(TokioIo::new(stream), TowerToHyperService::new(router))
         .with_upgrades();
     if served.await.is_err() {

@@ -147,6 +147,11 @@ pub struct Recorder {
 }
 
 impl Recorder {
+    /// Whose pen this is.
+    pub fn device(&self) -> &str {
+        &self.device
+    }
+
     /// Notes something.
     pub fn note(&self, what: What) {
         self.history.push(&self.device, what);

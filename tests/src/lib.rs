@@ -1,5 +1,7 @@
 //! The harness of the whole-system tests: everything that a story needs around the programs.
 //!
+//! - [`cluster`]: a deployment of real gateways. [`user`]: a person with a client, every act recorded.
+//! - [`raw`]: a client that speaks the wire by hand, for what a good one would never say.
 //! - [`servers`]: throwaway Postgres and NATS. [`process`]: the real programs as child processes.
 //! - [`proxy`]: a TCP proxy that delays, swallows and cuts, in place of a bad network.
 //! - [`history`] and [`checker`]: what the clients of a run did and saw, and whether the promises of
@@ -9,8 +11,11 @@
 //! Everything here ends only what it started itself, by its process id, and cleans up when dropped.
 
 pub mod checker;
+pub mod cluster;
 pub mod history;
 pub mod leaks;
 pub mod process;
 pub mod proxy;
+pub mod raw;
 pub mod servers;
+pub mod user;
