@@ -32,7 +32,7 @@ const SESSION: [(&str, &str); 4] = [
     ("idle_in_transaction_session_timeout", "2000"),
     ("statement_timeout", "4000"),
     // The locks-then-look order of every writer rests on it.
-    ("default_transaction_isolation", "read\\ committed"),
+    ("default_transaction_isolation", "read committed"),
 ];
 
 pub(super) fn pool(options: PgConnectOptions, max_connections: u32) -> PgPool {

@@ -1,0 +1,92 @@
+//! One suite for both stores: every rule, race and refusal, on SQLite and on real Postgres.
+//!
+//! `FASTCHAT_TEST_POSTGRES` names a Postgres to use (a superuser's URL); without it the suite starts a
+//! throwaway one from the packages that Debian and Ubuntu have.
+#![expect(clippy::unwrap_used, reason = "a test says what it expects by failing")]
+
+mod accounts;
+mod append;
+mod cluster;
+mod commit;
+mod differential;
+mod direct;
+mod mailbox;
+mod operations;
+mod races;
+mod read;
+mod world;
+mod writer;
+
+/// Each test runs on both stores.
+macro_rules! contract {
+    ($($module:ident: $($name:ident),+;)+) => {
+        mod on_sqlite {$($(
+            #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn $name() {
+                crate::$module::$name(crate::world::World::sqlite().await).await;
+            }
+        )+)+}
+        mod on_postgres {$($(
+            #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn $name() {
+                crate::$module::$name(crate::world::World::postgres().await).await;
+            }
+        )+)+}
+    };
+}
+
+contract! {
+    accounts:
+        registers_once,
+        a_manifest_follows_the_one_in_force,
+        a_device_is_neither_taken_over_nor_given_another_key,
+        the_password_changes_only_from_the_one_in_force,
+        key_packages_are_given_out_once_and_then_the_last_resort;
+    append:
+        seqs_are_contiguous_and_a_retry_gets_the_first,
+        other_bytes_under_a_used_counter_are_a_conflict,
+        a_retry_after_retention_has_expired,
+        a_counter_that_is_not_next_is_refused_with_the_one_that_is,
+        a_refused_item_breaks_its_chain_and_no_other,
+        dedupe_comes_before_everything_else,
+        strangers_and_the_revoked_are_refused,
+        a_batch_over_many_conversations_keeps_each_in_order,
+        numbers_that_no_column_holds_are_refused;
+    commit:
+        a_commit_moves_the_epoch_once,
+        the_window_of_epochs_ends_at_a_change_of_membership,
+        a_removed_device_reads_up_to_its_removal,
+        a_device_lets_itself_in,
+        a_stranger_is_not_let_in,
+        a_commit_is_stored_whole_or_not_at_all;
+    direct:
+        a_pair_has_one_conversation,
+        a_conversation_with_oneself,
+        nobody_founds_for_others;
+    mailbox:
+        welcomes_wait_with_their_tree_until_they_are_acked,
+        a_page_ends_at_its_size;
+    read:
+        pages_end_at_rows_and_bytes_but_have_one,
+        conversations_come_in_pages,
+        cursors_move_forward_and_not_past_the_head,
+        a_former_member_reads_nothing_later,
+        retention_shows_in_first,
+        moved_since_says_what_moved,
+        the_state_is_for_members;
+    races:
+        many_senders_leave_no_hole,
+        a_retry_races_its_first_try,
+        one_founder_wins,
+        a_package_is_claimed_once,
+        commits_and_sends_race,
+        moved_since_misses_nothing,
+        the_last_two_acks_race;
+    writer:
+        batches_form_under_load,
+        a_poisoned_item_refuses_nobody_else,
+        replies_come_in_order,
+        a_full_queue_refuses_at_once,
+        what_was_acked_is_committed,
+        closing_drains;
+}

@@ -1,0 +1,213 @@
+//! What only a server can do to a gateway: go away and come back, be at another version, be strict
+//! about roles, hold a lock.
+
+use crate::{
+    cluster::{Cluster, Database, command, with_database},
+    world::{Person, World, connect, duplicate, founding, item, stored},
+};
+use fastchat_gateway::{
+    store::{Founded, Outcome, Registered, Store, StoreError, postgres::Postgres},
+    writer::{WriteError, Writer},
+};
+use fastchat_protocol::{ConversationId, DeviceId, Seq};
+use sqlx::{Connection, Executor, PgConnection};
+use std::{
+    sync::{Arc, Mutex},
+    time::{Duration, Instant},
+};
+
+/// Two people and their conversation, in any store.
+async fn settle(store: &Postgres) -> (DeviceId, DeviceId, ConversationId) {
+    let (alice, bob) = (Person::new("alice", 1), Person::new("bob", 1));
+    for person in [&alice, &bob] {
+        assert_eq!(store.register(person.registration()).await.unwrap(), Registered::Made);
+    }
+    let founding = founding(&alice, &bob, "c");
+    let conversation = founding.conversation;
+    assert!(matches!(store.found_direct(founding).await.unwrap(), Founded::Made { .. }));
+    (alice.devices[0], bob.devices[0], conversation)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn postgres_goes_away_and_comes_back() {
+    let mut cluster = Cluster::start();
+    let store = connect(cluster.url());
+    store.migrate().await.unwrap();
+    let (alice, _, conversation) = settle(&store).await;
+    assert!(matches!(store.append(&[item(conversation, alice, 1, 1)]).await.unwrap()[0], Outcome::Stored(_)));
+
+    for (counter, word) in (2..).zip(["stop", "crash"]) {
+        cluster.order(word);
+        // The connections that were in use are found broken, the next ones are refused.
+        let start = Instant::now();
+        let errors = [0; 2].map(|_| async { store.append(&[item(conversation, alice, counter, 1)]).await.unwrap_err() });
+        for error in errors {
+            assert!(matches!(error.await, StoreError::Unavailable(_) | StoreError::Unknown(_)));
+        }
+        assert!(matches!(store.ping().await.unwrap_err(), StoreError::Unavailable(_)));
+        assert!(start.elapsed() < Duration::from_secs(8), "{:?}", start.elapsed());
+        cluster.order("start");
+        let outcome = loop {
+            match store.append(&[item(conversation, alice, counter, 1)]).await {
+                Ok(mut outcomes) => break outcomes.remove(0),
+                Err(error) => assert!(start.elapsed() < Duration::from_secs(20), "{error}"),
+            }
+        };
+        assert_eq!(stored(&outcome), counter + 1);
+    }
+
+    // A gateway may start before its database.
+    cluster.order("stop");
+    let early = connect(cluster.url());
+    assert!(matches!(early.check_schema().await.unwrap_err(), StoreError::Unavailable(_)));
+    cluster.order("start");
+    early.check_schema().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_was_acked_survives_a_crash() {
+    let mut cluster = Cluster::start();
+    let store = Arc::new(connect(cluster.url()));
+    store.migrate().await.unwrap();
+    let (alice, bob, conversation) = settle(&store).await;
+    let writer = Writer::spawn(store.clone(), 2);
+    let (acked, mut next) = (Arc::new(Mutex::new(Vec::new())), 1);
+    let sender = {
+        let acked = acked.clone();
+        tokio::spawn(async move {
+            let mut unknown = 0;
+            // One at a time, so that the crash meets every stage of a commit.
+            loop {
+                let (reply, answer) = tokio::sync::oneshot::channel();
+                let send = Box::new(move |outcome| drop(reply.send(outcome)));
+                writer.submit(item(conversation, alice, next, 1), send).unwrap();
+                match answer.await.unwrap() {
+                    Ok(outcome) => {
+                        acked.lock().unwrap().push((next, outcome));
+                        next += 1;
+                    }
+                    Err(WriteError::Unknown) => unknown += 1,
+                    Err(WriteError::Unavailable) => tokio::time::sleep(Duration::from_millis(20)).await,
+                }
+                if next > 400 {
+                    return unknown;
+                }
+            }
+        })
+    };
+    while !sender.is_finished() {
+        tokio::time::sleep(Duration::from_millis(150)).await;
+        cluster.order("crash");
+        cluster.order("start");
+    }
+    sender.await.unwrap();
+    let mut after = Seq(1);
+    for (counter, outcome) in acked.lock().unwrap().iter() {
+        let seq = match outcome {
+            Outcome::Stored(_) => stored(outcome),
+            // Its first try was unknown.
+            repeated => duplicate(repeated),
+        };
+        assert_eq!(seq, counter + 1);
+        let page = store.fetch(bob, conversation, after, 1).await.unwrap().unwrap();
+        assert_eq!((page.rows[0].seq.0, page.rows[0].counter.0), (seq, *counter));
+        after = page.rows[0].seq;
+    }
+}
+
+#[tokio::test]
+async fn a_schema_that_is_not_there_is_named() {
+    let database = Database::create().await;
+    let store = connect(&database.url());
+    let message = store.check_schema().await.unwrap_err().to_string();
+    assert!(message.contains("fastchat-gateway migrate"), "{message}");
+    store.migrate().await.unwrap();
+    store.check_schema().await.unwrap();
+    store.migrate().await.unwrap();
+    // A newer gateway has migrated already: this one still serves.
+    let newer = "INSERT INTO _sqlx_migrations VALUES (1000, 'later', now(), true, '', 0)";
+    command(&database.url(), newer.to_owned()).await;
+    store.check_schema().await.unwrap();
+    store.migrate().await.unwrap();
+}
+
+#[tokio::test]
+async fn the_gateways_role_changes_rows_and_no_table() {
+    let mut cluster = Cluster::start();
+    let owner = connect(cluster.url());
+    owner.migrate().await.unwrap();
+    let roles = include_str!("../../../infra/postgres/roles.sql");
+    command(cluster.url(), roles.to_owned()).await;
+    command(cluster.url(), roles.to_owned()).await;
+
+    let url = cluster.url().replace("postgres://postgres@", "postgres://fastchat_gateway@");
+    let store = connect(&url);
+    store.check_schema().await.unwrap();
+    store.incarnation().await.unwrap();
+    let (alice, bob, conversation) = settle(&store).await;
+    assert_eq!(stored(&store.append(&[item(conversation, alice, 1, 1)]).await.unwrap()[0]), 2);
+    let commit = crate::world::commit(conversation, alice, 2, 1);
+    assert_eq!(stored(&store.append_commit(commit).await.unwrap().outcome), 3);
+    store.publish_key_packages(alice, 1, &["package".into()], Some(&"last".into())).await.unwrap();
+    store.claim_key_packages(Person::new("alice", 1).account, 1).await.unwrap();
+    store.set_cursors(&[(bob, conversation, Seq(2))]).await.unwrap();
+    store.ack_mailbox(bob, Seq(1)).await.unwrap();
+    store.moved_since(None).await.unwrap();
+    assert!(store.put_manifest(Person::new("bob", 1).account, Person::new("bob", 1).manifest(2)).await.unwrap());
+
+    let mut connection = PgConnection::connect(&url).await.unwrap();
+    for forbidden in [
+        "DROP TABLE log",
+        "CREATE TABLE x (y int)",
+        "ALTER TABLE log ADD x int",
+        "TRUNCATE log",
+        "UPDATE log SET seq = 9",
+        "UPDATE settings SET incarnation = 9",
+        "DELETE FROM _sqlx_migrations",
+    ] {
+        let error = connection.execute(forbidden).await.unwrap_err();
+        assert_eq!(error.as_database_error().unwrap().code().as_deref(), Some("42501"), "{forbidden}: {error}");
+    }
+    cluster.order("stop");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_paused_transaction_holds_a_row_for_two_seconds() {
+    let database = Database::create().await;
+    let store = connect(&database.url());
+    store.migrate().await.unwrap();
+    let (alice, _, conversation) = settle(&store).await;
+    // Somebody else's: it has no timeout of its own.
+    let mut holder = PgConnection::connect(&database.url()).await.unwrap();
+    holder.execute("BEGIN; SELECT 1 FROM conversations FOR UPDATE").await.unwrap();
+    let start = Instant::now();
+    let error = store.append(&[item(conversation, alice, 1, 1)]).await.unwrap_err();
+    assert!(matches!(error, StoreError::Unavailable(_)), "{error}");
+    assert!(error.is_wait_for_lock());
+    assert!((1..4).contains(&start.elapsed().as_secs()), "{:?}", start.elapsed());
+    holder.close().await.unwrap();
+    assert_eq!(stored(&store.append(&[item(conversation, alice, 1, 1)]).await.unwrap()[0]), 2);
+}
+
+#[tokio::test]
+async fn a_caller_that_gives_up_spoils_no_connection() {
+    let world = World::postgres().await;
+    let (alice, _, conversation) = world.couple().await;
+    for counter in 1..=60 {
+        let batch = [item(conversation, alice.devices[0], counter, 1)];
+        let append = world.store.append(&batch);
+        // Given up at any stage of its way; whoever uses the connection next reads its own answer.
+        let gave_up = tokio::time::timeout(Duration::from_micros(counter * 40), append).await.is_err();
+        let outcome = world.append(item(conversation, alice.devices[0], counter, 1)).await;
+        match outcome {
+            Outcome::Duplicate(row) => assert_eq!(row.seq.0, counter + 1),
+            fresh => assert_eq!((gave_up, stored(&fresh)), (true, counter + 1)),
+        }
+    }
+}
+
+#[test]
+fn a_database_is_named_in_a_url() {
+    assert_eq!(with_database("postgres://u@h/postgres?host=/tmp", "x"), "postgres://u@h/x?host=/tmp");
+    assert_eq!(with_database("postgres://u:p@h:1/postgres", "x"), "postgres://u:p@h:1/x");
+}
