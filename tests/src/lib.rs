@@ -1,6 +1,7 @@
 //! The harness of the whole-system tests: everything that a story needs around the programs.
 //!
 //! - [`cluster`]: a deployment of real gateways. [`user`]: a person with a client, every act recorded.
+//! - [`cli`]: a person at a terminal, with the real program.
 //! - [`raw`]: a client that speaks the wire by hand, for what a good one would never say.
 //! - [`servers`]: throwaway Postgres and NATS. [`process`]: the real programs as child processes.
 //! - [`proxy`]: a TCP proxy that delays, swallows and cuts, in place of a bad network.
@@ -11,6 +12,7 @@
 //! Everything here ends only what it started itself, by its process id, and cleans up when dropped.
 
 pub mod checker;
+pub mod cli;
 pub mod cluster;
 pub mod history;
 pub mod leaks;

@@ -140,6 +140,13 @@ impl Process {
         Ok((status, self.stdout()))
     }
 
+    /// As [`Process::finish`], with everything that it wrote as well.
+    pub async fn finish_with_log(mut self) -> Result<(ExitStatus, String, String)> {
+        self.stdin = None;
+        let status = self.wait(RUN_TIMEOUT).await?;
+        Ok((status, self.stdout(), self.log()))
+    }
+
     /// Waits for a line of its output, also one that was written before, and returns it.
     pub async fn line(&self, limit: Duration, wanted: impl Fn(&str) -> bool) -> Result<String> {
         let mut changes = self.output.changes.subscribe();
