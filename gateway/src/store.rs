@@ -43,28 +43,20 @@ pub enum StoreError {
 
 impl StoreError {
     /// Whether one item may have spoiled its batch, so that the others may succeed without it. What
-    /// concerns the store as a whole (not reachable, full, read-only) would refuse each of them again.
+    /// concerns more than one (not reachable, full, read-only, a lock that did not come) would refuse
+    /// each of them again, and some only after a wait.
     pub fn may_be_one_items(&self) -> bool {
         /// Postgres: data, constraint, deadlock, `RAISE`, internal error.
         const CLASSES: [&str; 5] = ["22", "23", "40", "P0", "XX"];
         /// SQLite's primary codes: corrupt, too big, constraint, mismatch.
         const PRIMARY: [i32; 4] = [11, 18, 19, 20];
-        let Some(code) = self.refusal_code() else { return false };
+        let Self::Unavailable(error) = self else { return false };
+        let Some(code) = error.as_database_error().and_then(|error| error.code()) else { return false };
         match code.parse::<i32>() {
+            // An SQLSTATE has five characters, and some are digits alone.
             Ok(sqlite) if code.len() < 5 => PRIMARY.contains(&(sqlite & 0xff)),
-            _ => self.is_wait_for_lock() || CLASSES.iter().any(|class| code.starts_with(class)),
+            _ => CLASSES.iter().any(|class| code.starts_with(class)),
         }
-    }
-
-    /// Whether the time for waiting for a row's lock, or for a statement, was over (Postgres).
-    pub fn is_wait_for_lock(&self) -> bool {
-        matches!(self.refusal_code().as_deref(), Some("55P03" | "57014"))
-    }
-
-    /// What the database called its refusal.
-    fn refusal_code(&self) -> Option<String> {
-        let Self::Unavailable(error) = self else { return None };
-        error.as_database_error()?.code().map(Into::into)
     }
 }
 

@@ -5,8 +5,9 @@
 //!   one hundreds together. Conversations are spread over lanes, so that the answers of one
 //!   conversation come in the order of its seqs.
 //! - Replies are called after the commit, in order, on the lane: they must be short and never wait.
-//! - A batch that failed for sure is tried again item by item, so that one poison item refuses only
-//!   itself. When the outcome is unknown, every item of the batch hears that.
+//! - A batch that one of its items may have spoiled is tried again item by item, so that poison refuses
+//!   only itself. A store that is away, full or locked answers for the whole batch: tried one by one,
+//!   each item would wait as long again. When the outcome is unknown, every item hears that.
 //! - Invariant: a batch never holds the same (conversation, device, counter) twice.
 
 use crate::store::{Append, Outcome, Store, StoreError};
@@ -65,9 +66,9 @@ impl Writer {
     /// Starts `lanes` tasks over one store.
     pub fn spawn(store: Arc<dyn Store>, lanes: usize) -> Self {
         let (closing, tasks) = (CancellationToken::new(), TaskTracker::new());
-        let spawn = |_| {
+        let spawn = |number| {
             let (sender, receiver) = mpsc::channel(LANE_QUEUE);
-            let lane = Lane { store: Arc::clone(&store), receiver, held: None };
+            let lane = Lane { number, store: Arc::clone(&store), receiver, held: None };
             tasks.spawn(lane.run(closing.clone()));
             sender
         };
@@ -94,6 +95,7 @@ impl Writer {
 }
 
 struct Lane {
+    number: usize,
     store: Arc<dyn Store>,
     receiver: mpsc::Receiver<Item>,
     /// Taken from the queue, but waiting for the next batch.
@@ -104,7 +106,8 @@ impl Lane {
     async fn run(mut self, closing: CancellationToken) {
         while let Some(first) = self.next(&closing).await {
             let batch = self.gather(first);
-            gauge!("fastchat_writer_queue_depth").set(self.receiver.len() as f64);
+            let waiting = self.receiver.len() as f64;
+            gauge!("fastchat_writer_queue_depth", "lane" => self.number.to_string()).set(waiting);
             self.commit(batch).await;
         }
     }
@@ -145,9 +148,7 @@ impl Lane {
         let (appends, replies): (Vec<_>, Vec<_>) =
             batch.into_iter().map(|item| (item.append, item.reply)).unzip();
         let outcomes = match self.append(&appends).await {
-            Err(Failure { error: WriteError::Unavailable, reachable: true }) if appends.len() > 1 => {
-                self.one_by_one(&appends).await
-            }
+            Err(Failure { spoiled: true, .. }) if appends.len() > 1 => self.one_by_one(&appends).await,
             Ok(outcomes) => outcomes.into_iter().map(Ok).collect(),
             Err(failure) => vec![Err(failure.error); appends.len()],
         };
@@ -161,12 +162,15 @@ impl Lane {
         let mut outcomes = Vec::with_capacity(appends.len());
         for append in appends {
             let outcome = self.append(std::slice::from_ref(append)).await;
-            outcomes.push(
-                outcome
-                    .map_err(|failure| failure.error)
-                    .and_then(|mut one| one.pop().ok_or(WriteError::Unknown)),
-            );
+            let ends_here = matches!(outcome, Err(Failure { spoiled: false, .. }));
+            let outcome = outcome.map_err(|failure| failure.error);
+            outcomes.push(outcome.and_then(|mut one| one.pop().ok_or(WriteError::Unknown)));
+            if ends_here {
+                break;
+            }
         }
+        // What was not tried was not stored.
+        outcomes.resize(appends.len(), Err(WriteError::Unavailable));
         outcomes
     }
 
@@ -178,7 +182,7 @@ impl Lane {
         match appended {
             // One outcome an item; anything else would hand answers to the wrong senders.
             Ok(outcomes) if outcomes.len() == appends.len() => Ok(outcomes),
-            Ok(_) => Err(Failure { error: WriteError::Unknown, reachable: true }),
+            Ok(_) => Err(Failure { error: WriteError::Unknown, spoiled: false }),
             Err(error) => {
                 tracing::warn!(%error, items = appends.len(), "a batch was not committed");
                 Err(Failure::from(&error))
@@ -190,19 +194,20 @@ impl Lane {
 /// A batch without outcomes.
 struct Failure {
     error: WriteError,
-    /// The store answered: it was a statement that failed, perhaps because of one item.
-    reachable: bool,
+    /// Perhaps by one of its items alone.
+    spoiled: bool,
 }
 
 impl From<&StoreError> for Failure {
     fn from(error: &StoreError) -> Self {
+        let spoiled = error.may_be_one_items();
         match error {
-            StoreError::Unknown(_) => Self { error: WriteError::Unknown, reachable: false },
-            StoreError::Unavailable(cause) => {
-                Self { error: WriteError::Unavailable, reachable: matches!(cause, sqlx::Error::Database(_)) }
+            StoreError::Unavailable(_) | StoreError::Schema(_) => {
+                Self { error: WriteError::Unavailable, spoiled }
             }
-            StoreError::Corrupt { .. } | StoreError::Schema(_) => {
-                Self { error: WriteError::Unavailable, reachable: true }
+            // An answer that makes no sense came after a commit, for all that is known.
+            StoreError::Unknown(_) | StoreError::Corrupt { .. } => {
+                Self { error: WriteError::Unknown, spoiled }
             }
         }
     }

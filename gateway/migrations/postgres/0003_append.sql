@@ -51,6 +51,8 @@ BEGIN
                    WHEN d.id IS NULL OR m.account IS NULL OR c.id IS NULL THEN 7
                    WHEN i.generation <> c.generation
                         OR i.epoch NOT BETWEEN greatest(c.epoch - 2, c.fence) AND c.epoch THEN 6
+                   -- Below the high water and yet not used: no counter at all. Out of the chains' way.
+                   WHEN i.counter < 1 THEN 5
                    ELSE 1
                END AS verdict
         FROM item i

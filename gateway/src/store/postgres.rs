@@ -42,6 +42,7 @@ impl std::fmt::Debug for Options {
 /// The store in Postgres.
 pub struct Postgres {
     pool: PgPool,
+    health: connection::Health,
     /// Without the timeouts of the pool's connections: a migration may take its time.
     patient: PgConnectOptions,
 }
@@ -57,7 +58,9 @@ impl Postgres {
     pub fn connect(options: &Options) -> Result<Self> {
         let patient: PgConnectOptions = options.url.parse().map_err(StoreError::Unavailable)?;
         let patient = patient.application_name(&options.application_name);
-        Ok(Self { pool: connection::pool(patient.clone(), options.max_connections), patient })
+        let health = connection::Health::default();
+        let pool = connection::pool(patient.clone(), options.max_connections, health.clone());
+        Ok(Self { pool, health, patient })
     }
 
     /// Brings the schema up to this program's. Needs a role that may create tables.

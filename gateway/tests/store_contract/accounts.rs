@@ -27,7 +27,10 @@ pub(crate) async fn registers_once(world: World) {
     assert_eq!((found.id, found.manifest), (alice.account, alice.manifest(1).bytes));
     assert_eq!(world.store.find_account(&"nobody".parse().unwrap()).await.unwrap(), None);
     let device = world.store.device(alice.devices[1]).await.unwrap().unwrap();
-    assert_eq!((device.account, device.key, device.revoked), (alice.account, alice.manifest(1).devices[1].1, false));
+    assert_eq!(
+        (device.account, device.key, device.revoked),
+        (alice.account, alice.manifest(1).devices[1].1, false)
+    );
     assert_eq!((device.name.as_str(), device.mailbox_head.0), ("alice", 0));
 }
 
@@ -85,7 +88,8 @@ pub(crate) async fn key_packages_are_given_out_once_and_then_the_last_resort(wor
     let [first, second, third] = [0, 1, 2].map(|n| alice.devices[n]);
     let package = |n: u32| Bytes::from(format!("package {n}"));
     let last = Bytes::from("last resort");
-    let left = world.store.publish_key_packages(first, 1, &[package(1), package(2)], Some(&last)).await.unwrap();
+    let left =
+        world.store.publish_key_packages(first, 1, &[package(1), package(2)], Some(&last)).await.unwrap();
     assert_eq!(left, KeyPackagesLeft { suite: 1, left: 2, last_resort: true });
     let left = world.store.publish_key_packages(second, 1, &[package(3)], None).await.unwrap();
     assert_eq!(left, KeyPackagesLeft { suite: 1, left: 1, last_resort: false });
@@ -105,7 +109,8 @@ pub(crate) async fn key_packages_are_given_out_once_and_then_the_last_resort(wor
     let many: Vec<Bytes> = (0..MAX_STORED_KEY_PACKAGES - 1).map(package).collect();
     let newer = Bytes::from("newer");
     world.store.publish_key_packages(first, 1, &many, Some(&newer)).await.unwrap();
-    let full = world.store.publish_key_packages(first, 1, &[package(1000), package(1001)], None).await.unwrap();
+    let full =
+        world.store.publish_key_packages(first, 1, &[package(1000), package(1001)], None).await.unwrap();
     assert_eq!(full.left, MAX_STORED_KEY_PACKAGES);
     world.store.publish_key_packages(first, 9, &[], Some(&last)).await.unwrap();
     let all = world.store.key_packages_left(first).await.unwrap();

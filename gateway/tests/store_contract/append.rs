@@ -107,7 +107,10 @@ pub(crate) async fn strangers_and_the_revoked_are_refused(world: World) {
     let (alice, bob, conversation) = world.couple().await;
     let eve = world.person("eve", 1).await;
     assert_eq!(world.append(item(conversation, eve.devices[0], 1, 1)).await, Outcome::NotMember);
-    assert_eq!(world.append(item(conversation, Person::new("x", 1).devices[0], 1, 1)).await, Outcome::NotMember);
+    assert_eq!(
+        world.append(item(conversation, Person::new("x", 1).devices[0], 1, 1)).await,
+        Outcome::NotMember
+    );
     let nowhere = ConversationId::new([9; 16]);
     assert_eq!(world.append(item(nowhere, alice.devices[0], 1, 1)).await, Outcome::NotMember);
     assert_eq!(world.commit(commit(nowhere, alice.devices[0], 1, 1)).await, Outcome::NotMember);
@@ -135,9 +138,8 @@ pub(crate) async fn a_batch_over_many_conversations_keeps_each_in_order(world: W
         let peer = world.person(&format!("peer{n}"), 1).await;
         conversations.push(world.direct(&alice, &peer).await);
     }
-    let batch: Vec<_> = (0..64)
-        .map(|n| item(conversations[n * 5 % 8], alice.devices[0], n as u64 / 8 + 1, 1))
-        .collect();
+    let batch: Vec<_> =
+        (0..64).map(|n| item(conversations[n * 5 % 8], alice.devices[0], n as u64 / 8 + 1, 1)).collect();
     let outcomes = world.store.append(&batch).await.unwrap();
     for (item, outcome) in batch.iter().zip(&outcomes) {
         assert_eq!(stored(outcome), item.counter.0 + 1);
@@ -154,7 +156,8 @@ pub(crate) async fn numbers_that_no_column_holds_are_refused(world: World) {
     assert_eq!(world.append(odd.clone()).await, Outcome::Stale(current));
     odd.epoch = Epoch { generation: 1, number: 1 };
     assert_eq!(world.append(odd).await, Outcome::Stale(current));
-    let page = world.store.fetch(alice.devices[0], conversation, Seq(u64::MAX), u32::MAX).await.unwrap().unwrap();
+    let page =
+        world.store.fetch(alice.devices[0], conversation, Seq(u64::MAX), u32::MAX).await.unwrap().unwrap();
     assert_eq!((page.rows.len(), page.head), (0, Seq(1)));
     world.store.set_cursors(&[(alice.devices[0], conversation, Seq(u64::MAX))]).await.unwrap();
 }

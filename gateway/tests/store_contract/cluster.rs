@@ -29,7 +29,10 @@ impl Cluster {
         let output = BufReader::new(child.stdout.take().expect("the output is piped"));
         let mut cluster = Self { child, input, output, url: String::new() };
         let folder = cluster.line();
-        assert!(folder.starts_with('/'), "no Postgres: install the package postgresql, or set FASTCHAT_TEST_POSTGRES");
+        assert!(
+            folder.starts_with('/'),
+            "no Postgres: install the package postgresql, or set FASTCHAT_TEST_POSTGRES"
+        );
         cluster.url = format!("postgres://postgres@localhost/postgres?host={folder}");
         cluster
     }
@@ -110,7 +113,8 @@ pub(crate) async fn command(url: &str, sql: String) {
 }
 
 pub(crate) fn with_database(url: &str, name: &str) -> String {
-    let (base, query) = url.split_once('?').map_or((url, String::new()), |(base, query)| (base, format!("?{query}")));
+    let (base, query) =
+        url.split_once('?').map_or((url, String::new()), |(base, query)| (base, format!("?{query}")));
     let server = base.rsplit_once('/').map_or(base, |(server, _)| server);
     format!("{server}/{name}{query}")
 }

@@ -13,7 +13,10 @@ pub(crate) async fn a_commit_moves_the_epoch_once(world: World) {
     assert_eq!(duplicate(&world.commit(first).await), 2);
     let state = world.store.group_state(bob.account, conversation).await.unwrap().unwrap();
     assert_eq!((state.epoch, state.head), (epoch(2), Seq(2)));
-    assert_eq!((state.group_info, state.state, state.tree), ("group info 2".into(), "state 2".into(), "tree 2".into()));
+    assert_eq!(
+        (state.group_info, state.state, state.tree),
+        ("group info 2".into(), "state 2".into(), "tree 2".into())
+    );
     let rows = world.store.fetch(bob.devices[0], conversation, Seq(1), 9).await.unwrap().unwrap().rows;
     assert_eq!(u8::from(rows[0].kind), 3);
     assert_eq!(stored(&world.commit(commit(conversation, bob.devices[0], 1, 2)).await), 3);
@@ -38,7 +41,8 @@ pub(crate) async fn the_window_of_epochs_ends_at_a_change_of_membership(world: W
     for outcome in world.store.append(&outcomes).await.unwrap() {
         assert_eq!(outcome, Outcome::Stale(epoch(4)));
     }
-    let accepted: Vec<_> = (2..=4).map(|number| item(conversation, bob.devices[0], number - 1, number)).collect();
+    let accepted: Vec<_> =
+        (2..=4).map(|number| item(conversation, bob.devices[0], number - 1, number)).collect();
     world.store.append(&accepted).await.unwrap().iter().for_each(|outcome| {
         stored(outcome);
     });
@@ -130,7 +134,8 @@ pub(crate) async fn a_commit_is_stored_whole_or_not_at_all(world: World) {
     let eve = world.person("eve", 1).await;
     // Refused at its last step, after the row, the state and other mailboxes were written.
     let mut invited = commit(conversation, alice.devices[0], 1, 1);
-    invited.joins = [bob.devices[1], eve.devices[0]].map(|device| Join { device, welcome: Some("w".into()) }).into();
+    invited.joins =
+        [bob.devices[1], eve.devices[0]].map(|device| Join { device, welcome: Some("w".into()) }).into();
     assert_eq!(world.commit(invited).await, Outcome::NotMember);
     let state = world.store.group_state(alice.account, conversation).await.unwrap().unwrap();
     assert_eq!((state.epoch, state.head, state.state), (epoch(1), Seq(1), "state 1".into()));

@@ -109,7 +109,9 @@ fn choose(random: &mut Random, known: &Known) -> Operation {
     let which = random.below(known.conversations.len());
     let conversation = known.conversations[which];
     match random.below(20) {
-        0..8 => Operation::Append((0..random.below(12) + 1).map(|_| any_item(random, known)).collect()).distinct(),
+        0..8 => {
+            Operation::Append((0..random.below(12) + 1).map(|_| any_item(random, known)).collect()).distinct()
+        }
         8..11 => Operation::Commit(Box::new(any_commit(random, known, which, device))),
         11 => {
             let at = known.people.iter().position(|other| other.account == person.account).unwrap();
@@ -147,10 +149,12 @@ fn random_device(random: &mut Random, known: &Known, of: usize) -> DeviceId {
 
 fn any_item(random: &mut Random, known: &Known) -> Append {
     let which = random.below(known.conversations.len());
-    let conversation = if random.one_in(30) { ConversationId::new([5; 16]) } else { known.conversations[which] };
+    let conversation =
+        if random.one_in(30) { ConversationId::new([5; 16]) } else { known.conversations[which] };
     let device = random_device(random, known, 2);
     let next = known.counters.get(&(conversation, device)).map_or(1, |counter| counter + 1);
-    let counter = if random.one_in(4) { random.below(next as usize + 3) as u64 } else { next + random.below(3) as u64 };
+    let counter =
+        if random.one_in(4) { random.below(next as usize + 3) as u64 } else { next + random.below(3) as u64 };
     let epoch = (known.epochs[which] + 1).saturating_sub(random.below(3) as u64);
     let epoch = if random.one_in(8) { random.below(6) as u64 } else { epoch.min(known.epochs[which]) };
     let mut item = item(conversation, device, counter, epoch);
@@ -176,7 +180,10 @@ fn any_commit(random: &mut Random, known: &Known, which: usize, device: DeviceId
     if random.one_in(3) {
         let person = random_person(random, known);
         let welcome = Some(Bytes::from(format!("welcome {counter}")));
-        commit.joins = person.devices[1..].iter().map(|device| Join { device: *device, welcome: welcome.clone() }).collect();
+        commit.joins = person.devices[1..]
+            .iter()
+            .map(|device| Join { device: *device, welcome: welcome.clone() })
+            .collect();
     }
     if random.one_in(4) {
         commit.joins.push(Join { device, welcome: None });
@@ -217,12 +224,17 @@ async fn perform(world: &World, operation: &Operation) -> Said {
         }
         Operation::Commit(commit) => {
             let committed = store.append_commit((**commit).clone()).await.unwrap();
-            return Said { outcomes: vec![timeless(committed.outcome)], rest: format!("{:?}", committed.mailboxes) };
+            return Said {
+                outcomes: vec![timeless(committed.outcome)],
+                rest: format!("{:?}", committed.mailboxes),
+            };
         }
         Operation::Found(founder, peer, name) => {
             let founded = store.found_direct(founding(founder, peer, name)).await.unwrap();
             let founded = match founded {
-                Founded::Made { stored, mailboxes } => Founded::Made { stored: Stored { at_ms: 0, ..stored }, mailboxes },
+                Founded::Made { stored, mailboxes } => {
+                    Founded::Made { stored: Stored { at_ms: 0, ..stored }, mailboxes }
+                }
                 Founded::Duplicate(stored) => Founded::Duplicate(Stored { at_ms: 0, ..stored }),
                 other => other,
             };
@@ -235,13 +247,22 @@ async fn perform(world: &World, operation: &Operation) -> Said {
             format!("{:?}", store.put_manifest(person.account, next).await.unwrap())
         }
         Operation::Publish(device, one_time, last_resort) => {
-            format!("{:?}", store.publish_key_packages(*device, 1, one_time, last_resort.as_ref()).await.unwrap())
+            format!(
+                "{:?}",
+                store.publish_key_packages(*device, 1, one_time, last_resort.as_ref()).await.unwrap()
+            )
         }
-        Operation::Claim(person) => format!("{:?}", store.claim_key_packages(person.account, 1).await.unwrap()),
+        Operation::Claim(person) => {
+            format!("{:?}", store.claim_key_packages(person.account, 1).await.unwrap())
+        }
         Operation::Cursors(cursors) => format!("{:?}", store.set_cursors(cursors).await.unwrap()),
-        Operation::AckMailbox(device, seq) => format!("{:?}", store.ack_mailbox(*device, *seq).await.unwrap()),
+        Operation::AckMailbox(device, seq) => {
+            format!("{:?}", store.ack_mailbox(*device, *seq).await.unwrap())
+        }
         Operation::Retention(conversation, seq) => {
-            world.sql(&format!("DELETE FROM log WHERE conversation = 'id:{conversation}' AND seq <= {seq}")).await;
+            world
+                .sql(&format!("DELETE FROM log WHERE conversation = 'id:{conversation}' AND seq <= {seq}"))
+                .await;
             String::new()
         }
         Operation::Look(device, conversation, after) => look(world, *device, *conversation, *after).await,
@@ -253,7 +274,8 @@ async fn look(world: &World, device: DeviceId, only: Option<ConversationId>, aft
     let store = &world.store;
     let states = store.conversations(device, None, 99).await.unwrap();
     let account = store.device(device).await.unwrap().unwrap();
-    let mut seen = format!("{account:?} {states:?} {:?}", store.mailbox(device, Seq(after / 3), 9).await.unwrap());
+    let mut seen =
+        format!("{account:?} {states:?} {:?}", store.mailbox(device, Seq(after / 3), 9).await.unwrap());
     for conversation in states.iter().map(|state| state.conversation).chain(only) {
         let mut page = store.fetch(device, conversation, Seq(after), 5).await.unwrap();
         page.iter_mut().flat_map(|page| &mut page.rows).for_each(|row| row.at_ms = 0);

@@ -7,7 +7,8 @@ use fastchat_protocol::Seq;
 pub(crate) async fn a_pair_has_one_conversation(world: World) {
     let (alice, bob) = (world.person("alice", 2).await, world.person("bob", 2).await);
     let first = founding(&alice, &bob, "first");
-    let Founded::Made { stored: row, mailboxes } = world.store.found_direct(first.clone()).await.unwrap() else {
+    let Founded::Made { stored: row, mailboxes } = world.store.found_direct(first.clone()).await.unwrap()
+    else {
         panic!("the first founding is made")
     };
     assert_eq!((row.seq, row.revision), (Seq(1), 1));
@@ -33,7 +34,10 @@ pub(crate) async fn a_pair_has_one_conversation(world: World) {
     // An id that is another conversation's is nobody else's.
     let eve = world.person("eve", 1).await;
     assert_eq!(world.store.found_direct(founding(&eve, &bob, "first")).await.unwrap(), Founded::NotMember);
-    assert!(matches!(world.store.found_direct(founding(&eve, &bob, "e")).await.unwrap(), Founded::Made { .. }));
+    assert!(matches!(
+        world.store.found_direct(founding(&eve, &bob, "e")).await.unwrap(),
+        Founded::Made { .. }
+    ));
 }
 
 pub(crate) async fn a_conversation_with_oneself(world: World) {
@@ -51,7 +55,8 @@ pub(crate) async fn a_conversation_with_oneself(world: World) {
 pub(crate) async fn nobody_founds_for_others(world: World) {
     let (alice, bob) = (world.person("alice", 1).await, world.person("bob", 1).await);
     let eve = world.person("eve", 1).await;
-    let refused = async |founding| assert_eq!(world.store.found_direct(founding).await.unwrap(), Founded::NotMember);
+    let refused =
+        async |founding| assert_eq!(world.store.found_direct(founding).await.unwrap(), Founded::NotMember);
     let mut as_alice = founding(&alice, &bob, "x");
     as_alice.device = eve.devices[0];
     refused(as_alice).await;
@@ -65,5 +70,8 @@ pub(crate) async fn nobody_founds_for_others(world: World) {
     assert!(world.store.put_manifest(alice.account, manifest).await.unwrap());
     refused(founding(&alice, &bob, "x")).await;
     // Nothing of all this stayed: the pair is free.
-    assert!(matches!(world.store.found_direct(founding(&bob, &alice, "x")).await.unwrap(), Founded::Made { .. }));
+    assert!(matches!(
+        world.store.found_direct(founding(&bob, &alice, "x")).await.unwrap(),
+        Founded::Made { .. }
+    ));
 }

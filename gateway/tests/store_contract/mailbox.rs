@@ -15,7 +15,10 @@ pub(crate) async fn welcomes_wait_with_their_tree_until_they_are_acked(world: Wo
         let (items, head) = world.store.mailbox(device, Seq(0), 9).await.unwrap();
         assert_eq!((items.len(), items[0].seq, items[0].kind, head), (1, Seq(1), 1, Seq(1)));
         let joining: Joining = codec::decode(&items[0].body).unwrap();
-        assert_eq!((joining.conversation, joining.join_seq, joining.by), (conversation, Seq(1), alice.devices[0]));
+        assert_eq!(
+            (joining.conversation, joining.join_seq, joining.by),
+            (conversation, Seq(1), alice.devices[0])
+        );
         assert_eq!((joining.welcome, &joining.tree_hash[..]), ("welcome to alice-bob".into(), &hash[..]));
         assert_eq!(tree(device).await, Some("tree 1".into()));
         assert_eq!(world.store.device(device).await.unwrap().unwrap().mailbox_head, Seq(1));
@@ -34,7 +37,9 @@ pub(crate) async fn welcomes_wait_with_their_tree_until_they_are_acked(world: Wo
     // Nobody waits: tree and welcome are gone, or this insert would meet them.
     let part = |hash: &[u8]| {
         let hash: String = hash.iter().map(|byte| format!("{byte:02x}")).collect();
-        format!("INSERT INTO welcome_parts (conversation, hash, bytes) VALUES ('id:{conversation}', 'id:{hash}', 'id:')")
+        format!(
+            "INSERT INTO welcome_parts (conversation, hash, bytes) VALUES ('id:{conversation}', 'id:{hash}', 'id:')"
+        )
     };
     world.sql(&part(&hash)).await;
     world.sql(&part(&Sha256::digest("welcome to alice-bob"))).await;

@@ -36,7 +36,9 @@ pub(crate) async fn many_senders_leave_no_hole(world: World) {
                     .flat_map(|k| conversations.iter().map(move |c| item(*c, device, round * 2 + k, 1)))
                     .collect();
                 let outcomes = store.append(&batch).await.unwrap();
-                told.extend(batch.iter().zip(&outcomes).map(|(item, outcome)| (item.clone(), stored(outcome))));
+                told.extend(
+                    batch.iter().zip(&outcomes).map(|(item, outcome)| (item.clone(), stored(outcome))),
+                );
             }
             told
         });
@@ -69,10 +71,14 @@ pub(crate) async fn a_retry_races_its_first_try(world: World) {
             tasks.spawn(async move { store.append(&[item]).await.unwrap().remove(0) });
         }
         let outcomes = tasks.join_all().await;
-        let first = outcomes.iter().find(|outcome| matches!(outcome, Outcome::Stored(_))).expect("one is stored");
+        let first =
+            outcomes.iter().find(|outcome| matches!(outcome, Outcome::Stored(_))).expect("one is stored");
         let seq = stored(first);
         assert_eq!(seq, counter + 1);
-        assert_eq!(outcomes.iter().filter(|outcome| *outcome != first).map(duplicate).collect::<Vec<_>>(), [seq; 3]);
+        assert_eq!(
+            outcomes.iter().filter(|outcome| *outcome != first).map(duplicate).collect::<Vec<_>>(),
+            [seq; 3]
+        );
     }
 }
 
@@ -87,7 +93,8 @@ pub(crate) async fn one_founder_wins(world: World) {
         tasks.spawn(async move { (founding.conversation, store.found_direct(founding).await.unwrap()) });
     }
     let results = tasks.join_all().await;
-    let made: Vec<_> = results.iter().filter(|(_, founded)| matches!(founded, Founded::Made { .. })).collect();
+    let made: Vec<_> =
+        results.iter().filter(|(_, founded)| matches!(founded, Founded::Made { .. })).collect();
     assert_eq!(made.len(), 1, "{results:?}");
     let winner = made[0].0;
     for (conversation, founded) in &results {
@@ -222,7 +229,8 @@ pub(crate) async fn moved_since_misses_nothing(world: World) {
                 let counter = counters.entry(conversation).or_insert(1);
                 if round % 10 == 9 {
                     let mut commit = commit(conversation, device, *counter, 0);
-                    commit.parent = store.group_state(alice.account, conversation).await.unwrap().unwrap().epoch;
+                    commit.parent =
+                        store.group_state(alice.account, conversation).await.unwrap().unwrap().epoch;
                     commit.epoch.number = commit.parent.number + 1;
                     commit.joins = vec![Join { device: waiting, welcome: Some("w".into()) }];
                     let outcome = store.append_commit(commit).await.unwrap().outcome;
@@ -230,7 +238,8 @@ pub(crate) async fn moved_since_misses_nothing(world: World) {
                     continue;
                 }
                 let current = store.group_state(alice.account, conversation).await.unwrap().unwrap().epoch;
-                let outcome = store.append(&[item(conversation, device, *counter, current.number)]).await.unwrap();
+                let outcome =
+                    store.append(&[item(conversation, device, *counter, current.number)]).await.unwrap();
                 *counter += u64::from(matches!(outcome[0], Outcome::Stored(_)));
             }
         });

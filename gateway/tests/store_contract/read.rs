@@ -84,7 +84,10 @@ pub(crate) async fn a_former_member_reads_nothing_later(world: World) {
     let device = bob.devices[0];
     let page = world.store.fetch(device, conversation, Seq(1), 9).await.unwrap().unwrap();
     assert_eq!((page.rows.len(), page.head), (2, Seq(3)));
-    assert_eq!(world.store.readers(conversation, &[device]).await.unwrap().ranges, [(device, Seq(1), Some(Seq(3)))]);
+    assert_eq!(
+        world.store.readers(conversation, &[device]).await.unwrap().ranges,
+        [(device, Seq(1), Some(Seq(3)))]
+    );
     assert_eq!(world.store.group_state(account, conversation).await.unwrap(), None);
     let refused = fastchat_gateway::store::Outcome::NotMember;
     assert_eq!(world.append(item(conversation, device, 1, 1)).await, refused);

@@ -106,7 +106,11 @@ impl World {
     }
 
     /// The whole log as a device sees it.
-    pub(crate) async fn log(&self, device: DeviceId, conversation: ConversationId) -> Vec<(u64, DeviceId, u64, Bytes)> {
+    pub(crate) async fn log(
+        &self,
+        device: DeviceId,
+        conversation: ConversationId,
+    ) -> Vec<(u64, DeviceId, u64, Bytes)> {
         let mut seen = Vec::new();
         let mut after = Seq(0);
         loop {
@@ -115,7 +119,9 @@ impl World {
             let Some(last) = page.rows.last() else { return seen };
             after = last.seq;
             let rows = page.rows.into_iter();
-            seen.extend(rows.map(|row| (row.seq.0, row.sender, row.counter.0, row.envelope.expect("it is stored"))));
+            seen.extend(
+                rows.map(|row| (row.seq.0, row.sender, row.counter.0, row.envelope.expect("it is stored"))),
+            );
         }
     }
 }
@@ -173,8 +179,10 @@ pub(crate) fn epoch(number: u64) -> Epoch {
 }
 
 pub(crate) fn founding(founder: &Person, peer: &Person, name: &str) -> NewDirect {
-    let devices = founder.devices.iter().skip(1).chain(peer.devices.iter().filter(|_| founder.account != peer.account));
-    let join = |device: &DeviceId| Join { device: *device, welcome: Some(format!("welcome to {name}").into()) };
+    let devices =
+        founder.devices.iter().skip(1).chain(peer.devices.iter().filter(|_| founder.account != peer.account));
+    let join =
+        |device: &DeviceId| Join { device: *device, welcome: Some(format!("welcome to {name}").into()) };
     NewDirect {
         conversation: ConversationId::new(id(name)),
         device: founder.devices[0],

@@ -27,7 +27,8 @@ pub(crate) async fn batches_form_under_load(world: World) {
     let writer = spawn(&world);
     let one = submit(&writer, item(conversation, alice.devices[0], 1, 1)).await.unwrap();
     assert_eq!(stored(&one.unwrap()), 2);
-    let answers: Vec<_> = (1..=500).map(|n| submit(&writer, item(conversation, bob.devices[0], n, 1))).collect();
+    let answers: Vec<_> =
+        (1..=500).map(|n| submit(&writer, item(conversation, bob.devices[0], n, 1))).collect();
     for (n, answer) in answers.into_iter().enumerate() {
         assert_eq!(stored(&answer.await.unwrap().unwrap()), n as u64 + 3);
     }
@@ -84,7 +85,7 @@ pub(crate) async fn replies_come_in_order(world: World) {
             let (reply, answer) = oneshot::channel();
             let note = move |outcome: Answer| {
                 seqs.lock().unwrap().push(stored(&outcome.unwrap()));
-                reply.send(()).unwrap();
+                reply.send(()).ok();
             };
             writer.submit(item(conversation, device, n, 1), Box::new(note)).unwrap();
             last.push(answer);
@@ -136,11 +137,15 @@ pub(crate) async fn what_was_acked_is_committed(world: World) {
         let check = move |outcome: Answer| {
             let seq = stored(&outcome.unwrap());
             let found = tokio::spawn(async move {
-                let page = store.fetch(reader, conversation, fastchat_protocol::Seq(seq - 1), 1).await.unwrap().unwrap();
+                let page = store
+                    .fetch(reader, conversation, fastchat_protocol::Seq(seq - 1), 1)
+                    .await
+                    .unwrap()
+                    .unwrap();
                 page.rows[0].counter.0
             });
             checks.lock().unwrap().push((n, found));
-            reply.send(()).unwrap();
+            reply.send(()).ok();
         };
         writer.submit(item(conversation, alice.devices[0], n, 1), Box::new(check)).unwrap();
         if n % 10 == 0 {
@@ -158,7 +163,8 @@ pub(crate) async fn what_was_acked_is_committed(world: World) {
 pub(crate) async fn closing_drains(world: World) {
     let (alice, _, conversation) = world.couple().await;
     let writer = spawn(&world);
-    let mut answers: Vec<_> = (1..=300).map(|n| submit(&writer, item(conversation, alice.devices[0], n, 1))).collect();
+    let mut answers: Vec<_> =
+        (1..=300).map(|n| submit(&writer, item(conversation, alice.devices[0], n, 1))).collect();
     writer.close().await;
     for (n, answer) in answers.iter_mut().enumerate() {
         assert_eq!(stored(&answer.try_recv().unwrap().unwrap()), n as u64 + 2);

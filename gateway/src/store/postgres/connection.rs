@@ -15,14 +15,19 @@ use sqlx::{
     pool::PoolConnection,
     postgres::{PgConnectOptions, PgPoolOptions},
 };
-use std::{io, time::Duration};
+use std::{
+    io,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
 use tokio::time::{Instant, timeout_at};
 
 /// Limit: a pool without a free connection, or a Postgres that does not answer, is "not available".
 const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(2);
 /// Limit: longer than anything that Postgres lets a statement do, so that it speaks first if it can.
 const DEADLINE: Duration = Duration::from_secs(8);
-/// An idle connection is asked before use: after a restart of Postgres it would fail its first call.
+/// A connection that was idle for so long, or since another one broke, is asked before use: one restart
+/// of Postgres spoils a call or two, not one for each connection of the pool.
 const CHECK_AFTER_IDLE: Duration = Duration::from_secs(1);
 
 /// Limits on the server's side, in milliseconds: a paused gateway cannot hold the fleet's rows, and no
@@ -35,14 +40,30 @@ const SESSION: [(&str, &str); 4] = [
     ("default_transaction_isolation", "read committed"),
 ];
 
-pub(super) fn pool(options: PgConnectOptions, max_connections: u32) -> PgPool {
+/// When a connection broke last.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Health(Arc<Mutex<Option<Instant>>>);
+
+impl Health {
+    fn broke(&self) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
+    }
+
+    fn doubts(&self, idle: Duration) -> bool {
+        let broke = *self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        idle >= CHECK_AFTER_IDLE || broke.is_some_and(|at| idle >= at.elapsed())
+    }
+}
+
+pub(super) fn pool(options: PgConnectOptions, max_connections: u32, health: Health) -> PgPool {
     PgPoolOptions::new()
         .max_connections(max_connections)
         .acquire_timeout(ACQUIRE_TIMEOUT)
         .test_before_acquire(false)
-        .before_acquire(|connection, meta| {
+        .before_acquire(move |connection, meta| {
+            let doubtful = health.doubts(meta.idle_for);
             Box::pin(async move {
-                if meta.idle_for >= CHECK_AFTER_IDLE {
+                if doubtful {
                     connection.ping().await?;
                 }
                 Ok(true)
@@ -96,21 +117,26 @@ impl Postgres {
 
     async fn lease(&self) -> Result<Lease> {
         let connection = self.pool.acquire().await.map_err(StoreError::Unavailable)?;
-        Ok(Lease(Some(connection)))
+        Ok(Lease { connection: Some(connection), health: self.health.clone() })
     }
 }
 
 /// A pooled connection that is closed unless its call ended.
-struct Lease(Option<PoolConnection<sqlx::Postgres>>);
+struct Lease {
+    connection: Option<PoolConnection<sqlx::Postgres>>,
+    health: Health,
+}
 
 impl Lease {
     fn connection(&mut self) -> &mut PgConnection {
-        self.0.as_mut().expect("a lease has its connection until it is settled")
+        self.connection.as_mut().expect("a lease has its connection until it is settled")
     }
 
     fn settle<T>(mut self, result: Fallible<T>, of_sql: fn(sqlx::Error) -> StoreError) -> Result<T> {
-        if !matches!(&result, Err(Fault::Sql(error)) if is_broken(error)) {
-            drop(self.0.take());
+        if result.as_ref().is_err_and(Fault::is_broken) {
+            self.health.broke();
+        } else {
+            drop(self.connection.take());
         }
         result.map_err(|fault| fault.named(of_sql))
     }
@@ -118,9 +144,15 @@ impl Lease {
 
 impl Drop for Lease {
     fn drop(&mut self) {
-        if let Some(connection) = self.0.take() {
+        if let Some(connection) = self.connection.take() {
             drop(connection.detach());
         }
+    }
+}
+
+impl Fault {
+    fn is_broken(&self) -> bool {
+        matches!(self, Self::Sql(error) if is_broken(error))
     }
 }
 
