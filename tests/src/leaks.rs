@@ -9,11 +9,8 @@ use anyhow::{Context, Result};
 use base64::{Engine, engine::general_purpose};
 use futures_util::{StreamExt, TryStreamExt};
 use sqlx::{Connection, PgConnection, Row, SqliteConnection};
-use std::{fmt, path::Path};
-use tokio::{
-    sync::oneshot,
-    task::JoinHandle,
-};
+use std::{fmt, future::ready, path::Path, time::Duration};
+use tokio::task::JoinHandle;
 
 /// A plaintext that must not be found.
 #[derive(Debug, Clone)]
@@ -154,12 +151,18 @@ pub fn scan_folder(folder: &Path, marker: &Marker) -> Result<Scan> {
     let mut scan = Scan::default();
     let mut folders = vec![folder.to_owned()];
     while let Some(folder) = folders.pop() {
-        for entry in std::fs::read_dir(&folder).with_context(|| format!("cannot read {}", folder.display()))? {
+        for entry in
+            std::fs::read_dir(&folder).with_context(|| format!("cannot read {}", folder.display()))?
+        {
             let (entry, place) = entry.map(|entry| (entry.file_type(), entry.path()))?;
-            scan.look(marker, place.file_name().unwrap_or_default().as_encoded_bytes(), || format!("name of {}", place.display()));
+            scan.look(marker, place.file_name().unwrap_or_default().as_encoded_bytes(), || {
+                format!("name of {}", place.display())
+            });
             match entry? {
                 kind if kind.is_dir() => folders.push(place),
-                kind if kind.is_file() => scan.look(marker, &std::fs::read(&place)?, || place.display().to_string()),
+                kind if kind.is_file() => {
+                    scan.look(marker, &std::fs::read(&place)?, || place.display().to_string())
+                }
                 _ => {}
             }
         }
@@ -170,7 +173,9 @@ pub fn scan_folder(folder: &Path, marker: &Marker) -> Result<Scan> {
 /// Everything that goes over a NATS server.
 #[derive(Debug)]
 pub struct NatsCapture {
-    stop: oneshot::Sender<()>,
+    client: async_nats::Client,
+    /// Published by the capture itself, to see that it has begun and to end it.
+    signal: String,
     records: JoinHandle<Vec<async_nats::Message>>,
 }
 
@@ -179,28 +184,21 @@ impl NatsCapture {
     pub async fn start(url: &str) -> Result<Self> {
         let client = async_nats::connect(url).await?;
         let mut subscriber = client.subscribe(">").await?;
-        // An answer from the server comes after it has dealt with the subscription.
-        let _ = client.request(client.new_inbox(), "".into()).await;
-        let (stop, mut stopped) = oneshot::channel();
-        let records = tokio::spawn(async move {
-            let mut records = Vec::new();
-            loop {
-                tokio::select! {
-                    // What has arrived counts, also after the end was asked for.
-                    biased;
-                    Some(message) = subscriber.next() => records.push(message),
-                    _ = &mut stopped => return records,
-                }
-            }
-        });
-        Ok(Self { stop, records })
+        let signal = client.new_inbox();
+        client.publish(signal.clone(), "".into()).await?;
+        while subscriber.next().await.context("the server ended")?.subject.as_str() != signal {}
+        let end = signal.clone();
+        let records = tokio::spawn(
+            subscriber.take_while(move |message| ready(message.subject.as_str() != end)).collect(),
+        );
+        Ok(Self { client, signal, records })
     }
 
     /// Ends the capture and looks at subjects, headers and payloads.
     pub async fn finish(self, marker: &Marker) -> Result<Scan> {
-        // What was published just now is still on its way.
-        tokio::time::sleep(std::time::Duration::from_millis(100)).await;
-        let _ = self.stop.send(());
+        // What others published just now may not have reached the server yet.
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        self.client.publish(self.signal, "".into()).await?;
         let mut scan = Scan::default();
         for message in self.records.await? {
             let place = || format!("record on {}", message.subject);
@@ -215,7 +213,8 @@ impl NatsCapture {
 /// The marker itself and the encodings by which bytes become text.
 fn forms(text: &[u8]) -> Vec<(&'static str, Vec<u8>)> {
     let hex = hex(text);
-    let mut forms = vec![("raw", text.to_vec()), ("hex", hex.to_uppercase().into_bytes()), ("hex", hex.into_bytes())];
+    let mut forms =
+        vec![("raw", text.to_vec()), ("hex", hex.to_uppercase().into_bytes()), ("hex", hex.into_bytes())];
     for engine in [&general_purpose::STANDARD_NO_PAD, &general_purpose::URL_SAFE_NO_PAD] {
         for skipped in 0..3 {
             // Only whole groups of three bytes: the others depend on the marker's neighbours.

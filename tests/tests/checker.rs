@@ -17,7 +17,12 @@ const C: &str = "c";
 impl Run {
     /// Ann founds (seq 1) and sends four messages; Bob shows and acks each; Bob answers; all is well.
     fn good() -> Self {
-        let members = ["ann", "bob"].map(|device| Member { conversation: C.into(), device: device.into(), after: 1, until: None });
+        let members = ["ann", "bob"].map(|device| Member {
+            conversation: C.into(),
+            device: device.into(),
+            after: 1,
+            until: None,
+        });
         let log = vec![Row { conversation: C.into(), seq: 1, kind: RowKind::Other }];
         let truth = Truth { log, members: members.into(), deadline_us: Some(50) };
         let mut run = Self { events: Vec::new(), truth };
@@ -109,14 +114,22 @@ fn what_is_allowed_passes() {
     let mut run = Run::good();
     // Unknown, retried, stored under the same id; refused, sealed again, stored; received twice;
     // unknown and never stored; one that could not be opened and was recorded.
-    run.at("ann", send(5)).at("ann", unknown(5)).at("ann", send(5)).at("ann", ok(5, 7)).stored(7, id("ann", 5));
+    run.at("ann", send(5))
+        .at("ann", unknown(5))
+        .at("ann", send(5))
+        .at("ann", ok(5, 7))
+        .stored(7, id("ann", 5));
     run.at("bob", recv(7, id("ann", 5))).at("bob", recv(7, id("ann", 5))).at("bob", shown(7, id("ann", 5)));
     run.at("ann", send(6)).at("ann", fail(6)).at("ann", send(6)).at("ann", ok(6, 8)).stored(8, id("ann", 6));
-    run.at("bob", What::Quarantined { conversation: C.into(), seq: 8, why: "does not open".into() }).at("bob", ack(8));
+    run.at("bob", What::Quarantined { conversation: C.into(), seq: 8, why: "does not open".into() })
+        .at("bob", ack(8));
     run.at("ann", send(7)).at("ann", unknown(7));
     let report = run.report();
     report.assert_clean();
-    assert_eq!((report.numbers.received_again, report.numbers.quarantined, report.numbers.unknown), (1, 1, 2));
+    assert_eq!(
+        (report.numbers.received_again, report.numbers.quarantined, report.numbers.unknown),
+        (1, 1, 2)
+    );
 }
 
 #[test]
@@ -252,7 +265,8 @@ fn a_message_that_was_altered_or_never_sent() {
 #[test]
 fn a_message_that_came_too_late() {
     let mut run = Run::good();
-    let last = run.without(|device, what| device == "ann" && matches!(what, What::Shown { .. } | What::Ack { .. }));
+    let last =
+        run.without(|device, what| device == "ann" && matches!(what, What::Shown { .. } | What::Ack { .. }));
     last.events.last_mut().expect("not empty").at_us += 100;
     last.at("ann", shown(6, id("bob", 1)));
     run.must_be(Kind::Stale);
@@ -262,7 +276,10 @@ fn a_message_that_came_too_late() {
 fn lateness_counts_from_the_end_of_the_faults() {
     let wait = |run: &mut Run| run.events.last_mut().expect("not empty").at_us += 100;
     let mut run = Run::good();
-    run.at("run", What::Fault { name: "cut".into() }).at("ann", send(5)).at("ann", ok(5, 7)).stored(7, id("ann", 5));
+    run.at("run", What::Fault { name: "cut".into() })
+        .at("ann", send(5))
+        .at("ann", ok(5, 7))
+        .stored(7, id("ann", 5));
     wait(&mut run);
     let mut good = run.clone();
     good.at("run", What::Healed).at("bob", shown(7, id("ann", 5))).report().assert_clean();

@@ -90,7 +90,8 @@ async fn a_cut_resets_open_connections_only() {
     let mut stream = connect(&proxy).await;
     round_trip(&mut stream, b"hello").await.expect("an echo");
     proxy.cut();
-    let error = timeout(LONG, stream.read(&mut [0; 1])).await.expect("at once").expect_err("not an orderly end");
+    let error =
+        timeout(LONG, stream.read(&mut [0; 1])).await.expect("at once").expect_err("not an orderly end");
     assert_eq!(error.kind(), ErrorKind::ConnectionReset);
     round_trip(&mut connect(&proxy).await, b"again").await.expect("a new one works");
     assert_eq!(proxy.accepted(), 2);

@@ -1,43 +1,14 @@
 //! The trust line (design, section 3), read from the dependency graph: what must not decrypt cannot
 //! link the code that does.
 
-use serde_json::Value;
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    process::Command,
-};
+#[path = "support/metadata.rs"]
+mod metadata;
+
+use metadata::{Graph, graph};
+use std::collections::BTreeSet;
 
 /// The crates that may open an envelope.
 const MAY_OPEN: [&str; 3] = ["fastchat-client", "fastchat-lab", "fastchat-tests"];
-
-/// Package names and, for each, what its ordinary dependencies are.
-type Graph = BTreeMap<String, BTreeSet<String>>;
-
-/// Reads the graph of what is linked into programs. Build scripts and tests are not.
-fn graph() -> (Graph, Vec<String>) {
-    let output = Command::new(env!("CARGO"))
-        .args(["metadata", "--offline", "--locked", "--format-version", "1"])
-        .current_dir(env!("CARGO_MANIFEST_DIR"))
-        .output()
-        .expect("cargo runs");
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    let metadata: Value = serde_json::from_slice(&output.stdout).expect("cargo writes JSON");
-    let text = |value: &Value| value.as_str().expect("a text").to_owned();
-    let list = |value: &Value| value.as_array().expect("a list").clone();
-    let names: BTreeMap<String, String> =
-        list(&metadata["packages"]).iter().map(|package| (text(&package["id"]), text(&package["name"]))).collect();
-    let mut graph = Graph::new();
-    for node in list(&metadata["resolve"]["nodes"]) {
-        let linked = list(&node["deps"]).into_iter().filter(|dependency| {
-            list(&dependency["dep_kinds"]).iter().any(|kind| kind["kind"].is_null())
-        });
-        let linked = linked.map(|dependency| names[&text(&dependency["pkg"])].clone());
-        // Two versions of one package are one name here: what either needs is needed.
-        graph.entry(names[&text(&node["id"])].clone()).or_default().extend(linked);
-    }
-    let members = list(&metadata["workspace_members"]).iter().map(|id| names[&text(id)].clone()).collect();
-    (graph, members)
-}
 
 /// Everything that a package links, not looking behind `wall`.
 fn reach(graph: &Graph, from: &str, wall: Option<&str>) -> BTreeSet<String> {

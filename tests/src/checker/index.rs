@@ -126,7 +126,8 @@ impl Index {
     fn member(&mut self, member: &Member) {
         let mut device = Device { range: Some((member.after, member.until)), ..Device::default() };
         let rows = self.logs.get(&member.conversation).into_iter().flat_map(|log| &log.rows);
-        let messages = rows.filter(|(_, row)| matches!(row, RowKind::Message(id) if id.device != member.device));
+        let messages =
+            rows.filter(|(_, row)| matches!(row, RowKind::Message(id) if id.device != member.device));
         device.due = messages.map(|(seq, _)| *seq).filter(|seq| device.may_read(*seq)).collect();
         self.devices.insert((member.conversation.clone(), member.device.clone()), device);
     }

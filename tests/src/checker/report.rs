@@ -117,9 +117,18 @@ impl Report {
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let n = &self.numbers;
-        writeln!(f, "{} messages in {} attempts: {} acked, {} refused, {} unknown", n.sent, n.attempts, n.acked, n.failed, n.unknown)?;
+        writeln!(
+            f,
+            "{} messages in {} attempts: {} acked, {} refused, {} unknown",
+            n.sent, n.attempts, n.acked, n.failed, n.unknown
+        )?;
         writeln!(f, "{} shown, {} received again, {} quarantined", n.shown, n.received_again, n.quarantined)?;
-        writeln!(f, "slowest {} ms, longest without an ack {} ms", n.slowest_us / 1_000, n.longest_without_ok_us / 1_000)?;
+        writeln!(
+            f,
+            "slowest {} ms, longest without an ack {} ms",
+            n.slowest_us / 1_000,
+            n.longest_without_ok_us / 1_000
+        )?;
         if self.is_clean() {
             return writeln!(f, "every promise held");
         }
