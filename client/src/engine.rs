@@ -54,6 +54,9 @@ const BATCH: usize = 64;
 /// With nothing to do, the engine still looks around this often.
 const IDLE: Duration = Duration::from_secs(60);
 
+/// How long the first request is waited for before dialling.
+const HEAD_START: Duration = Duration::from_millis(20);
+
 /// A request and where its answer goes.
 #[derive(Debug)]
 pub(crate) struct Command {
@@ -120,6 +123,7 @@ pub(crate) struct Engine {
     problems: HashMap<ItemId, String>,
     started: Instant,
     stopping: bool,
+    online: bool,
 }
 
 impl Engine {
@@ -135,7 +139,6 @@ impl Engine {
         let endpoint = settings.endpoint()?;
         let account::Own { device, .. } = account::own(&store)?;
         let me = Arc::new(device);
-        let link = online.then(|| link::spawn(endpoint.clone(), Arc::clone(&me)));
         let mut engine = Self {
             profile,
             endpoint,
@@ -149,7 +152,7 @@ impl Engine {
             unrouted: VecDeque::new(),
             races: Vec::new(),
             route_wait: HashMap::new(),
-            link,
+            link: None,
             session: None,
             inbox: VecDeque::new(),
             overflowed: false,
@@ -169,21 +172,41 @@ impl Engine {
             problems: HashMap::new(),
             started: Instant::now(),
             stopping: false,
+            online,
         };
         engine.load().map_err(ApiError::internal)?;
         Ok(engine)
     }
 
+    /// A message that was typed is stored before anything that a session brings can go wrong.
+    async fn begin(&mut self) -> Result<(), Halt> {
+        match tokio::time::timeout(HEAD_START, self.commands.recv()).await {
+            Ok(Some(command)) => self.on_command(command).await?,
+            Ok(None) => self.stopping = true,
+            Err(_) => {}
+        }
+        if self.online && !self.stopping {
+            self.link = Some(link::spawn(self.endpoint.clone(), Arc::clone(&self.me)));
+        }
+        Ok(())
+    }
+
     /// Works until it is told to end, every handle is gone, or the store fails.
     pub(crate) async fn run(mut self) {
-        let error = loop {
-            match self.step().await {
-                Ok(()) if self.stopping => break None,
-                Ok(()) | Err(Halt::Down) => {}
-                Err(Halt::Fatal(error)) => break Some(error),
-            }
+        let error = match self.begin().await {
+            Err(Halt::Fatal(error)) => Some(error),
+            Ok(()) | Err(Halt::Down) => self.work().await,
         };
         self.end(error).await;
+    }
+
+    async fn work(&mut self) -> Option<ApiError> {
+        while !self.stopping {
+            if let Err(Halt::Fatal(error)) = self.step().await {
+                return Some(error);
+            }
+        }
+        None
     }
 
     /// One input, and what follows from it.

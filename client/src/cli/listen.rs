@@ -164,6 +164,9 @@ impl Listener<'_> {
             Event::Synced => {
                 self.synced = true;
                 self.idle_since = Instant::now();
+                if self.context.json() {
+                    output::object(&Event::Synced);
+                }
             }
             Event::Link(link) => {
                 self.synced &= link.up;

@@ -79,7 +79,10 @@ impl Engine {
             let _ = reply.send(Ok(Response::Sent(SentView { id, conversation, seq, at_ms })));
             return Ok(());
         }
-        let conversation = self.contact_named(&to).and_then(|contact| self.conversation_with(contact.account));
+        // Behind earlier ones that have no conversation yet, or the order would change.
+        let behind = self.unrouted.iter().any(|at| self.items.get(at).is_some_and(|item| item.to == to));
+        let known = self.contact_named(&to).and_then(|contact| self.conversation_with(contact.account));
+        let conversation = known.filter(|_| !behind);
         let changed = self.contact_named(&to).is_some_and(|contact| contact.changed.is_some());
         let item = Item { id, to, conversation, text, at_ms: now_ms(), state: ItemState::Draft };
         if let Some(position) = self.store.write(|tx| tx.add_item(&item))? {
