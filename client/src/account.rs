@@ -41,7 +41,10 @@ pub struct Registration {
 
 impl std::fmt::Debug for Registration {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Registration").field("name", &self.name).field("server", &self.server).finish_non_exhaustive()
+        f.debug_struct("Registration")
+            .field("name", &self.name)
+            .field("server", &self.server)
+            .finish_non_exhaustive()
     }
 }
 
@@ -75,7 +78,8 @@ pub async fn register(profile: &Profile, registration: &Registration) -> Result<
     let mut endpoint = Endpoint { url: server.clone(), ca: ca.clone(), deployment, insecure: *insecure };
     let deployment = link::open(&endpoint).await?.hello().deployment.clone();
     endpoint.deployment = Some(deployment.clone());
-    let keys = derive(&registration.password, &deployment, registration.name.as_str(), registration.cost).await?;
+    let keys =
+        derive(&registration.password, &deployment, registration.name.as_str(), registration.cost).await?;
     let (mut settings, key) = match before {
         Some(settings) => {
             let (_, key) = settings.unwrap_key(&keys.unlock_key)?;
@@ -100,7 +104,10 @@ pub async fn register(profile: &Profile, registration: &Registration) -> Result<
 fn check_unfinished(settings: &Settings, registration: &Registration) -> Result<(), ApiError> {
     let error = |message| Err(ApiError::new(ErrorKind::Usage, message));
     if settings.registered {
-        return error(format!("this profile already belongs to {}: use --profile for another account", settings.name));
+        return error(format!(
+            "this profile already belongs to {}: use --profile for another account",
+            settings.name
+        ));
     }
     if settings.name != registration.name.as_str() || settings.server != registration.server.to_string() {
         return error(format!(
@@ -129,7 +136,8 @@ async fn begin(
         .map_err(ApiError::internal)?;
     // A store of an attempt that got no further has another key.
     place.clear()?;
-    let mut store = Store::open(&place.store_file(), StoreKey::from_bytes(key.expose())).map_err(ApiError::internal)?;
+    let mut store =
+        Store::open(&place.store_file(), StoreKey::from_bytes(key.expose())).map_err(ApiError::internal)?;
     let contact = Contact {
         account,
         name: registration.name.as_str().to_owned(),
@@ -139,10 +147,12 @@ async fn begin(
     };
     let written: Result<(), StoreError> = store.write(|tx| {
         device.save(&tx.vault())?;
-        identity.save(&tx.vault()).map_err(|e| StoreError::Vault(match e {
-            fastchat_e2ee::identity::IdentityError::Vault(error) => error,
-            _ => fastchat_e2ee::VaultError::Encode,
-        }))?;
+        identity.save(&tx.vault()).map_err(|e| {
+            StoreError::Vault(match e {
+                fastchat_e2ee::identity::IdentityError::Vault(error) => error,
+                _ => fastchat_e2ee::VaultError::Encode,
+            })
+        })?;
         tx.put_contact(&contact)
     });
     written.map_err(ApiError::internal)?;
@@ -202,7 +212,8 @@ pub(crate) fn own(store: &Store) -> Result<Own, ApiError> {
     store.read(|tx| {
         let device = Device::load(&tx.vault()).map_err(ApiError::internal)?.ok_or_else(missing)?;
         let contacts = tx.contacts().map_err(ApiError::internal)?;
-        let contact = contacts.into_iter().find(|contact| contact.account == device.account()).ok_or_else(missing)?;
+        let contact =
+            contacts.into_iter().find(|contact| contact.account == device.account()).ok_or_else(missing)?;
         Ok(Own { device, contact })
     })
 }
@@ -231,7 +242,8 @@ pub async fn login(profile: &Profile, password: &str, cost: Cost) -> Result<Unlo
             None
         }
         Err(error) if error.kind == ErrorKind::Auth && settings.wraps.len() > 1 => {
-            let message = "a change of the password was interrupted, and the server knows the other one of the two";
+            let message =
+                "a change of the password was interrupted, and the server knows the other one of the two";
             return Err(ApiError::new(ErrorKind::Auth, message));
         }
         Err(error) if error.kind == ErrorKind::Network => Some(error),
@@ -241,7 +253,12 @@ pub async fn login(profile: &Profile, password: &str, cost: Cost) -> Result<Unlo
     Ok(Unlocked { key, unconfirmed })
 }
 
-async fn prove_password(endpoint: &Endpoint, name: &str, keys: &PasswordKeys, device: &Device) -> Result<(), ApiError> {
+async fn prove_password(
+    endpoint: &Endpoint,
+    name: &str,
+    keys: &PasswordKeys,
+    device: &Device,
+) -> Result<(), ApiError> {
     let opened = link::open(endpoint).await?;
     let signature = opened.sign(device);
     let auth_key = AuthKey::new(keys.auth_key.as_str());
@@ -261,7 +278,12 @@ pub struct PasswordChange {
 }
 
 /// Checks the old password and stores the key wrapped by both.
-pub async fn begin_change(place: &Location, old: &str, new: &str, cost: Cost) -> Result<PasswordChange, ApiError> {
+pub async fn begin_change(
+    place: &Location,
+    old: &str,
+    new: &str,
+    cost: Cost,
+) -> Result<PasswordChange, ApiError> {
     check_password(new)?;
     let mut settings = place.settings()?.ok_or_else(|| crate::profile::no_account(place))?;
     let old = derive(old, &settings.deployment, &settings.name, cost).await?;
@@ -301,4 +323,3 @@ impl std::fmt::Debug for Own {
         f.debug_struct("Own").field("device", &self.device).finish_non_exhaustive()
     }
 }
-

@@ -91,7 +91,8 @@ enum Command {
 /// Diagnostics for developers: `FASTCHAT_LOG=debug`, on stderr. Never text of messages.
 pub(crate) fn logging() {
     let filter = std::env::var("FASTCHAT_LOG").unwrap_or_else(|_| "off".to_owned());
-    let filter = tracing_subscriber::EnvFilter::try_new(filter).unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("warn"));
+    let filter = tracing_subscriber::EnvFilter::try_new(filter)
+        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("warn"));
     tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
 }
 

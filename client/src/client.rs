@@ -73,7 +73,11 @@ pub enum Next {
 
 impl Client {
     /// Makes an account and opens its profile. The directory must hold no other account.
-    pub async fn register(location: &Location, registration: &Registration, options: Options) -> Result<Self, ApiError> {
+    pub async fn register(
+        location: &Location,
+        registration: &Registration,
+        options: Options,
+    ) -> Result<Self, ApiError> {
         let profile = lock(location)?;
         let key = account::register(&profile, registration).await?;
         Self::open(profile, key, options)
@@ -87,18 +91,23 @@ impl Client {
         let socket = profile.location.socket_file();
         let engine = Engine::start(profile, store, options.online, inbox, events.clone())?;
         let engine = tokio::spawn(engine.run());
-        let server = options.serve.then(|| local::serve(&socket, commands.clone(), events.clone())).transpose()?;
+        let server = options.serve.then(|| local::serve(&socket, &commands, &events)).transpose()?;
         Ok(Self(Inner::Here(Arc::new(Here { commands, events, engine: Mutex::new(Some(engine)), server }))))
     }
 
     /// Opens a profile whose key this login session remembers, or that `password` unlocks.
-    pub async fn unlock(location: &Location, password: Option<(&str, crate::profile::Cost)>, options: Options) -> Result<Self, ApiError> {
+    pub async fn unlock(
+        location: &Location,
+        password: Option<(&str, crate::profile::Cost)>,
+        options: Options,
+    ) -> Result<Self, ApiError> {
         let profile = lock(location)?;
         let settings = profile.settings()?;
         let key = match (location.remembered_key()?, password) {
             (Some(key), _) => key,
             (None, Some((password, cost))) => {
-                let keys = crate::profile::derive(password, &settings.deployment, &settings.name, cost).await?;
+                let keys =
+                    crate::profile::derive(password, &settings.deployment, &settings.name, cost).await?;
                 settings.unwrap_key(&keys.unlock_key)?.1
             }
             (None, None) => return Err(crate::profile::locked()),

@@ -13,7 +13,8 @@ struct Armed {
 
 static ARMED: LazyLock<Option<Armed>> = LazyLock::new(|| {
     let text = std::env::var("FASTCHAT_FAILPOINT").ok()?;
-    let (name, nth) = text.split_once(':').map_or((text.as_str(), 1), |(name, n)| (name, n.parse().unwrap_or(1)));
+    let (name, nth) =
+        text.split_once(':').map_or((text.as_str(), 1), |(name, n)| (name, n.parse().unwrap_or(1)));
     Some(Armed { name: name.to_owned(), left: AtomicU32::new(nth.max(1)) })
 });
 

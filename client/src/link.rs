@@ -111,7 +111,9 @@ async fn exchange(socket: &mut Socket, frame: ClientFrame) -> Result<ServerFrame
         loop {
             let Some(frame) = decode(socket.next().await)? else { continue };
             match frame {
-                (_, ServerFrame::Refused(refusal) | ServerFrame::Closing(refusal)) => return Err(LinkError::Refused(refusal)),
+                (_, ServerFrame::Refused(refusal) | ServerFrame::Closing(refusal)) => {
+                    return Err(refusal.into());
+                }
                 (answered, frame) if answered == request => return Ok(frame),
                 (_, frame) => tracing::debug!(frame = frame.name(), "ignored during the handshake"),
             }
@@ -138,7 +140,10 @@ fn decode(
     }
 }
 
-async fn step<T>(what: &'static str, work: impl Future<Output = Result<T, LinkError>>) -> Result<T, LinkError> {
+async fn step<T>(
+    what: &'static str,
+    work: impl Future<Output = Result<T, LinkError>>,
+) -> Result<T, LinkError> {
     tokio::time::timeout(STEP_TIMEOUT, work).await.map_err(|_| LinkError::Timeout(what))?
 }
 
@@ -151,3 +156,6 @@ impl std::fmt::Debug for Opened {
         f.debug_struct("Opened").field("hello", &self.hello).finish_non_exhaustive()
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -98,7 +98,11 @@ impl Drop for Server {
 }
 
 /// Serves the socket. The caller holds the profile's lock, so a file that is there is a dead owner's.
-pub(crate) fn serve(path: &Path, commands: mpsc::Sender<Command>, events: broadcast::Sender<Event>) -> Result<Server, ApiError> {
+pub(crate) fn serve(
+    path: &Path,
+    commands: &mpsc::Sender<Command>,
+    events: &broadcast::Sender<Event>,
+) -> Result<Server, ApiError> {
     let error = |e: io::Error| ApiError::internal(format!("{}: {e}", path.display()));
     match std::fs::remove_file(path) {
         Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(error(e)),
@@ -190,7 +194,9 @@ async fn write_lines(mut write: OwnedWriteHalf, mut queue: mpsc::Receiver<Line>)
 }
 
 /// One line, or the end.
-async fn read_line<T: for<'de> Deserialize<'de>>(reader: &mut BufReader<OwnedReadHalf>) -> io::Result<Option<T>> {
+async fn read_line<T: for<'de> Deserialize<'de>>(
+    reader: &mut BufReader<OwnedReadHalf>,
+) -> io::Result<Option<T>> {
     let mut line = Vec::new();
     let read = reader.take(MAX_LINE).read_until(b'\n', &mut line).await?;
     if read == 0 {

@@ -149,11 +149,15 @@ impl Lane {
         }
         let slot = self.slots.iter().find(|slot| !matches!(slot.stage, Stage::InFlight(_)))?;
         // An answer that is still to come may concern old bytes behind this one.
-        let later = |c: Counter| self.slots.iter().any(|slot| matches!(slot.stage, Stage::InFlight(other) if other > c));
+        let later = |c: Counter| {
+            self.slots.iter().any(|slot| matches!(slot.stage, Stage::InFlight(other) if other > c))
+        };
         match slot.stage {
             Stage::Draft if self.sealing_held => None,
             Stage::Draft => Some(Action::Seal(slot.position, self.last.next())),
-            Stage::Stale(counter) if !self.sealing_held && !later(counter) => Some(Action::Seal(slot.position, counter)),
+            Stage::Stale(counter) if !self.sealing_held && !later(counter) => {
+                Some(Action::Seal(slot.position, counter))
+            }
             Stage::Sealed(counter) => Some(Action::Offer(slot.position, counter)),
             Stage::Bounced(counter) if in_flight == 0 => Some(Action::Offer(slot.position, counter)),
             _ => None,
@@ -287,7 +291,8 @@ impl Lane {
     pub fn release(&mut self) -> Vec<i64> {
         let mut released = Vec::new();
         // Only a tail of the numbers can be given back.
-        let held = |slot: &Slot| matches!(slot.stage, Stage::Sealed(_) | Stage::InFlight(_) | Stage::Bounced(_));
+        let held =
+            |slot: &Slot| matches!(slot.stage, Stage::Sealed(_) | Stage::InFlight(_) | Stage::Bounced(_));
         if self.slots.iter().any(held) {
             return released;
         }

@@ -53,7 +53,10 @@ impl Profile {
 
     /// What is known without a key; an error that says what to do if there is no account here.
     pub fn settings(&self) -> Result<Settings, ApiError> {
-        self.location.settings()?.filter(|settings| settings.registered).ok_or_else(|| no_account(&self.location))
+        self.location
+            .settings()?
+            .filter(|settings| settings.registered)
+            .ok_or_else(|| no_account(&self.location))
     }
 
     /// Opens the store.
@@ -66,7 +69,12 @@ impl Settings {
     /// Where this profile's server is.
     pub fn endpoint(&self) -> Result<Endpoint, ApiError> {
         let url = self.server.parse().map_err(|e| ApiError::internal(format!("profile.json: {e}")))?;
-        Ok(Endpoint { url, ca: self.ca.clone(), deployment: Some(self.deployment.clone()), insecure: self.insecure })
+        Ok(Endpoint {
+            url,
+            ca: self.ca.clone(),
+            deployment: Some(self.deployment.clone()),
+            insecure: self.insecure,
+        })
     }
 
     /// Opens one of the wrapped keys. Which one is returned too: after a change of the password that
@@ -81,8 +89,14 @@ impl Settings {
 }
 
 /// Derives the two keys of a password, where it may block.
-pub async fn derive(password: &str, deployment: &str, name: &str, cost: Cost) -> Result<PasswordKeys, ApiError> {
-    let (password, deployment, name) = (Zeroizing::new(password.to_owned()), deployment.to_owned(), name.to_owned());
+pub async fn derive(
+    password: &str,
+    deployment: &str,
+    name: &str,
+    cost: Cost,
+) -> Result<PasswordKeys, ApiError> {
+    let (password, deployment, name) =
+        (Zeroizing::new(password.to_owned()), deployment.to_owned(), name.to_owned());
     tokio::task::spawn_blocking(move || password::derive(&password, &deployment, &name, cost))
         .await
         .map_err(ApiError::internal)?
@@ -91,7 +105,10 @@ pub async fn derive(password: &str, deployment: &str, name: &str, cost: Cost) ->
 
 /// The error of a command that needs an account where there is none.
 pub fn no_account(location: &Location) -> ApiError {
-    let message = format!("there is no account in profile {:?}: make one with `fastchat register NAME --server URL`", location.name());
+    let message = format!(
+        "there is no account in profile {:?}: make one with `fastchat register NAME --server URL`",
+        location.name()
+    );
     ApiError::new(ErrorKind::Auth, message)
 }
 

@@ -24,7 +24,8 @@ use std::path::Path;
 
 pub use history::{Quarantined, quarantined};
 pub use model::{
-    CommitReason, Contact, Conversation, Entry, EntryKind, FoundingFrame, Item, ItemId, ItemState, OwnCommit, Standing,
+    CommitReason, Contact, Conversation, Entry, EntryKind, FoundingFrame, Item, ItemId, ItemState, OwnCommit,
+    Standing,
 };
 
 /// The form of the file that this program writes.
@@ -111,8 +112,12 @@ impl Store {
     }
 
     /// Runs `work` in one transaction and commits it, unless `work` fails.
-    pub fn write<T, E: From<StoreError>>(&mut self, work: impl FnOnce(&Tx<'_>) -> Result<T, E>) -> Result<T, E> {
-        let tx = self.conn.transaction_with_behavior(TransactionBehavior::Immediate).map_err(StoreError::from)?;
+    pub fn write<T, E: From<StoreError>>(
+        &mut self,
+        work: impl FnOnce(&Tx<'_>) -> Result<T, E>,
+    ) -> Result<T, E> {
+        let tx =
+            self.conn.transaction_with_behavior(TransactionBehavior::Immediate).map_err(StoreError::from)?;
         let result = work(&Tx { conn: &tx, key: &self.key })?;
         tx.commit().map_err(StoreError::from)?;
         Ok(result)
@@ -172,7 +177,9 @@ impl KeyValue for Tx<'_> {
     }
 
     fn put(&self, key: &[u8; 32], value: &[u8]) -> Result<(), rusqlite::Error> {
-        let mut query = self.conn.prepare_cached("INSERT INTO kv VALUES (?1, ?2) ON CONFLICT DO UPDATE SET value = ?2")?;
+        let mut query = self
+            .conn
+            .prepare_cached("INSERT INTO kv VALUES (?1, ?2) ON CONFLICT DO UPDATE SET value = ?2")?;
         query.execute(params![key, value]).map(drop)
     }
 

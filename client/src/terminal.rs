@@ -19,7 +19,7 @@ pub fn is_unsafe(c: char) -> bool {
             | '\u{fff0}'..='\u{fffb}'
             | '\u{1bca0}'..='\u{1bca3}'
             | '\u{1d173}'..='\u{1d17a}'
-            | '\u{e0000}'..='\u{e0fff}')    // tags: invisible copies of ASCII
+            | '\u{e0000}'..='\u{e0fff}') // tags: invisible copies of ASCII
 }
 
 /// The text without anything that a terminal would act upon. Line ends stay, tabs become spaces.
@@ -48,7 +48,10 @@ pub fn clean_block(text: &str) -> String {
 pub fn json(value: &impl Serialize) -> String {
     // Our types hold only what JSON can say.
     let text = serde_json::to_string(value).unwrap_or_else(|error| {
-        format!("{{\"v\":1,\"type\":\"error\",\"message\":\"{}\"}}", clean_line(&error.to_string()).replace('"', "'"))
+        format!(
+            "{{\"v\":1,\"type\":\"error\",\"message\":\"{}\"}}",
+            clean_line(&error.to_string()).replace('"', "'")
+        )
     });
     if !text.chars().any(is_unsafe) {
         return text;

@@ -28,28 +28,36 @@ pub fn first(name: &str, manifest: VerifiedManifest) -> Contact {
 pub fn observe(contact: &mut Contact, shown: VerifiedManifest) -> Observed {
     let known = &contact.manifest;
     if shown.account() != known.account() || shown.identity_fingerprint() != known.identity_fingerprint() {
-        contact.changed = Some(shown);
-        return Observed::Changed;
+        return changed(contact, shown);
     }
-    let observed = match shown.version().cmp(&known.version()) {
+    match shown.version().cmp(&known.version()) {
         std::cmp::Ordering::Equal if shown.hash() == known.hash() => Observed::Known,
         // Two manifests of one version under one signature: not something to believe in silence.
-        std::cmp::Ordering::Equal => {
-            contact.changed = Some(shown);
-            return Observed::Changed;
-        }
+        std::cmp::Ordering::Equal => changed(contact, shown),
         std::cmp::Ordering::Less => Observed::Older,
         std::cmp::Ordering::Greater => {
             // The next version must follow this one; versions in between cannot be had any more.
             if shown.version() == known.version() + 1 && known.verify_successor(&shown).is_err() {
-                contact.changed = Some(shown);
-                return Observed::Changed;
+                return changed(contact, shown);
             }
             contact.manifest = shown;
             Observed::Newer
         }
+    }
+}
+
+/// The first other identity stays until a person has looked at it: what is accepted must be what was
+/// compared, and not a third one that was put in its place meanwhile.
+fn changed(contact: &mut Contact, shown: VerifiedManifest) -> Observed {
+    let same = |seen: &VerifiedManifest| {
+        seen.account() == shown.account()
+            && seen.identity_fingerprint() == shown.identity_fingerprint()
+            && seen.version() <= shown.version()
     };
-    observed
+    if contact.changed.as_ref().is_none_or(same) {
+        contact.changed = Some(shown);
+    }
+    Observed::Changed
 }
 
 /// A person has looked and accepts what the server shows now.

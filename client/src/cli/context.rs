@@ -61,7 +61,10 @@ impl Context {
     pub(crate) fn cost(&self, server: &ServerUrl) -> Result<Cost, ApiError> {
         match std::env::var("FASTCHAT_TEST_CHEAP_KDF").as_deref() {
             Ok("1") if server.is_loopback() => Ok(Cost::TEST),
-            Ok("1") => Err(ApiError::new(ErrorKind::Usage, "FASTCHAT_TEST_CHEAP_KDF protects nothing: only with a server on this machine")),
+            Ok("1") => Err(ApiError::new(
+                ErrorKind::Usage,
+                "FASTCHAT_TEST_CHEAP_KDF protects nothing: only with a server on this machine",
+            )),
             _ => Ok(Cost::STANDARD),
         }
     }
@@ -93,12 +96,17 @@ impl Context {
 
     /// Another server than the profile's would be another account.
     fn check_server(&self) -> Result<(), ApiError> {
-        let (Some(given), Some(settings)) = (&self.global.server, self.location.settings()?) else { return Ok(()) };
+        let (Some(given), Some(settings)) = (&self.global.server, self.location.settings()?) else {
+            return Ok(());
+        };
         let given: ServerUrl = given.parse().map_err(|e| ApiError::new(ErrorKind::Usage, format!("{e}")))?;
         match given.to_string() == settings.server {
             true => Ok(()),
             false => {
-                let message = format!("this profile belongs to {}: use --profile for an account at {given}", settings.server);
+                let message = format!(
+                    "this profile belongs to {}: use --profile for an account at {given}",
+                    settings.server
+                );
                 Err(ApiError::new(ErrorKind::Usage, message))
             }
         }
@@ -114,13 +122,19 @@ impl Context {
         }
         let password = self.password("")?;
         let cost = self.cost_for(&settings)?;
-        let keys = fastchat_client::profile::derive(&password, &settings.deployment, &settings.name, cost).await?;
+        let keys =
+            fastchat_client::profile::derive(&password, &settings.deployment, &settings.name, cost).await?;
         Ok(settings.unwrap_key(&keys.unlock_key)?.1)
     }
 
     /// Asks, and asks again if the owner ended before it answered. Only for requests that may be
     /// repeated: all of ours may.
-    pub(crate) async fn request(&self, client: &mut Client, options: Options, request: Request) -> Result<Response, ApiError> {
+    pub(crate) async fn request(
+        &self,
+        client: &mut Client,
+        options: Options,
+        request: Request,
+    ) -> Result<Response, ApiError> {
         loop {
             match client.request(request.clone()).await {
                 Err(error) if error.kind == ErrorKind::Gone && client.is_remote() => {
@@ -137,7 +151,9 @@ impl Context {
         let status = self.synced(client, wait).await?;
         if !status.synced {
             let reason = status.reason.clone().unwrap_or_else(|| "no answer yet".to_owned());
-            output::note(&format!("showing what is on this device, because the server cannot be asked: {reason}"));
+            output::note(&format!(
+                "showing what is on this device, because the server cannot be asked: {reason}"
+            ));
         }
         Ok(status)
     }
@@ -163,8 +179,9 @@ pub(crate) fn unexpected(response: &Response) -> ApiError {
 
 pub(crate) fn read_password(file: Option<&Path>, prompt: &str) -> Result<Zeroizing<String>, ApiError> {
     if let Some(path) = file {
-        let text = std::fs::read_to_string(path)
-            .map_err(|e| ApiError::new(ErrorKind::Usage, format!("the password file {}: {e}", path.display())))?;
+        let text = std::fs::read_to_string(path).map_err(|e| {
+            ApiError::new(ErrorKind::Usage, format!("the password file {}: {e}", path.display()))
+        })?;
         let text = Zeroizing::new(text);
         return Ok(Zeroizing::new(text.lines().next().unwrap_or_default().to_owned()));
     }
@@ -172,6 +189,7 @@ pub(crate) fn read_password(file: Option<&Path>, prompt: &str) -> Result<Zeroizi
         let message = "a password is needed and there is no terminal to ask on: give --password-file";
         return Err(ApiError::new(ErrorKind::Usage, message));
     }
-    let password = rpassword::prompt_password(prompt).map_err(|e| ApiError::internal(format!("the password prompt: {e}")))?;
+    let password = rpassword::prompt_password(prompt)
+        .map_err(|e| ApiError::internal(format!("the password prompt: {e}")))?;
     Ok(Zeroizing::new(password))
 }

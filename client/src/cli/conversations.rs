@@ -12,7 +12,9 @@ use fastchat_client::{
 
 /// List conversations: with whom, how much is unread, the last message.
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Examples:\n  fastchat conversations\n  fastchat conversations --json | jq -r 'select(.unread>0).with'")]
+#[command(
+    after_help = "Examples:\n  fastchat conversations\n  fastchat conversations --json | jq -r 'select(.unread>0).with'"
+)]
 pub(crate) struct Args {}
 
 pub(crate) async fn run(context: &Context, _: Args) -> Result<(), ApiError> {

@@ -18,7 +18,9 @@ const EARLIEST: u64 = 1_735_689_600;
 
 /// Check this profile and the way to its server; say what to do about what is wrong.
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Examples:\n  fastchat doctor\n  fastchat doctor --json\n\nExits 1 if something failed, or with the code of the failure.")]
+#[command(
+    after_help = "Examples:\n  fastchat doctor\n  fastchat doctor --json\n\nExits 1 if something failed, or with the code of the failure."
+)]
 pub(crate) struct Args {}
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -47,7 +49,14 @@ struct Report<'a> {
 }
 
 impl Report<'_> {
-    fn say(&mut self, check: &'static str, verdict: Verdict, found: impl Into<String>, advice: Option<&'static str>, kind: ErrorKind) {
+    fn say(
+        &mut self,
+        check: &'static str,
+        verdict: Verdict,
+        found: impl Into<String>,
+        advice: Option<&'static str>,
+        kind: ErrorKind,
+    ) {
         let check = Check { r#type: "check", check, verdict, found: found.into(), advice, kind };
         if verdict == Verdict::Fail {
             self.worst.get_or_insert(check.kind);
@@ -58,8 +67,13 @@ impl Report<'_> {
                 Verdict::Warn => "warn",
                 Verdict::Fail => "FAIL",
             };
-            let advice = advice.map(|advice| format!("\n                    -> {advice}")).unwrap_or_default();
-            format!("{mark}  {:<12}  {}{advice}", check.check, fastchat_client::terminal::clean_line(&check.found))
+            let advice =
+                advice.map(|advice| format!("\n                    -> {advice}")).unwrap_or_default();
+            format!(
+                "{mark}  {:<12}  {}{advice}",
+                check.check,
+                fastchat_client::terminal::clean_line(&check.found)
+            )
         });
     }
 
@@ -97,7 +111,11 @@ fn clock(report: &mut Report<'_>) {
         true => report.ok("clock", output::time(now * 1000)),
         false => {
             let error = ApiError::internal(format!("{} cannot be", output::time(now * 1000)));
-            report.fail("clock", &error, "set the clock: certificates and key packages are valid for a time only");
+            report.fail(
+                "clock",
+                &error,
+                "set the clock: certificates and key packages are valid for a time only",
+            );
         }
     }
 }
@@ -107,7 +125,11 @@ fn files(report: &mut Report<'_>) -> Result<Option<Settings>, ApiError> {
     let settings = match place.settings() {
         Ok(Some(settings)) => settings,
         Ok(None) => {
-            report.warn("profile", format!("none in {}", place.dir().display()), "make an account: fastchat register NAME --server URL");
+            report.warn(
+                "profile",
+                format!("none in {}", place.dir().display()),
+                "make an account: fastchat register NAME --server URL",
+            );
             return Ok(None);
         }
         Err(error) => {
@@ -117,14 +139,26 @@ fn files(report: &mut Report<'_>) -> Result<Option<Settings>, ApiError> {
     };
     match settings.registered {
         true => report.ok("profile", format!("{} in {}", settings.name, place.dir().display())),
-        false => report.warn("profile", format!("the registration of {} is not finished", settings.name), "run fastchat register again"),
+        false => report.warn(
+            "profile",
+            format!("the registration of {} is not finished", settings.name),
+            "run fastchat register again",
+        ),
     }
     match place.is_private() {
         true => report.ok("files", "only you can read them"),
-        false => report.warn("files", "others on this machine can look into the directory", "chmod 700 the profile's directory"),
+        false => report.warn(
+            "files",
+            "others on this machine can look into the directory",
+            "chmod 700 the profile's directory",
+        ),
     }
     if settings.wraps.len() > 1 {
-        report.warn("password", "a change of the password was interrupted", "run fastchat login with the new password, or fastchat passwd again");
+        report.warn(
+            "password",
+            "a change of the password was interrupted",
+            "run fastchat login with the new password, or fastchat passwd again",
+        );
     }
     match (place.remembered_key(), place.runtime_is_on_disk()) {
         (Ok(Some(_)), false) => report.ok("unlocked", "until `fastchat logout`"),
@@ -138,7 +172,8 @@ fn files(report: &mut Report<'_>) -> Result<Option<Settings>, ApiError> {
     }
     match Profile::lock(place)? {
         Some(_) => report.ok("lock", "no other process uses the profile"),
-        None => report.ok("lock", "another process owns the profile (a running `listen`?); commands go through it"),
+        None => report
+            .ok("lock", "another process owns the profile (a running `listen`?); commands go through it"),
     }
     Ok(settings.registered.then_some(settings))
 }
@@ -147,12 +182,17 @@ fn files(report: &mut Report<'_>) -> Result<Option<Settings>, ApiError> {
 async fn server(report: &mut Report<'_>, settings: &Settings) {
     let endpoint = match settings.endpoint() {
         Ok(endpoint) => endpoint,
-        Err(error) => return report.fail("server", &error, "profile.json is damaged: restore it from a backup"),
+        Err(error) => {
+            return report.fail("server", &error, "profile.json is damaged: restore it from a backup");
+        }
     };
     match link::open(&endpoint).await {
         Ok(opened) => {
             let hello = opened.hello();
-            report.ok("server", format!("{} ({}), protocol version {}", endpoint.url, hello.deployment, hello.version));
+            report.ok(
+                "server",
+                format!("{} ({}), protocol version {}", endpoint.url, hello.deployment, hello.version),
+            );
         }
         Err(error) => report.fail("server", &error.into(), "is the server running, and the address right?"),
     }
@@ -176,8 +216,16 @@ async fn session(report: &mut Report<'_>) -> Result<(), ApiError> {
         let failed = items.iter().filter(|item| item.state == "failed").count();
         match (items.len(), failed) {
             (0, _) => report.ok("outbox", "empty"),
-            (n, 0) => report.warn("outbox", format!("{n} messages wait"), "they go out with the next command that connects"),
-            (_, n) => report.warn("outbox", format!("{n} messages were refused"), "fastchat outbox says why; fastchat outbox retry"),
+            (n, 0) => report.warn(
+                "outbox",
+                format!("{n} messages wait"),
+                "they go out with the next command that connects",
+            ),
+            (_, n) => report.warn(
+                "outbox",
+                format!("{n} messages were refused"),
+                "fastchat outbox says why; fastchat outbox retry",
+            ),
         }
     }
     Ok(())

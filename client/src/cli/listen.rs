@@ -52,6 +52,8 @@ struct Listener<'a> {
     marks: HashMap<String, u64>,
     synced: bool,
     idle_since: Instant,
+    /// Why there is no connection, as it was said last.
+    said: String,
 }
 
 /// Why a turn of listening is over.
@@ -73,6 +75,7 @@ pub(crate) async fn run(context: &Context, args: Args) -> Result<(), ApiError> {
         marks: HashMap::new(),
         synced: false,
         idle_since: Instant::now(),
+        said: String::new(),
     };
     loop {
         let client = context.client(Options::default()).await?;
@@ -141,8 +144,11 @@ impl Listener<'_> {
     async fn on_pause(&mut self, client: &Client, _: &mut Events) -> Result<Option<Over>, ApiError> {
         self.mark(client).await?;
         let now = Instant::now();
-        if self.deadline.is_some_and(|at| at <= now) {
+        if self.deadline.is_some_and(|at| at <= now) && self.synced {
             return Err(ApiError::new(ErrorKind::Timeout, "the messages that were waited for have not come"));
+        }
+        if self.deadline.is_some_and(|at| at <= now) {
+            return Err(not_connected(&client.synced(Duration::ZERO).await?));
         }
         let Some(seconds) = self.args.until_idle else { return Ok(None) };
         if self.synced && now >= self.idle_since + Duration::from_secs(seconds) {
@@ -172,14 +178,22 @@ impl Listener<'_> {
                 self.synced &= link.up;
                 if self.context.json() {
                     output::object(&Event::Link(link));
-                } else if !link.up {
-                    output::note(&format!("not connected: {}", link.reason));
+                } else if link.reason != self.said {
+                    let text = if link.up {
+                        "connected again".to_owned()
+                    } else {
+                        format!("not connected: {}", link.reason)
+                    };
+                    output::note(&text);
+                    self.said = link.reason;
                 }
             }
             Event::Ended { reason, kind: Some(kind) } => return Err(ApiError::new(kind, reason)),
             Event::Ended { kind: None, .. } if client.is_remote() => return Ok(Some(Over::OwnerGone)),
             Event::Ended { kind: None, .. } => return Ok(Some(Over::Done)),
-            Event::Failed(failed) => output::note(&format!("message {} was refused: {}", failed.id, failed.reason)),
+            Event::Failed(failed) => {
+                output::note(&format!("message {} was refused: {}", failed.id, failed.reason))
+            }
             Event::Sent(_) | Event::Waiting(_) => {}
         }
         Ok(None)

@@ -12,12 +12,15 @@ use fastchat_client::{
 /// Commands then need no password. An account that was made on another machine cannot be opened here:
 /// linking and recovering devices come later.
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Examples:\n  fastchat login\n  fastchat --profile work login --password-file ~/.secret")]
+#[command(
+    after_help = "Examples:\n  fastchat login\n  fastchat --profile work login --password-file ~/.secret"
+)]
 pub(crate) struct Args {}
 
 pub(crate) async fn run(context: &Context, _: Args) -> Result<(), ApiError> {
     let place = &context.location;
-    let settings = place.settings()?.filter(|settings| settings.registered).ok_or_else(|| no_account(place))?;
+    let settings =
+        place.settings()?.filter(|settings| settings.registered).ok_or_else(|| no_account(place))?;
     let password = context.password(&format!("Password of {}: ", settings.name))?;
     let cost = context.cost_for(&settings)?;
     match Profile::lock(place)? {

@@ -14,7 +14,9 @@ use std::time::{Duration, Instant};
 
 /// See, take back or retry what has not been sent.
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Examples:\n  fastchat outbox\n  fastchat outbox cancel 3fa9\n  fastchat outbox retry")]
+#[command(
+    after_help = "Examples:\n  fastchat outbox\n  fastchat outbox cancel 3fa9\n  fastchat outbox retry"
+)]
 pub(crate) struct Args {
     #[command(subcommand)]
     command: Option<Action>,
@@ -45,7 +47,12 @@ pub(crate) async fn run(context: &Context, args: Args) -> Result<(), ApiError> {
     result
 }
 
-async fn act(context: &Context, client: &mut Client, options: Options, action: Action) -> Result<(), ApiError> {
+async fn act(
+    context: &Context,
+    client: &mut Client,
+    options: Options,
+    action: Action,
+) -> Result<(), ApiError> {
     match action {
         Action::List => {
             for item in list(context, client, options).await? {
@@ -73,8 +80,12 @@ async fn wait_until_empty(context: &Context, client: &mut Client, options: Optio
         let failed = items.iter().filter(|item| item.state == "failed").count();
         let Some(first) = items.iter().find(waiting) else {
             return match failed {
-                0 => Ok(context.print(&serde_json::json!({ "type": "done" }), || "the outbox is empty".to_owned())),
-                n => Err(ApiError::new(ErrorKind::Refused, format!("{n} messages were refused again: `fastchat outbox` says why"))),
+                0 => Ok(context
+                    .print(&serde_json::json!({ "type": "done" }), || "the outbox is empty".to_owned())),
+                n => Err(ApiError::new(
+                    ErrorKind::Refused,
+                    format!("{n} messages were refused again: `fastchat outbox` says why"),
+                )),
             };
         };
         if Instant::now() >= deadline {
@@ -98,9 +109,15 @@ fn print(context: &Context, item: &OutboxView) -> Result<(), ApiError> {
     value["type"] = "outbox".into();
     context.print(&value, || {
         let text: String = clean_line(&item.text).chars().take(40).collect();
-        let reason = item.reason.as_deref().map(|reason| format!("  ({})", clean_line(reason))).unwrap_or_default();
+        let reason =
+            item.reason.as_deref().map(|reason| format!("  ({})", clean_line(reason))).unwrap_or_default();
         let id = item.id.get(..8).unwrap_or(&item.id);
-        format!("{id}  {}  {:<8} to {}: {text}{reason}", output::time(item.at_ms), item.state, clean_line(&item.to))
+        format!(
+            "{id}  {}  {:<8} to {}: {text}{reason}",
+            output::time(item.at_ms),
+            item.state,
+            clean_line(&item.to)
+        )
     });
     Ok(())
 }

@@ -51,7 +51,9 @@ pub(crate) fn message(view: &MessageView) -> String {
     let text = clean_block(&view.text);
     match (view.kind, view.own) {
         (MessageKind::Notice, _) => format!("{time} [{with}] -- {text}"),
-        (MessageKind::Quarantine, _) => format!("{time} [{with}] -- message {} cannot be read: {text}", view.seq),
+        (MessageKind::Quarantine, _) => {
+            format!("{time} [{with}] -- message {} cannot be read: {text}", view.seq)
+        }
         (_, true) => format!("{time} to {with}: {text}"),
         (_, false) => format!("{time} {}: {text}", clean_line(&view.from)),
     }

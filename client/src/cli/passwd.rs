@@ -16,7 +16,9 @@ use std::path::PathBuf;
 ///
 /// Interrupted anywhere, one of the two passwords works; run it again to be sure which.
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Examples:\n  fastchat passwd\n  fastchat passwd --password-file old --new-password-file new")]
+#[command(
+    after_help = "Examples:\n  fastchat passwd\n  fastchat passwd --password-file old --new-password-file new"
+)]
 pub(crate) struct Args {
     /// Read the new password from this file's first line instead of asking.
     #[arg(long, value_name = "FILE")]
@@ -25,7 +27,8 @@ pub(crate) struct Args {
 
 pub(crate) async fn run(context: &Context, args: Args) -> Result<(), ApiError> {
     let place = &context.location;
-    let settings = place.settings()?.filter(|settings| settings.registered).ok_or_else(|| no_account(place))?;
+    let settings =
+        place.settings()?.filter(|settings| settings.registered).ok_or_else(|| no_account(place))?;
     let old = context.password(&format!("Present password of {}: ", settings.name))?;
     let new = read_password(args.new_password_file.as_deref(), "New password: ")?;
     if args.new_password_file.is_none() && *read_password(None, "Once more: ")? != *new {
@@ -54,7 +57,9 @@ fn finish(context: &Context, change: &PasswordChange, answer: Result<(), ApiErro
             Err(error)
         }
         Err(error) => {
-            output::note("the server did not say whether it took the new password: both open this device; try `fastchat login`");
+            output::note(
+                "the server did not say whether it took the new password: both open this device; try `fastchat login`",
+            );
             Err(error)
         }
     }

@@ -29,10 +29,17 @@ pub(crate) struct Args {
 pub(crate) async fn run(context: &Context, args: Args) -> Result<(), ApiError> {
     let usage = |message: String| ApiError::new(ErrorKind::Usage, message);
     let name = args.name.parse().map_err(|e| usage(format!("{:?} cannot be a name: {e}", args.name)))?;
-    let url = context.global.server.as_deref().ok_or_else(|| usage("which server? Give --server URL (or FASTCHAT_SERVER)".into()))?;
+    let url = context
+        .global
+        .server
+        .as_deref()
+        .ok_or_else(|| usage("which server? Give --server URL (or FASTCHAT_SERVER)".into()))?;
     let server: ServerUrl = url.parse().map_err(|e| usage(format!("{e}")))?;
     if let Some(settings) = context.location.settings()?.filter(|settings| settings.registered) {
-        return Err(usage(format!("this profile already belongs to {}: use --profile for another account", settings.name)));
+        return Err(usage(format!(
+            "this profile already belongs to {}: use --profile for another account",
+            settings.name
+        )));
     }
     let cost = context.cost(&server)?;
     let password = context.password("A password for this account: ")?;
@@ -52,7 +59,9 @@ pub(crate) async fn run(context: &Context, args: Args) -> Result<(), ApiError> {
     client.close().await;
     if !status.synced {
         let why = not_connected(&status);
-        output::note(&format!("the account is made; its keys will be published with the next command: {why}"));
+        output::note(&format!(
+            "the account is made; its keys will be published with the next command: {why}"
+        ));
     }
     context.print(&response, || format!("registered as {} at {}", registration.name, registration.server));
     Ok(())

@@ -40,7 +40,9 @@ pub(crate) async fn run(context: &Context, args: Args) -> Result<(), ApiError> {
     client.close().await;
     match answer? {
         Response::Sent(sent) => {
-            context.print(&Response::Sent(sent.clone()), || format!("sent to {} as message {}", args.to, sent.seq));
+            context.print(&Response::Sent(sent.clone()), || {
+                format!("sent to {} as message {}", args.to, sent.seq)
+            });
             Ok(())
         }
         Response::Waiting(waiting) => {
@@ -62,7 +64,10 @@ async fn hints(client: Client, id: String) {
     loop {
         match events.next().await {
             Next::Event(Event::Waiting(waiting)) if waiting.id == id && waiting.reason != last => {
-                output::note(&format!("the message is kept in the outbox and tried again: {}", waiting.reason));
+                output::note(&format!(
+                    "the message is kept in the outbox and tried again: {}",
+                    waiting.reason
+                ));
                 last = waiting.reason;
             }
             Next::Ended => return,
@@ -75,7 +80,9 @@ fn text(argument: Option<String>) -> Result<String, ApiError> {
     let usage = |message: &str| ApiError::new(ErrorKind::Usage, message);
     let text = match argument.as_deref() {
         Some(text) if text != "-" => text.to_owned(),
-        None if std::io::stdin().is_terminal() => return Err(usage("what is to be sent? Give a text, or - to read stdin")),
+        None if std::io::stdin().is_terminal() => {
+            return Err(usage("what is to be sent? Give a text, or - to read stdin"));
+        }
         _ => {
             let mut bytes = Vec::new();
             std::io::stdin().take(MAX_STDIN).read_to_end(&mut bytes).map_err(ApiError::internal)?;

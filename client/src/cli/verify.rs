@@ -11,7 +11,9 @@ use fastchat_client::{
 /// Equal numbers mean that nobody is in between, not even the server. After an identity key has
 /// changed, nothing is sent to that account until the new number was accepted.
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Examples:\n  fastchat verify bob\n  fastchat verify bob --accept    # after comparing")]
+#[command(
+    after_help = "Examples:\n  fastchat verify bob\n  fastchat verify bob --accept    # after comparing"
+)]
 pub(crate) struct Args {
     /// An account's name.
     name: String,
@@ -32,14 +34,18 @@ pub(crate) async fn run(context: &Context, args: Args) -> Result<(), ApiError> {
     context.print(&response, || {
         let mut text = format!("{}: {}\n{}", view.name, view.trust, halves(&view.number));
         if let Some(changed) = &view.changed_number {
-            text += &format!("\nThe server now shows another identity, whose number is:\n{}", halves(changed));
+            text +=
+                &format!("\nThe server now shows another identity, whose number is:\n{}", halves(changed));
         }
         text
     });
     match view.trust.as_str() {
         "changed" => Err(ApiError::new(
             ErrorKind::Untrusted,
-            format!("the identity key of {0} has changed: compare the new number, then `fastchat verify {0} --accept`", view.name),
+            format!(
+                "the identity key of {0} has changed: compare the new number, then `fastchat verify {0} --accept`",
+                view.name
+            ),
         )),
         _ => Ok(()),
     }

@@ -29,7 +29,8 @@ impl Engine {
             return Ok(());
         }
         failpoint::pass("before-ack");
-        let cursors: Vec<client::Cursor> = self.dirty.drain().collect::<Vec<_>>().into_iter().filter_map(|id| self.cursor(id)).collect();
+        let cursors: Vec<client::Cursor> =
+            self.dirty.drain().collect::<Vec<_>>().into_iter().filter_map(|id| self.cursor(id)).collect();
         for chunk in cursors.chunks(limits::MAX_CURSORS) {
             self.tell(&ClientFrame::Ack(client::Ack { cursors: chunk.to_vec() })).await?;
         }

@@ -73,7 +73,9 @@ impl Engine {
 
     /// The draft goes to this conversation.
     fn assign(&mut self, position: i64, id: ConversationId) -> Result<(), Halt> {
-        let (Some(item), Some(thread)) = (self.items.get_mut(&position), self.threads.get_mut(&id)) else { return Ok(()) };
+        let (Some(item), Some(thread)) = (self.items.get_mut(&position), self.threads.get_mut(&id)) else {
+            return Ok(());
+        };
         item.conversation = Some(id);
         let item = item.clone();
         self.store.write(|tx| tx.put_item(&item))?;
@@ -137,25 +139,33 @@ impl Engine {
         let Ok(parsed) = name.parse::<AccountName>() else {
             return Ok(Err(Refusal::new(Code::NoAccount, format!("{name:?} cannot be an account's name"))));
         };
-        let answer = match self.call(ClientFrame::FindAccount(client::FindAccount { name: parsed.clone() })).await {
-            Ok(ServerFrame::Account(answer)) => answer,
-            Ok(_) | Err(CallError::Down) => return Err(Halt::Down),
-            Err(CallError::Refused(refusal)) => return Ok(Err(refusal)),
-        };
+        let answer =
+            match self.call(ClientFrame::FindAccount(client::FindAccount { name: parsed.clone() })).await {
+                Ok(ServerFrame::Account(answer)) => answer,
+                Ok(_) | Err(CallError::Down) => return Err(Halt::Down),
+                Err(CallError::Refused(refusal)) => return Ok(Err(refusal)),
+            };
         if answer.name != parsed {
             return Ok(Err(Refusal::new(Code::NoAccount, "the server answered for another name")));
         }
         match self.observe(&answer)? {
             Some(contact) => Ok(Ok(contact)),
-            None => Ok(Err(Refusal::new(Code::BadManifest, "the server's manifest of this account is not valid"))),
+            None => {
+                Ok(Err(Refusal::new(Code::BadManifest, "the server's manifest of this account is not valid")))
+            }
         }
     }
 
     async fn look_up(&mut self, name: &str) -> Result<Result<Contact, Failed>, Halt> {
         Ok(self.look_up_answer(name).await?.map_err(|refusal| match refusal.code {
-            Code::NoAccount => Failed::Never(ApiError::new(ErrorKind::NotFound, format!("there is no account named {name}"))),
+            Code::NoAccount => {
+                Failed::Never(ApiError::new(ErrorKind::NotFound, format!("there is no account named {name}")))
+            }
             Code::BadManifest => Failed::Untrusted(ApiError::new(ErrorKind::Untrusted, refusal.to_string())),
-            _ => Failed::Later(refusal.to_string(), refusal.wait_ms.map_or(PAUSE, |ms| Duration::from_millis(ms.into()))),
+            _ => Failed::Later(
+                refusal.to_string(),
+                refusal.wait_ms.map_or(PAUSE, |ms| Duration::from_millis(ms.into())),
+            ),
         }))
     }
 
@@ -167,9 +177,10 @@ impl Engine {
         }
         let name = shown.name.as_str();
         // The name may stand for another account than before: that, too, is a changed identity.
-        let known = self.contact_named(name).map(|contact| contact.account).or_else(|| {
-            self.contacts.contains_key(&shown.account).then_some(shown.account)
-        });
+        let known = self
+            .contact_named(name)
+            .map(|contact| contact.account)
+            .or_else(|| self.contacts.contains_key(&shown.account).then_some(shown.account));
         let Some(mut contact) = known.and_then(|account| self.contacts.get(&account)).cloned() else {
             let contact = trust::first(name, manifest);
             self.keep_contact(&contact)?;
@@ -178,12 +189,16 @@ impl Engine {
         let before = contact.changed.is_some();
         match trust::observe(&mut contact, manifest) {
             Observed::Known => {}
-            Observed::Older => tracing::warn!(account = %contact.account, "the server shows an older manifest than before"),
+            Observed::Older => {
+                tracing::warn!(account = %contact.account, "the server shows an older manifest than before")
+            }
             Observed::Newer => self.keep_contact(&contact)?,
             Observed::Changed => {
                 self.keep_contact(&contact)?;
                 if let (false, Some(id)) = (before, self.conversation_with(contact.account)) {
-                    let text = format!("the identity key of {name} has changed: compare the safety number (`fastchat verify {name}`)");
+                    let text = format!(
+                        "the identity key of {name} has changed: compare the safety number (`fastchat verify {name}`)"
+                    );
                     self.note(id, text)?;
                 }
             }
@@ -203,7 +218,8 @@ impl Engine {
         let others = self.manifest(own).is_some_and(|manifest| manifest.devices().len() > 1);
         let mut packages = Vec::new();
         for account in [contact.account, own] {
-            let wanted = if account == own { others && packages.is_empty() | (contact.account != own) } else { true };
+            let wanted =
+                if account == own { others && packages.is_empty() | (contact.account != own) } else { true };
             if !wanted {
                 continue;
             }
@@ -218,7 +234,9 @@ impl Engine {
             };
             let mine = self.me.id();
             let before = packages.len();
-            packages.extend(got.into_iter().filter(|package| package.device != mine).map(|package| package.package));
+            packages.extend(
+                got.into_iter().filter(|package| package.device != mine).map(|package| package.package),
+            );
             if account != own && packages.len() == before {
                 let why = format!("{} has no device that can be reached yet", contact.name);
                 return Ok(Err(Failed::Later(why, PAUSE)));
@@ -231,15 +249,22 @@ impl Engine {
     }
 
     /// Keys, conversation and what `Found` will carry in one transaction; then it is sent.
-    async fn found(&mut self, peer: AccountId, packages: &[Bytes]) -> Result<Result<ConversationId, Failed>, Halt> {
+    async fn found(
+        &mut self,
+        peer: AccountId,
+        packages: &[Bytes],
+    ) -> Result<Result<ConversationId, Failed>, Halt> {
         let (me, id) = (self.me.clone(), ConversationId::new(rand::random()));
         let contacts = &self.contacts;
         let manifests = |account: AccountId| contacts.get(&account).map(|contact| contact.manifest.clone());
         let policy = Policy { rules: Rules::Direct([me.account(), peer]), manifests: &manifests };
         let made = self.store.write(|tx| {
             let founding = conversation::found(&tx.vault(), &me, id, Suite::PostQuantum, packages, &policy)?;
-            let frame =
-                FoundingFrame { group_info: founding.group_info, tree: founding.tree, welcomes: founding.welcomes };
+            let frame = FoundingFrame {
+                group_info: founding.group_info,
+                tree: founding.tree,
+                welcomes: founding.welcomes,
+            };
             let record = Conversation::new(id, peer, Standing::Founding(frame), Seq(0), now_ms());
             tx.put_conversation(&record)?;
             Ok::<_, OpError>(record)
@@ -249,7 +274,11 @@ impl Engine {
             Err(OpError::Store(error)) => return Err(error.into()),
             Err(OpError::Mls(error)) => {
                 let name = self.name_of(peer);
-                let kind = if matches!(error, ConversationError::Policy(_)) { ErrorKind::Untrusted } else { ErrorKind::Internal };
+                let kind = if matches!(error, ConversationError::Policy(_)) {
+                    ErrorKind::Untrusted
+                } else {
+                    ErrorKind::Internal
+                };
                 let message = format!("no conversation with {name} could be begun: {error}");
                 return Ok(Err(Failed::Never(ApiError::new(kind, message))));
             }
@@ -274,7 +303,11 @@ impl Engine {
         }
     }
 
-    pub(super) fn on_found_answer(&mut self, id: ConversationId, answer: Result<Sent, Refusal>) -> Result<(), Halt> {
+    pub(super) fn on_found_answer(
+        &mut self,
+        id: ConversationId,
+        answer: Result<Sent, Refusal>,
+    ) -> Result<(), Halt> {
         let Some(thread) = self.threads.get_mut(&id) else { return Ok(()) };
         thread.in_flight = false;
         let refusal = match answer {
@@ -287,7 +320,7 @@ impl Engine {
                 _ => return self.on_founded(id, Seq(1)),
             }
         }
-        match LinkError::Refused(refusal.clone()).is_final() {
+        match LinkError::from(refusal.clone()).is_final() {
             false => {
                 self.pause(id, refusal.wait_ms.map(|ms| Duration::from_millis(ms.into())));
                 for position in self.positions_of(id) {
@@ -296,7 +329,7 @@ impl Engine {
                 Ok(())
             }
             true => {
-                let error = LinkError::Refused(refusal);
+                let error = LinkError::from(refusal);
                 let error = ApiError::new(error.kind(), error.to_string());
                 for position in self.forget_founding(id)? {
                     self.fail(position, error.clone(), true)?;
@@ -387,4 +420,3 @@ impl Engine {
         of.map(|(position, _)| *position).collect()
     }
 }
-

@@ -69,7 +69,12 @@ impl Engine {
         Ok(())
     }
 
-    fn make_key_packages(&mut self, suite: Suite, count: usize, last: bool) -> Result<client::PublishKeyPackages, Halt> {
+    fn make_key_packages(
+        &mut self,
+        suite: Suite,
+        count: usize,
+        last: bool,
+    ) -> Result<client::PublishKeyPackages, Halt> {
         let me = self.me.clone();
         let made = self.store.write(|tx| {
             let vault = tx.vault();

@@ -12,7 +12,9 @@ use crate::{
 };
 use fastchat_delivery::{Policy, Rules};
 use fastchat_e2ee::conversation::{self, ConversationError, Joined};
-use fastchat_protocol::{AccountId, Bytes, ClientFrame, ConversationId, Seq, ServerFrame, client, codec, server};
+use fastchat_protocol::{
+    AccountId, Bytes, ClientFrame, ConversationId, Seq, ServerFrame, client, codec, server,
+};
 
 const CURSOR: &str = "mailbox";
 
@@ -90,7 +92,12 @@ impl Engine {
     }
 
     /// Keys, conversation and mailbox cursor in one transaction.
-    fn try_join(&mut self, place: Seq, joining: &server::Joining, tree: &Bytes) -> Result<Result<(), ConversationError>, Halt> {
+    fn try_join(
+        &mut self,
+        place: Seq,
+        joining: &server::Joining,
+        tree: &Bytes,
+    ) -> Result<Result<(), ConversationError>, Halt> {
         let (me, contacts) = (self.me.clone(), &self.contacts);
         let own = me.account();
         let manifests = |account: AccountId| contacts.get(&account).map(|contact| contact.manifest.clone());
@@ -98,7 +105,9 @@ impl Engine {
         let joined = self.store.write(|tx| {
             let joined = conversation::join(&tx.vault(), &me, &joining.welcome, tree, &policy)?;
             if joined.conversation != joining.conversation {
-                return Err(OpError::Mls(ConversationError::Invalid("a welcome to another conversation".into())));
+                return Err(OpError::Mls(ConversationError::Invalid(
+                    "a welcome to another conversation".into(),
+                )));
             }
             let record = new_record(own, &joined, joining.join_seq);
             tx.put_conversation(&record)?;
@@ -161,4 +170,3 @@ fn new_record(own: AccountId, joined: &Joined, join_seq: Seq) -> Conversation {
     let peer = joined.members.iter().map(|leaf| leaf.account).find(|account| *account != own).unwrap_or(own);
     Conversation::new(joined.conversation, peer, Standing::Ready, join_seq, now_ms())
 }
-

@@ -91,7 +91,12 @@ impl Engine {
     }
 
     /// Opened rows, ratchet state, plaintext, quarantine entries and cursor in one transaction.
-    fn apply_batch(&mut self, id: ConversationId, rows: &[Arrived], asked: &[AccountId]) -> Result<Applied, Halt> {
+    fn apply_batch(
+        &mut self,
+        id: ConversationId,
+        rows: &[Arrived],
+        asked: &[AccountId],
+    ) -> Result<Applied, Halt> {
         let Some(thread) = self.threads.get(&id) else {
             return Ok(Applied { effects: Vec::new(), count: rows.len(), stopped: None });
         };
@@ -100,7 +105,8 @@ impl Engine {
         let applied = self.store.write(|tx| {
             let mut applied = Applied { effects: Vec::new(), count: 0, stopped: None };
             for arrived in rows {
-                let own = by_counter.get(&(id, arrived.row.counter)).and_then(|at| Some((*at, items.get(at)?)));
+                let own =
+                    by_counter.get(&(id, arrived.row.counter)).and_then(|at| Some((*at, items.get(at)?)));
                 let env = Env { me, contacts, own, asked };
                 match row::apply(tx, &env, &mut record, arrived)? {
                     Step::Done(effects) => applied.effects.extend(effects),

@@ -26,6 +26,9 @@ use fastchat_protocol::{
 use std::time::Duration;
 use tokio::time::Instant;
 
+/// Why a conversation is entered anew when the server knows more of this device than it does itself.
+pub(super) const ROLLED_BACK: &str =
+    "this profile is older than what the server has from it (restored from a backup?)";
 /// Keys are made new after this many messages of ours, or this long.
 const UPDATE_MESSAGES: u32 = 1_000;
 const UPDATE_MS: u64 = 7 * 24 * 3600 * 1000;
@@ -107,7 +110,12 @@ impl Engine {
         Ok(quiet)
     }
 
-    async fn commit_made(&mut self, id: ConversationId, record: crate::store::Conversation, counter: Counter) -> Result<(), Halt> {
+    async fn commit_made(
+        &mut self,
+        id: ConversationId,
+        record: crate::store::Conversation,
+        counter: Counter,
+    ) -> Result<(), Halt> {
         self.set_record(record);
         if let Some(thread) = self.threads.get_mut(&id) {
             thread.lane.set_last(counter);
@@ -117,9 +125,13 @@ impl Engine {
 
     async fn send_commit(&mut self, id: ConversationId) -> Result<(), Halt> {
         let Some(thread) = self.threads.get_mut(&id) else { return Ok(()) };
-        let Some(OwnCommit { counter, commit, group_info, welcomes, .. }) = thread.record.commit.clone() else { return Ok(()) };
+        let Some(OwnCommit { counter, commit, group_info, welcomes, .. }) = thread.record.commit.clone()
+        else {
+            return Ok(());
+        };
         thread.in_flight = true;
-        let frame = ClientFrame::Commit(client::Commit { conversation: id, counter, commit, group_info, welcomes });
+        let frame =
+            ClientFrame::Commit(client::Commit { conversation: id, counter, commit, group_info, welcomes });
         match self.transmit(&frame, Asked::Commit(id)).await {
             Ok(_) => Ok(()),
             Err(CallError::Down) => Err(Halt::Down),
@@ -127,14 +139,19 @@ impl Engine {
         }
     }
 
-    pub(super) fn on_commit_answer(&mut self, id: ConversationId, answer: Result<Sent, Refusal>) -> Result<(), Halt> {
+    pub(super) fn on_commit_answer(
+        &mut self,
+        id: ConversationId,
+        answer: Result<Sent, Refusal>,
+    ) -> Result<(), Halt> {
         let Some(thread) = self.threads.get_mut(&id) else { return Ok(()) };
         thread.in_flight = false;
         let Some(commit) = thread.record.commit.clone() else { return Ok(()) };
         let refusal = match answer {
             Ok(Sent { seq, at_ms, .. }) => {
                 let (sender, envelope) = (self.me.id(), Some(commit.commit));
-                let row = LogRow { seq, sender, counter: commit.counter, kind: LogKind::Commit, at_ms, envelope };
+                let row =
+                    LogRow { seq, sender, counter: commit.counter, kind: LogKind::Commit, at_ms, envelope };
                 thread.window.offer(thread.record.cursor, seq, Arrived { row, from_log: true });
                 return Ok(());
             }
@@ -146,13 +163,15 @@ impl Engine {
                 Ok(())
             }
             (Code::CommitConflict | Code::StaleEpoch, _) => self.commit_lost(id, None),
-            (Code::OutOfOrder, _) => self.commit_lost(id, refusal.expected.map(|next| Counter(next.0.saturating_sub(1)))),
+            (Code::OutOfOrder, _) => {
+                self.commit_lost(id, refusal.expected.map(|next| Counter(next.0.saturating_sub(1))))
+            }
             (Code::Conflict | Code::DuplicateExpired, _) => {
                 self.commit_lost(id, None)?;
                 self.sync_wanted = true;
                 let counter = commit.counter;
                 self.advance_counter(id, counter)?;
-                self.want_rejoin(id, "this profile is older than what the server has from it (was it restored from a backup?)")
+                self.want_rejoin(id, ROLLED_BACK)
             }
             _ => self.commit_failed(id, &commit.reason, refusal),
         }
@@ -190,14 +209,19 @@ impl Engine {
     }
 
     /// A rule forbids it: trying again at once would be refused again.
-    fn commit_failed(&mut self, id: ConversationId, reason: &CommitReason, refusal: Refusal) -> Result<(), Halt> {
+    fn commit_failed(
+        &mut self,
+        id: ConversationId,
+        reason: &CommitReason,
+        refusal: Refusal,
+    ) -> Result<(), Halt> {
         self.commit_lost(id, None)?;
         let what = match reason {
             CommitReason::Update => "new keys were refused",
             CommitReason::Rejoin(_) => "joining anew was refused",
         };
         let text = format!("{what}: {refusal}");
-        let error = LinkError::Refused(refusal);
+        let error = LinkError::from(refusal);
         self.answer_update(id, &Err(ApiError::new(error.kind(), error.to_string())));
         if let Some(thread) = self.threads.get_mut(&id) {
             thread.commit_at = Some(Instant::now() + Duration::from_millis(REJOIN_INTERVAL_MS));
@@ -241,11 +265,12 @@ impl Engine {
         if !self.make_quiet(id)? {
             return Ok(());
         }
-        let state = match self.call(ClientFrame::GetGroupState(client::GetGroupState { conversation: id })).await {
-            Ok(ServerFrame::GroupState(state)) => state,
-            Ok(_) | Err(CallError::Down) => return Err(Halt::Down),
-            Err(CallError::Refused(refusal)) => return self.rejoin_refused(id, &refusal),
-        };
+        let state =
+            match self.call(ClientFrame::GetGroupState(client::GetGroupState { conversation: id })).await {
+                Ok(ServerFrame::GroupState(state)) => state,
+                Ok(_) | Err(CallError::Down) => return Err(Halt::Down),
+                Err(CallError::Refused(refusal)) => return self.rejoin_refused(id, &refusal),
+            };
         let mut asked: Vec<AccountId> = Vec::new();
         loop {
             match self.try_rejoin(id, &why, &state)? {
@@ -277,7 +302,8 @@ impl Engine {
         let policy = Policy { rules: Rules::Direct([me.account(), record.peer]), manifests: &manifests };
         let made = self.store.write(|tx| {
             let vault = tx.vault();
-            let pending = conversation::resync(&vault, &me, id, &state.group_info, &state.tree, counter, &policy)?;
+            let pending =
+                conversation::resync(&vault, &me, id, &state.group_info, &state.tree, counter, &policy)?;
             record.counter = counter;
             record.rejoined_ms = now_ms();
             record.commit = Some(own_commit(pending, counter, CommitReason::Rejoin(why.to_owned())));
@@ -295,7 +321,10 @@ impl Engine {
         match refusal.code {
             Code::NotMember => {
                 self.set_standing(id, Standing::Removed)?;
-                self.note(id, "the server says that this account is not a member of the conversation".to_owned())
+                self.note(
+                    id,
+                    "the server says that this account is not a member of the conversation".to_owned(),
+                )
             }
             _ => {
                 self.later(id);

@@ -12,7 +12,10 @@ use crate::{
     trust,
 };
 use fastchat_e2ee::safety_number;
-use fastchat_protocol::{AccountName, ClientFrame, Code, ConversationId, Seq, client::{AuthKey, ChangePassword}};
+use fastchat_protocol::{
+    AccountName, ClientFrame, Code, ConversationId, Seq,
+    client::{AuthKey, ChangePassword},
+};
 use std::time::Duration;
 use tokio::{sync::oneshot, time::Instant};
 
@@ -62,11 +65,21 @@ impl Engine {
     fn offline(&self) -> ApiError {
         match &self.ended {
             Some(error) => ApiError::from(error.clone()),
-            None => ApiError::new(ErrorKind::Network, self.down.clone().unwrap_or_else(|| "not connected yet".to_owned())),
+            None => ApiError::new(
+                ErrorKind::Network,
+                self.down.clone().unwrap_or_else(|| "not connected yet".to_owned()),
+            ),
         }
     }
 
-    fn on_send(&mut self, id: &str, to: String, text: String, wait_ms: u64, reply: Reply) -> Result<(), Halt> {
+    fn on_send(
+        &mut self,
+        id: &str,
+        to: String,
+        text: String,
+        wait_ms: u64,
+        reply: Reply,
+    ) -> Result<(), Halt> {
         let id = match self.check_send(id, &to, &text) {
             Ok(id) => id,
             Err(error) => {
@@ -110,7 +123,9 @@ impl Engine {
         to.parse::<AccountName>().map_err(|e| usage(format!("{to:?} cannot be an account's name: {e}")))?;
         match text.len() {
             0 => Err(usage("there is nothing to send: the message is empty".into())),
-            n if n > MAX_TEXT_BYTES => Err(usage(format!("the message has {n} bytes; at most {MAX_TEXT_BYTES} can be sent at once"))),
+            n if n > MAX_TEXT_BYTES => {
+                Err(usage(format!("the message has {n} bytes; at most {MAX_TEXT_BYTES} can be sent at once")))
+            }
             _ => Ok(id),
         }
     }
@@ -147,12 +162,15 @@ impl Engine {
     }
 
     async fn on_verify(&mut self, name: &str, accept: bool) -> Result<Answer, Halt> {
-        // What the server shows now, if it can be asked.
-        if self.session.is_some() {
+        // What the server shows now, if it can be asked; but what is accepted is what was shown before.
+        if self.session.is_some() && !(accept && self.contact_named(name).is_some()) {
             match self.look_up_answer(name).await? {
                 Ok(_) => {}
                 Err(refusal) if refusal.code == Code::NoAccount && self.contact_named(name).is_none() => {
-                    return Ok(Err(ApiError::new(ErrorKind::NotFound, format!("there is no account named {name}"))));
+                    return Ok(Err(ApiError::new(
+                        ErrorKind::NotFound,
+                        format!("there is no account named {name}"),
+                    )));
                 }
                 Err(refusal) => tracing::warn!(%refusal, "the server could not be asked"),
             }
@@ -182,7 +200,11 @@ impl Engine {
         let own = (self.me.account(), self.me.identity_fingerprint());
         let number = |manifest: &fastchat_delivery::VerifiedManifest| {
             let digits = safety_number(own, (manifest.account(), manifest.identity_fingerprint()));
-            let groups: Vec<String> = digits.as_bytes().chunks(5).map(|group| String::from_utf8_lossy(group).into_owned()).collect();
+            let groups: Vec<String> = digits
+                .as_bytes()
+                .chunks(5)
+                .map(|group| String::from_utf8_lossy(group).into_owned())
+                .collect();
             groups.join(" ")
         };
         let trust = match (&contact.changed, contact.verified) {
@@ -203,7 +225,7 @@ impl Engine {
         match self.call(ClientFrame::ChangePassword(frame)).await {
             Ok(_) => Ok(Ok(Response::Done)),
             Err(CallError::Down) => Err(Halt::Down),
-            Err(CallError::Refused(refusal)) => Ok(Err(ApiError::from(LinkError::Refused(refusal)))),
+            Err(CallError::Refused(refusal)) => Ok(Err(ApiError::from(LinkError::from(refusal)))),
         }
     }
 
@@ -240,7 +262,9 @@ impl Engine {
 
     fn on_mark_read(&mut self, conversation: &str, seq: Seq) -> Result<Answer, Halt> {
         let id = conversation.parse::<ConversationId>().ok().filter(|id| self.threads.contains_key(id));
-        let Some(thread) = id.and_then(|id| self.threads.get(&id)) else { return Ok(Err(no_conversation(conversation))) };
+        let Some(thread) = id.and_then(|id| self.threads.get(&id)) else {
+            return Ok(Err(no_conversation(conversation)));
+        };
         let mut record = thread.record.clone();
         if seq <= record.read {
             return Ok(Ok(Response::Done));
@@ -262,8 +286,13 @@ impl Engine {
         let mut found = self.items.iter().filter(|(_, item)| item.id.to_string().starts_with(prefix));
         match (found.next(), found.next()) {
             (Some((position, _)), None) => Ok(*position),
-            (None, _) => Err(ApiError::new(ErrorKind::NotFound, format!("the outbox has no message {prefix}"))),
-            _ => Err(ApiError::new(ErrorKind::Usage, format!("{prefix} begins the ids of several messages: give more of it"))),
+            (None, _) => {
+                Err(ApiError::new(ErrorKind::NotFound, format!("the outbox has no message {prefix}")))
+            }
+            _ => Err(ApiError::new(
+                ErrorKind::Usage,
+                format!("{prefix} begins the ids of several messages: give more of it"),
+            )),
         }
     }
 
@@ -275,7 +304,8 @@ impl Engine {
         let Some(item) = self.items.get(&position) else { return Ok(Err(no_item())) };
         let id = item.id;
         if matches!(item.state, ItemState::Sealed { .. } | ItemState::Acked { .. }) {
-            let message = "a gateway may have this message already: it cannot be taken back, and will be sent";
+            let message =
+                "a gateway may have this message already: it cannot be taken back, and will be sent";
             return Ok(Err(ApiError::new(ErrorKind::Refused, message)));
         }
         let conversation = item.conversation;
@@ -294,7 +324,9 @@ impl Engine {
         let positions = match prefix.map(|prefix| self.find_item(prefix)) {
             Some(Ok(position)) => vec![position],
             Some(Err(error)) => return Ok(Err(error)),
-            None => self.items.iter().filter(|(_, item)| failed(item)).map(|(position, _)| *position).collect(),
+            None => {
+                self.items.iter().filter(|(_, item)| failed(item)).map(|(position, _)| *position).collect()
+            }
         };
         for position in positions {
             let Some(item) = self.items.get_mut(&position).filter(|item| failed(item)) else { continue };
@@ -326,4 +358,3 @@ fn no_item() -> ApiError {
 fn no_conversation(with: &str) -> ApiError {
     ApiError::new(ErrorKind::NotFound, format!("there is no conversation with {with}"))
 }
-

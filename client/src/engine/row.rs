@@ -3,7 +3,10 @@
 use super::state::{Arrived, now_ms};
 use crate::{
     failpoint,
-    store::{CommitReason, Contact, Conversation, Entry, EntryKind, Item, ItemState, Standing, StoreError, Tx, quarantined},
+    store::{
+        CommitReason, Contact, Conversation, Entry, EntryKind, Item, ItemState, Standing, StoreError, Tx,
+        quarantined,
+    },
 };
 use fastchat_delivery::{CommitSummary, Policy, Rules};
 use fastchat_e2ee::{
@@ -53,7 +56,12 @@ pub(super) enum Effect {
 }
 
 /// Applies a row. On `Done` the record is changed; the caller writes it in the same transaction.
-pub(super) fn apply(tx: &Tx<'_>, env: &Env<'_>, record: &mut Conversation, arrived: &Arrived) -> Result<Step, StoreError> {
+pub(super) fn apply(
+    tx: &Tx<'_>,
+    env: &Env<'_>,
+    record: &mut Conversation,
+    arrived: &Arrived,
+) -> Result<Step, StoreError> {
     let row = &arrived.row;
     let envelope = row.envelope.clone().unwrap_or_default();
     let step = match row.kind {
@@ -61,7 +69,8 @@ pub(super) fn apply(tx: &Tx<'_>, env: &Env<'_>, record: &mut Conversation, arriv
         LogKind::Application if row.sender == env.me.id() => own_message(tx, env, record, row, &envelope)?,
         LogKind::Application | LogKind::Commit => return opened(tx, env, record, arrived, &envelope),
         LogKind::Other(kind) => {
-            let reason = format!("something of a kind ({kind}) that this version does not know: update fastchat");
+            let reason =
+                format!("something of a kind ({kind}) that this version does not know: update fastchat");
             quarantine(tx, record, row, reason)?
         }
     };
@@ -70,13 +79,22 @@ pub(super) fn apply(tx: &Tx<'_>, env: &Env<'_>, record: &mut Conversation, arriv
 }
 
 /// An echo of what this device sent. Its text was stored when it was sealed.
-fn own_message(tx: &Tx<'_>, env: &Env<'_>, record: &mut Conversation, row: &LogRow, envelope: &Bytes) -> Result<Step, StoreError> {
+fn own_message(
+    tx: &Tx<'_>,
+    env: &Env<'_>,
+    record: &mut Conversation,
+    row: &LogRow,
+    envelope: &Bytes,
+) -> Result<Step, StoreError> {
     let known = env.own.filter(|(_, item)| match &item.state {
-        ItemState::Sealed { envelope: ours, .. } | ItemState::Acked { envelope: ours, .. } => ours == envelope,
+        ItemState::Sealed { envelope: ours, .. } | ItemState::Acked { envelope: ours, .. } => {
+            ours == envelope
+        }
         ItemState::Draft | ItemState::Failed { .. } => false,
     });
     let Some((position, item)) = known else {
-        let reason = "a message of this device whose text is not here: the profile was restored from an older copy";
+        let reason =
+            "a message of this device whose text is not here: the profile was restored from an older copy";
         return quarantine(tx, record, row, reason.to_owned());
     };
     let from = Some((env.me.account(), env.me.id()));
@@ -88,17 +106,24 @@ fn own_message(tx: &Tx<'_>, env: &Env<'_>, record: &mut Conversation, row: &LogR
     Ok(Step::Done(vec![Effect::OwnSent(position), Effect::Entry(Box::new(entry))]))
 }
 
-fn opened(tx: &Tx<'_>, env: &Env<'_>, record: &mut Conversation, arrived: &Arrived, envelope: &Bytes) -> Result<Step, StoreError> {
+fn opened(
+    tx: &Tx<'_>,
+    env: &Env<'_>,
+    record: &mut Conversation,
+    arrived: &Arrived,
+    envelope: &Bytes,
+) -> Result<Step, StoreError> {
     let row = &arrived.row;
     let manifests = |account: AccountId| env.contacts.get(&account).map(|contact| contact.manifest.clone());
     let rules = Rules::Direct([env.me.account(), record.peer]);
     let policy = Policy { rules, manifests: &manifests };
-    let result = conversation::open(&tx.vault(), env.me, record.id, row.sender, row.counter, envelope, &policy);
+    let result =
+        conversation::open(&tx.vault(), env.me, record.id, row.sender, row.counter, envelope, &policy);
     let step = match result {
         Ok(Opened::Future { .. }) if !arrived.from_log => return Ok(Step::Refetch),
         Ok(outcome) => {
             failpoint::pass("opened");
-            settle(tx, record, row, outcome)?
+            settle(tx, env, record, row, outcome)?
         }
         Err(OpenError::Vault(error)) => return Err(error.into()),
         Err(error) => {
@@ -118,15 +143,25 @@ fn opened(tx: &Tx<'_>, env: &Env<'_>, record: &mut Conversation, arrived: &Arriv
     Ok(step)
 }
 
-fn settle(tx: &Tx<'_>, record: &mut Conversation, row: &LogRow, outcome: Opened) -> Result<Step, StoreError> {
+fn settle(
+    tx: &Tx<'_>,
+    env: &Env<'_>,
+    record: &mut Conversation,
+    row: &LogRow,
+    outcome: Opened,
+) -> Result<Step, StoreError> {
     match outcome {
         Opened::Message { account, device, epoch, plaintext } => {
             let (kind, text) = match Content::decode(&plaintext) {
                 Ok(Content::Text(text)) => (EntryKind::Text, text),
-                Ok(Content::Unknown { kind }) => {
-                    (EntryKind::Unknown, format!("a message of kind {kind:?}, which this version cannot show: update fastchat"))
-                }
-                Ok(_) => (EntryKind::Unknown, "a message that this version cannot show: update fastchat".to_owned()),
+                Ok(Content::Unknown { kind }) => (
+                    EntryKind::Unknown,
+                    format!("a message of kind {kind:?}, which this version cannot show: update fastchat"),
+                ),
+                Ok(_) => (
+                    EntryKind::Unknown,
+                    "a message that this version cannot show: update fastchat".to_owned(),
+                ),
                 Err(error) => return quarantine(tx, record, row, error.to_string()),
             };
             let entry = Entry { epoch: Some(epoch), ..entry(row, kind, Some((account, device)), text) };
@@ -134,7 +169,7 @@ fn settle(tx: &Tx<'_>, record: &mut Conversation, row: &LogRow, outcome: Opened)
             record.unread += 1;
             Ok(Step::Done(vec![Effect::Entry(Box::new(entry))]))
         }
-        Opened::Commit { summary, .. } => changed(tx, record, row, &summary),
+        Opened::Commit { summary, .. } => changed(tx, env, record, row, &summary),
         Opened::OwnCommit(summary) => own_commit(tx, record, row, &summary),
         Opened::Removed(_) => {
             record.standing = Standing::Removed;
@@ -146,8 +181,12 @@ fn settle(tx: &Tx<'_>, record: &mut Conversation, row: &LogRow, outcome: Opened)
             let reason = "sent before this device had the conversation's present keys; the old ones are gone";
             quarantine(tx, record, row, reason.to_owned())
         }
-        Opened::Replay => quarantine(tx, record, row, "a second copy of a message that was read before".to_owned()),
-        Opened::OwnMessage => quarantine(tx, record, row, "a message of this device in another one's name".to_owned()),
+        Opened::Replay => {
+            quarantine(tx, record, row, "a second copy of a message that was read before".to_owned())
+        }
+        Opened::OwnMessage => {
+            quarantine(tx, record, row, "a message of this device in another one's name".to_owned())
+        }
         Opened::Future { .. } => {
             let reason = "sealed with keys that this device has not seen";
             rejoin(record, reason);
@@ -156,19 +195,34 @@ fn settle(tx: &Tx<'_>, record: &mut Conversation, row: &LogRow, outcome: Opened)
     }
 }
 
-fn changed(tx: &Tx<'_>, record: &mut Conversation, row: &LogRow, summary: &CommitSummary) -> Result<Step, StoreError> {
+fn changed(
+    tx: &Tx<'_>,
+    env: &Env<'_>,
+    record: &mut Conversation,
+    row: &LogRow,
+    summary: &CommitSummary,
+) -> Result<Step, StoreError> {
+    let who =
+        env.contacts.get(&summary.committer.account).map_or("somebody", |contact| contact.name.as_str());
     let text = match (summary.external, summary.added.len(), summary.removed.len()) {
         // New keys of a member: nothing that a person has to know.
         (_, 0, 0) => return Ok(Step::Done(vec![Effect::NewEpoch])),
-        (true, ..) => format!("device {} joined anew by itself", short(&summary.committer.device.to_string())),
-        (false, added, removed) => format!("the devices in this conversation changed: {added} came, {removed} went"),
+        (true, ..) => format!("a device of {who} joined anew, with new keys"),
+        (false, added, removed) => {
+            format!("{who} changed the devices in this conversation: {added} came, {removed} went")
+        }
     };
     let Step::Done(mut effects) = noted(tx, record, row, text)? else { return Ok(Step::Refetch) };
     effects.push(Effect::NewEpoch);
     Ok(Step::Done(effects))
 }
 
-fn own_commit(tx: &Tx<'_>, record: &mut Conversation, row: &LogRow, summary: &CommitSummary) -> Result<Step, StoreError> {
+fn own_commit(
+    tx: &Tx<'_>,
+    record: &mut Conversation,
+    row: &LogRow,
+    summary: &CommitSummary,
+) -> Result<Step, StoreError> {
     let commit = record.commit.take();
     record.updated_ms = now_ms();
     record.sealed = 0;
@@ -179,7 +233,9 @@ fn own_commit(tx: &Tx<'_>, record: &mut Conversation, row: &LogRow, summary: &Co
             Some(CommitReason::Rejoin(why)) => why,
             _ => "its keys were lost".to_owned(),
         };
-        let text = format!("this device joined anew ({why}); what was sent to it before and is marked as unreadable is lost");
+        let text = format!(
+            "this device joined anew: {why}. What it could not read before is marked above and lost to it."
+        );
         if let Step::Done(more) = noted(tx, record, row, text)? {
             effects.extend(more);
         }
@@ -202,7 +258,12 @@ fn noted(tx: &Tx<'_>, record: &Conversation, row: &LogRow, text: String) -> Resu
 }
 
 /// The row stays, with the reason, and the conversation shows that there was something.
-fn quarantine(tx: &Tx<'_>, record: &mut Conversation, row: &LogRow, reason: String) -> Result<Step, StoreError> {
+fn quarantine(
+    tx: &Tx<'_>,
+    record: &mut Conversation,
+    row: &LogRow,
+    reason: String,
+) -> Result<Step, StoreError> {
     tracing::warn!(conversation = %record.id, seq = %row.seq, reason, "a row cannot be read");
     tx.quarantine(&quarantined(record.id, row, reason.clone()))?;
     let entry = entry(row, EntryKind::Quarantine, None, reason);
@@ -211,7 +272,12 @@ fn quarantine(tx: &Tx<'_>, record: &mut Conversation, row: &LogRow, reason: Stri
     Ok(Step::Done(vec![Effect::Entry(Box::new(entry))]))
 }
 
-fn entry(row: &LogRow, kind: EntryKind, from: Option<(AccountId, fastchat_protocol::DeviceId)>, text: String) -> Entry {
+fn entry(
+    row: &LogRow,
+    kind: EntryKind,
+    from: Option<(AccountId, fastchat_protocol::DeviceId)>,
+    text: String,
+) -> Entry {
     Entry { seq: row.seq, part: 0, kind, from, text, at_ms: row.at_ms, epoch: None }
 }
 
@@ -222,8 +288,4 @@ fn unreadable(error: &OpenError) -> String {
         OpenError::Removed => "sent after this device was removed".to_owned(),
         other => other.to_string(),
     }
-}
-
-fn short(id: &str) -> &str {
-    id.get(..8).unwrap_or(id)
 }

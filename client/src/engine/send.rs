@@ -3,6 +3,7 @@
 use super::{
     Engine, Halt,
     error::OpError,
+    rejoin::ROLLED_BACK,
     session::{Asked, CallError},
     state::Arrived,
 };
@@ -75,8 +76,15 @@ impl Engine {
 
     /// Counter, ratchet step and envelope in one transaction. `None` if it could not be sealed; then
     /// the lane was changed so that this is not tried again at once.
-    fn seal(&mut self, id: ConversationId, position: i64, counter: Counter) -> Result<Option<(Counter, Bytes)>, Halt> {
-        let (Some(thread), Some(item)) = (self.threads.get(&id), self.items.get(&position)) else { return Ok(None) };
+    fn seal(
+        &mut self,
+        id: ConversationId,
+        position: i64,
+        counter: Counter,
+    ) -> Result<Option<(Counter, Bytes)>, Halt> {
+        let (Some(thread), Some(item)) = (self.threads.get(&id), self.items.get(&position)) else {
+            return Ok(None);
+        };
         let (mut record, mut item, me) = (thread.record.clone(), item.clone(), self.me.clone());
         let old = match &item.state {
             ItemState::Sealed { counter, .. } => Some(*counter),
@@ -102,10 +110,8 @@ impl Engine {
         };
         failpoint::pass("sealed");
         self.items.insert(position, item);
-        if let Some(old) = old {
-            if self.by_counter.get(&(id, old)) == Some(&position) {
-                self.by_counter.remove(&(id, old));
-            }
+        if let Some(old) = old.filter(|old| self.by_counter.get(&(id, *old)) == Some(&position)) {
+            self.by_counter.remove(&(id, old));
         }
         self.by_counter.insert((id, counter), position);
         self.set_record(record);
@@ -123,10 +129,12 @@ impl Engine {
             }
             ConversationError::Pending => {
                 // The record says that none is pending, so the library's one is of no use to anybody.
-                self.store.write(|tx| conversation::clear_pending(&tx.vault(), id).map_err(OpError::from)).map_err(|e| match e {
-                    OpError::Store(error) => Halt::from(error),
-                    OpError::Mls(error) => Halt::Fatal(ApiError::internal(error)),
-                })?;
+                self.store
+                    .write(|tx| conversation::clear_pending(&tx.vault(), id).map_err(OpError::from))
+                    .map_err(|e| match e {
+                        OpError::Store(error) => Halt::from(error),
+                        OpError::Mls(error) => Halt::Fatal(ApiError::internal(error)),
+                    })?;
                 self.pause(id, None);
                 Ok(())
             }
@@ -143,7 +151,12 @@ impl Engine {
         Ok(())
     }
 
-    async fn offer(&mut self, id: ConversationId, position: i64, (counter, envelope): (Counter, Bytes)) -> Result<(), Halt> {
+    async fn offer(
+        &mut self,
+        id: ConversationId,
+        position: i64,
+        (counter, envelope): (Counter, Bytes),
+    ) -> Result<(), Halt> {
         let Some(thread) = self.threads.get_mut(&id) else { return Ok(()) };
         let attempt = thread.lane.offered(position);
         failpoint::pass("before-send");
@@ -158,10 +171,17 @@ impl Engine {
         }
     }
 
-    pub(super) fn on_send_answer(&mut self, id: ConversationId, attempt: u64, answer: Result<Sent, Refusal>) -> Result<(), Halt> {
+    pub(super) fn on_send_answer(
+        &mut self,
+        id: ConversationId,
+        attempt: u64,
+        answer: Result<Sent, Refusal>,
+    ) -> Result<(), Halt> {
         let Some(thread) = self.threads.get_mut(&id) else { return Ok(()) };
         let wanted = answer.as_ref().err().map(|refusal| (refusal.epoch, refusal.expected, refusal.seq));
-        let Some((position, verdict)) = thread.lane.on_answer(attempt, answer.map(|sent| (sent.seq, sent.at_ms))) else {
+        let Some((position, verdict)) =
+            thread.lane.on_answer(attempt, answer.map(|sent| (sent.seq, sent.at_ms)))
+        else {
             return Ok(());
         };
         match verdict {
@@ -172,7 +192,8 @@ impl Engine {
             Verdict::Expired => self.on_expired(position, wanted.and_then(|(_, _, seq)| seq)),
             Verdict::CatchUp => {
                 // At least one more page, whatever is known of the head.
-                thread.wanted_epoch = wanted.and_then(|(epoch, ..)| epoch).or(thread.wanted_epoch).or(Some(Default::default()));
+                thread.wanted_epoch =
+                    wanted.and_then(|(epoch, ..)| epoch).or(thread.wanted_epoch).or(Some(Default::default()));
                 thread.window.want();
                 thread.failures += 1;
                 match thread.failures {
@@ -182,14 +203,16 @@ impl Engine {
                 }
             }
             Verdict::Settled => Ok(()),
-            Verdict::RolledBack => self.on_rolled_back(id, position, wanted.and_then(|(_, expected, _)| expected)),
+            Verdict::RolledBack => {
+                self.on_rolled_back(id, position, wanted.and_then(|(_, expected, _)| expected))
+            }
             Verdict::Later(refusal) => {
                 self.pause(id, refusal.wait_ms.map(|ms| Duration::from_millis(ms.into())));
                 self.waits(position, refusal.to_string());
                 Ok(())
             }
             Verdict::Failed(refusal) => {
-                let error = LinkError::Refused(refusal);
+                let error = LinkError::from(refusal);
                 self.fail(position, ApiError::new(error.kind(), error.to_string()), true)
             }
         }
@@ -198,7 +221,9 @@ impl Engine {
     /// The server has it. It is shown when the cursor gets there, which is at once unless others
     /// were faster.
     fn on_acked(&mut self, id: ConversationId, position: i64, seq: Seq, at_ms: u64) -> Result<(), Halt> {
-        let (Some(thread), Some(item)) = (self.threads.get_mut(&id), self.items.get_mut(&position)) else { return Ok(()) };
+        let (Some(thread), Some(item)) = (self.threads.get_mut(&id), self.items.get_mut(&position)) else {
+            return Ok(());
+        };
         let ItemState::Sealed { counter, envelope } = item.state.clone() else { return Ok(()) };
         let row = LogRow {
             seq,
@@ -239,14 +264,19 @@ impl Engine {
 
     /// The server has other bytes under this counter. The message gets another one once the
     /// conversation was entered anew.
-    fn on_rolled_back(&mut self, id: ConversationId, position: i64, expected: Option<Counter>) -> Result<(), Halt> {
+    fn on_rolled_back(
+        &mut self,
+        id: ConversationId,
+        position: i64,
+        expected: Option<Counter>,
+    ) -> Result<(), Halt> {
         self.make_drafts(id, &[position])?;
         match expected {
             Some(expected) => self.advance_counter(id, Counter(expected.0.saturating_sub(1)))?,
             // The sync says which counters are taken.
             None => self.sync_wanted = true,
         }
-        self.want_rejoin(id, "this profile is older than what the server has from it (was it restored from a backup?)")
+        self.want_rejoin(id, ROLLED_BACK)
     }
 
     /// These messages are as if they had never been sealed.
@@ -327,8 +357,13 @@ impl Engine {
             }
             let waiter = self.waiters.swap_remove(at);
             let answer = match &ended {
-                Some(error) => Err(ApiError::new(error.kind(), format!("{error}; the message is kept in the outbox"))),
-                None => Ok(Response::Waiting(WaitingView { id: waiter.id.to_string(), reason: self.reason(waiter.id) })),
+                Some(error) => {
+                    Err(ApiError::new(error.kind(), format!("{error}; the message is kept in the outbox")))
+                }
+                None => Ok(Response::Waiting(WaitingView {
+                    id: waiter.id.to_string(),
+                    reason: self.reason(waiter.id),
+                })),
             };
             let _ = waiter.reply.send(answer);
         }
@@ -338,18 +373,19 @@ impl Engine {
     /// Why a message is still here.
     pub(super) fn reason(&self, id: ItemId) -> String {
         let offline = self.session.is_none().then(|| self.down.clone()).flatten();
-        offline
-            .or_else(|| self.problems.get(&id).cloned())
-            .unwrap_or_else(|| match self.session {
-                Some(_) => "the server has not answered yet".to_owned(),
-                None => "not connected yet".to_owned(),
-            })
+        offline.or_else(|| self.problems.get(&id).cloned()).unwrap_or_else(|| match self.session {
+            Some(_) => "the server has not answered yet".to_owned(),
+            None => "not connected yet".to_owned(),
+        })
     }
 
     /// The connection is gone: whoever waits for a message hears why.
     pub(super) fn tell_waiters(&self) {
         for waiter in &self.waiters {
-            self.say(Event::Waiting(WaitingView { id: waiter.id.to_string(), reason: self.reason(waiter.id) }));
+            self.say(Event::Waiting(WaitingView {
+                id: waiter.id.to_string(),
+                reason: self.reason(waiter.id),
+            }));
         }
     }
 
@@ -369,4 +405,3 @@ impl Engine {
 pub(super) fn short_of(id: &ItemId) -> String {
     id.to_string()[..8].to_owned()
 }
-

@@ -62,14 +62,21 @@ impl From<CallError> for Halt {
 
 impl Engine {
     /// Sends a frame; its answer comes as an event.
-    pub(super) async fn transmit(&mut self, frame: &ClientFrame, asked: Asked) -> Result<RequestId, CallError> {
+    pub(super) async fn transmit(
+        &mut self,
+        frame: &ClientFrame,
+        asked: Asked,
+    ) -> Result<RequestId, CallError> {
         let session = self.session.as_mut().ok_or(CallError::Down)?;
         let request = RequestId(session.next_request);
         // 0 means that nobody asked.
         session.next_request = session.next_request.wrapping_add(1).max(1);
         let bytes = frame.encode(request);
         if bytes.len() > session.hello.max_frame as usize {
-            return Err(CallError::Refused(Refusal::new(Code::TooLarge, "the request is larger than the server allows")));
+            return Err(CallError::Refused(Refusal::new(
+                Code::TooLarge,
+                "the request is larger than the server allows",
+            )));
         }
         session.asked.insert(request, asked);
         session.sender.send(bytes).await.map_err(|_| CallError::Down)?;

@@ -123,7 +123,10 @@ impl Engine {
     /// The conversation with an account, if there is one that can be used (or will be).
     pub(super) fn conversation_with(&self, peer: AccountId) -> Option<ConversationId> {
         let threads = self.threads.values().filter(|thread| thread.record.peer == peer);
-        threads.filter(|thread| thread.record.standing != Standing::Removed).map(|thread| thread.record.id).min()
+        threads
+            .filter(|thread| thread.record.standing != Standing::Removed)
+            .map(|thread| thread.record.id)
+            .min()
     }
 
     /// The name of an account, as far as it is known.
@@ -141,7 +144,13 @@ pub(super) fn now_ms() -> u64 {
 }
 
 /// Adds a notice at a place in a conversation.
-pub(super) fn notice(tx: &Tx<'_>, id: ConversationId, seq: Seq, text: String, at_ms: u64) -> Result<Entry, StoreError> {
+pub(super) fn notice(
+    tx: &Tx<'_>,
+    id: ConversationId,
+    seq: Seq,
+    text: String,
+    at_ms: u64,
+) -> Result<Entry, StoreError> {
     let part = tx.next_part(id, seq)?;
     let entry = Entry { seq, part, kind: EntryKind::Notice, from: None, text, at_ms, epoch: None };
     tx.add_entry(id, &entry)?;

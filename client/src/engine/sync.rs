@@ -2,8 +2,9 @@
 
 use super::{
     Engine, Halt,
+    rejoin::ROLLED_BACK,
     session::CallError,
-    state::{Arrived, Thread, SyncWaiter, notice, now_ms},
+    state::{Arrived, SyncWaiter, Thread, notice, now_ms},
 };
 use crate::{
     api::Event,
@@ -80,7 +81,7 @@ impl Engine {
             // The server has heard more from this device than the device remembers.
             let last = state.counter;
             self.advance_counter(id, last)?;
-            self.want_rejoin(id, "this profile is older than what the server has from it (was it restored from a backup?)")?;
+            self.want_rejoin(id, ROLLED_BACK)?;
         }
         Ok(())
     }
@@ -90,7 +91,13 @@ impl Engine {
     fn adopt(&mut self, state: &server::ConversationState) -> Result<(), Halt> {
         let Some(peer) = state.peer else { return Ok(()) };
         let reason = "this device has no keys for the conversation".to_owned();
-        let mut record = Conversation::new(state.conversation, peer, Standing::Rejoining(reason), state.join_seq.max(state.cursor), now_ms());
+        let mut record = Conversation::new(
+            state.conversation,
+            peer,
+            Standing::Rejoining(reason),
+            state.join_seq.max(state.cursor),
+            now_ms(),
+        );
         record.counter = state.counter;
         self.store.write(|tx| tx.put_conversation(&record))?;
         self.threads.insert(record.id, Thread::new(record));
@@ -152,7 +159,9 @@ impl Engine {
     fn back_off_fetch(&mut self, id: ConversationId, wait_ms: Option<u32>) {
         let Some(thread) = self.threads.get_mut(&id) else { return };
         thread.fetch_failures += 1;
-        let wait = wait_ms.map_or(Duration::from_millis(250 << thread.fetch_failures.min(6)), |ms| Duration::from_millis(ms.into()));
+        let wait = wait_ms.map_or(Duration::from_millis(250 << thread.fetch_failures.min(6)), |ms| {
+            Duration::from_millis(ms.into())
+        });
         thread.window.want();
         thread.retry_at = Some(Instant::now() + wait.mul_f64(0.5 + rand::random::<f64>() / 2.0));
     }
@@ -173,7 +182,8 @@ impl Engine {
             true => format!("message {last_missing} is"),
             false => format!("messages {} to {last_missing} are", cursor.next()),
         };
-        let text = format!("{range} not on the server for this device: past retention, or from before it joined");
+        let text =
+            format!("{range} not on the server for this device: past retention, or from before it joined");
         let at_ms = page.rows.first().map_or_else(now_ms, |row| row.at_ms);
         let entry = self.store.write(|tx| {
             tx.put_conversation(&record)?;
@@ -191,7 +201,8 @@ impl Engine {
         if thread.record.standing == Standing::Removed {
             return Ok(());
         }
-        let rejoining = matches!(&thread.record.commit, Some(commit) if matches!(commit.reason, CommitReason::Rejoin(_)));
+        let rejoining =
+            matches!(&thread.record.commit, Some(commit) if matches!(commit.reason, CommitReason::Rejoin(_)));
         if rejoining || matches!(thread.record.standing, Standing::Rejoining(_)) {
             // Readable again once the commit that lets the device in is stored.
             if let Some(thread) = self.threads.get_mut(&id) {
@@ -222,7 +233,11 @@ impl Engine {
     }
 
     /// The server's last counter is beyond ours.
-    pub(super) fn advance_counter(&mut self, id: ConversationId, counter: fastchat_protocol::Counter) -> Result<(), StoreError> {
+    pub(super) fn advance_counter(
+        &mut self,
+        id: ConversationId,
+        counter: fastchat_protocol::Counter,
+    ) -> Result<(), StoreError> {
         let Some(thread) = self.threads.get_mut(&id) else { return Ok(()) };
         thread.lane.advance_to(counter);
         let mut record = thread.record.clone();

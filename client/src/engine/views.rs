@@ -85,7 +85,8 @@ impl Engine {
     }
 
     pub(super) fn status(&self) -> Result<StatusView, StoreError> {
-        let state = |wanted: fn(&ItemState) -> bool| self.items.values().filter(|item| wanted(&item.state)).count();
+        let state =
+            |wanted: fn(&ItemState) -> bool| self.items.values().filter(|item| wanted(&item.state)).count();
         Ok(StatusView {
             connected: self.session.is_some(),
             synced: self.synced,

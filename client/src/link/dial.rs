@@ -46,12 +46,18 @@ pub(super) async fn dial(endpoint: &Endpoint) -> Result<Socket, LinkError> {
     Ok(socket)
 }
 
-async fn encrypt(endpoint: &Endpoint, tcp: TcpStream) -> Result<tokio_rustls::client::TlsStream<TcpStream>, LinkError> {
+async fn encrypt(
+    endpoint: &Endpoint,
+    tcp: TcpStream,
+) -> Result<tokio_rustls::client::TlsStream<TcpStream>, LinkError> {
     let url = &endpoint.url;
     let failed = |reason: String| LinkError::Tls { host: url.authority(), reason };
     let config = tls_config(endpoint.ca.as_deref()).map_err(failed)?;
     let name = ServerName::try_from(url.host().to_owned()).map_err(|e| failed(e.to_string()))?;
-    tokio_rustls::TlsConnector::from(Arc::new(config)).connect(name, tcp).await.map_err(|e| failed(e.to_string()))
+    tokio_rustls::TlsConnector::from(Arc::new(config))
+        .connect(name, tcp)
+        .await
+        .map_err(|e| failed(e.to_string()))
 }
 
 /// Trusts the platform's roots, or only the given ones.
@@ -61,7 +67,8 @@ fn tls_config(ca: Option<&Path>) -> Result<ClientConfig, String> {
         .with_safe_default_protocol_versions()
         .map_err(|e| e.to_string())?;
     let Some(ca) = ca else {
-        let builder = builder.with_platform_verifier().map_err(|e| format!("the system's certificates: {e}"))?;
+        let builder =
+            builder.with_platform_verifier().map_err(|e| format!("the system's certificates: {e}"))?;
         return Ok(builder.with_no_client_auth());
     };
     let in_file = |e: &dyn std::fmt::Display| format!("the certificates in {}: {e}", ca.display());

@@ -55,7 +55,7 @@ pub enum LinkError {
     },
     /// The gateway said no, and why.
     #[error("{}", refusal_text(.0))]
-    Refused(Refusal),
+    Refused(Box<Refusal>),
     /// The gateway goes away and has said when to come back.
     #[error("the server is being restarted")]
     Draining,
@@ -84,9 +84,15 @@ impl LinkError {
     /// How long the gateway asks to wait.
     pub fn wait(&self) -> Option<Duration> {
         match self {
-            Self::Refused(Refusal { wait_ms: Some(ms), .. }) => Some(Duration::from_millis(u64::from(*ms))),
+            Self::Refused(refusal) => refusal.wait_ms.map(|ms| Duration::from_millis(ms.into())),
             _ => None,
         }
+    }
+}
+
+impl From<Refusal> for LinkError {
+    fn from(refusal: Refusal) -> Self {
+        Self::Refused(Box::new(refusal))
     }
 }
 
@@ -94,9 +100,10 @@ impl From<tungstenite::Error> for LinkError {
     fn from(error: tungstenite::Error) -> Self {
         match error {
             tungstenite::Error::ConnectionClosed | tungstenite::Error::AlreadyClosed => Self::Closed,
-            tungstenite::Error::Http(response) => {
-                Self::WebSocket(format!("the server answered HTTP {} instead of a WebSocket", response.status()))
-            }
+            tungstenite::Error::Http(response) => Self::WebSocket(format!(
+                "the server answered HTTP {} instead of a WebSocket",
+                response.status()
+            )),
             other => Self::WebSocket(other.to_string()),
         }
     }
@@ -105,9 +112,15 @@ impl From<tungstenite::Error> for LinkError {
 /// The category of a refusal.
 pub(super) fn refusal_kind(code: Code) -> ErrorKind {
     match code {
-        Code::BadCredentials | Code::BadChallenge | Code::Revoked | Code::PasswordChanged | Code::Displaced => ErrorKind::Auth,
+        Code::BadCredentials
+        | Code::BadChallenge
+        | Code::Revoked
+        | Code::PasswordChanged
+        | Code::Displaced => ErrorKind::Auth,
         Code::NoAccount => ErrorKind::NotFound,
-        Code::Unavailable | Code::OutcomeUnknown | Code::Draining | Code::Internal | Code::TimedOut => ErrorKind::Network,
+        Code::Unavailable | Code::OutcomeUnknown | Code::Draining | Code::Internal | Code::TimedOut => {
+            ErrorKind::Network
+        }
         _ => ErrorKind::Refused,
     }
 }
@@ -115,7 +128,9 @@ pub(super) fn refusal_kind(code: Code) -> ErrorKind {
 /// A refusal as a sentence, with what to do where that is not plain.
 pub(super) fn refusal_text(refusal: &Refusal) -> String {
     let advice = match refusal.code {
-        Code::Displaced => "another process uses this device's keys: was the profile copied? One device, one profile",
+        Code::Displaced => {
+            "another process uses this device's keys: was the profile copied? One device, one profile"
+        }
         Code::UnsupportedVersion => "client and server are too far apart in version: update the older one",
         Code::Revoked => "this device was revoked and cannot be used any more",
         Code::WrongHost => "use the address that the server's operator gives out",

@@ -166,7 +166,9 @@ impl Link {
     async fn resume(&self) -> Result<Proven, LinkError> {
         let opened = open(&self.endpoint).await?;
         let signature = opened.sign(&self.device);
-        opened.prove_and_keep(ClientFrame::Resume(client::Resume { device: self.device.id(), signature })).await
+        opened
+            .prove_and_keep(ClientFrame::Resume(client::Resume { device: self.device.id(), signature }))
+            .await
     }
 
     /// Hands frames on until the connection ends or falls silent.
@@ -174,7 +176,9 @@ impl Link {
         // Set by `Draining`: until then the old connection is used, then a new one is made.
         let mut leave: Option<Instant> = None;
         let end = |error: LinkError, leave: Option<Instant>| match leave {
-            Some(at) => End { error: LinkError::Draining, wish: Some(at.saturating_duration_since(Instant::now())) },
+            Some(at) => {
+                End { error: LinkError::Draining, wish: Some(at.saturating_duration_since(Instant::now())) }
+            }
             None => error.into(),
         };
         loop {
@@ -189,7 +193,7 @@ impl Link {
                 Err(error) => return end(error, leave),
             };
             match frame {
-                ServerFrame::Closing(refusal) => return end(LinkError::Refused(refusal), leave),
+                ServerFrame::Closing(refusal) => return end(LinkError::from(refusal), leave),
                 ServerFrame::Draining(server::Draining { reconnect_in_ms }) => {
                     leave = Some(Instant::now() + Duration::from_millis(u64::from(reconnect_in_ms)));
                 }

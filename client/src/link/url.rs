@@ -65,17 +65,25 @@ impl FromStr for ServerUrl {
         let (host, port) = match rest.strip_prefix('[') {
             Some(v6) => {
                 let (host, after) = v6.split_once(']').ok_or_else(|| error("a bracket is not closed"))?;
-                host.parse::<std::net::Ipv6Addr>().map_err(|_| error("the address in brackets is not IPv6"))?;
+                host.parse::<std::net::Ipv6Addr>()
+                    .map_err(|_| error("the address in brackets is not IPv6"))?;
                 (host, after.strip_prefix(':'))
             }
             None => rest.split_once(':').map_or((rest, None), |(host, port)| (host, Some(port))),
         };
         let port = match port {
-            Some(port) => port.parse().ok().filter(|port| *port != 0).ok_or_else(|| error("the port is not a number"))?,
+            Some(port) => port
+                .parse()
+                .ok()
+                .filter(|port| *port != 0)
+                .ok_or_else(|| error("the port is not a number"))?,
             None if tls => 443,
             None => 80,
         };
-        if host.is_empty() || host.len() > 253 || !host.bytes().all(|b| b.is_ascii_alphanumeric() || b"-._:".contains(&b)) {
+        if host.is_empty()
+            || host.len() > 253
+            || !host.bytes().all(|b| b.is_ascii_alphanumeric() || b"-._:".contains(&b))
+        {
             return Err(error("the host is not a name or address"));
         }
         Ok(Self { tls, host: host.to_ascii_lowercase(), port })
@@ -104,7 +112,18 @@ mod tests {
             let url: ServerUrl = text.parse().unwrap();
             assert_eq!((url.to_string().as_str(), url.is_loopback()), (want, loopback), "{text}");
         }
-        for text in ["", "http://x", "127.0.0.1:1", "ws://", "ws://a b", "wss://u@h", "ws://h/p", "ws://h:0", "ws://h:x", "ws://[::1"] {
+        for text in [
+            "",
+            "http://x",
+            "127.0.0.1:1",
+            "ws://",
+            "ws://a b",
+            "wss://u@h",
+            "ws://h/p",
+            "ws://h:0",
+            "ws://h:x",
+            "ws://[::1",
+        ] {
             assert!(text.parse::<ServerUrl>().is_err(), "{text}");
         }
     }

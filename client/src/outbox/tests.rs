@@ -2,7 +2,11 @@ use super::*;
 
 fn lane(last: u64, stages: &[Stage]) -> Lane {
     // What is on its way was offered as number `position`.
-    let slot = |(at, stage): (usize, &Stage)| Slot { position: at as i64 + 1, stage: *stage, attempt: at as u64 + 1 };
+    let slot = |(at, stage): (usize, &Stage)| Slot {
+        position: at as i64 + 1,
+        stage: *stage,
+        attempt: at as u64 + 1,
+    };
     let mut lane = Lane::new(Counter(last), stages.iter().enumerate().map(slot));
     lane.attempts = stages.len() as u64;
     lane

@@ -29,8 +29,14 @@ impl Location {
     pub fn find(profile: &str, data_dir: Option<&Path>) -> Result<Self, ApiError> {
         let usage = |message: String| ApiError::new(ErrorKind::Usage, message);
         let allowed = |c: char| c.is_ascii_alphanumeric() || "._-".contains(c);
-        if profile.is_empty() || profile.len() > 64 || profile.starts_with('.') || !profile.chars().all(allowed) {
-            return Err(usage(format!("{profile:?} cannot be a profile: use letters, digits, dot, underscore, hyphen")));
+        if profile.is_empty()
+            || profile.len() > 64
+            || profile.starts_with('.')
+            || !profile.chars().all(allowed)
+        {
+            return Err(usage(format!(
+                "{profile:?} cannot be a profile: use letters, digits, dot, underscore, hyphen"
+            )));
         }
         let data = match data_dir {
             Some(dir) => std::path::absolute(dir).map_err(|e| at(dir, &e))?,
@@ -38,7 +44,11 @@ impl Location {
                 .ok_or_else(|| usage("neither XDG_DATA_HOME nor HOME is set: give --data-dir".into()))?
                 .join("fastchat"),
         };
-        Ok(Self::at(profile, data.join(profile), absolute_env("XDG_RUNTIME_DIR").map(|dir| dir.join("fastchat"))))
+        Ok(Self::at(
+            profile,
+            data.join(profile),
+            absolute_env("XDG_RUNTIME_DIR").map(|dir| dir.join("fastchat")),
+        ))
     }
 
     /// A profile in exactly this directory; its socket is there too unless `runtime` is given.
@@ -121,7 +131,9 @@ impl Location {
     pub fn settings(&self) -> Result<Option<Settings>, ApiError> {
         let path = self.settings_file();
         match fs::read(&path) {
-            Ok(bytes) => serde_json::from_slice(&bytes).map(Some).map_err(|e| ApiError::internal(format!("{}: {e}", path.display()))),
+            Ok(bytes) => serde_json::from_slice(&bytes)
+                .map(Some)
+                .map_err(|e| ApiError::internal(format!("{}: {e}", path.display()))),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
             Err(error) => Err(at(&path, &error)),
         }
@@ -160,8 +172,9 @@ impl Location {
             Err(error) => return Err(at(&path, &error)),
         };
         let mut key = Zeroizing::new([0; 32]);
-        hex::decode_to_slice(text.as_slice(), key.as_mut())
-            .map_err(|_| ApiError::new(ErrorKind::Auth, format!("{} is damaged: run `fastchat login`", path.display())))?;
+        hex::decode_to_slice(text.as_slice(), key.as_mut()).map_err(|_| {
+            ApiError::new(ErrorKind::Auth, format!("{} is damaged: run `fastchat login`", path.display()))
+        })?;
         Ok(Some(StoreKey::from_bytes(&key)))
     }
 
@@ -195,7 +208,8 @@ fn private_dir(path: &Path) -> Result<(), ApiError> {
 fn replace(path: &Path, bytes: &[u8]) -> Result<(), ApiError> {
     let beside = path.with_extension("new");
     let write = || -> io::Result<()> {
-        let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&beside)?;
+        let mut file =
+            OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&beside)?;
         file.write_all(bytes)?;
         file.sync_all()?;
         fs::rename(&beside, path)?;

@@ -37,13 +37,20 @@ impl Tx<'_> {
         let mut query = self.conn.prepare_cached("SELECT key, value FROM contacts")?;
         let rows = query.query_map([], |row| Ok((row.get::<_, Vec<u8>>(0)?, row.get::<_, Vec<u8>>(1)?)))?;
         let verify = |bytes: Bytes| {
-            VerifiedManifest::verify(&bytes)
-                .map_err(|e| StoreError::Decode(fastchat_protocol::codec::DecodeError::Malformed(e.to_string())))
+            VerifiedManifest::verify(&bytes).map_err(|e| {
+                StoreError::Decode(fastchat_protocol::codec::DecodeError::Malformed(e.to_string()))
+            })
         };
         rows.map(|row| {
             let (key, value) = row?;
             let Stored { account, name, manifest, changed, verified } = self.unseal(&key, &value)?;
-            Ok(Contact { account, name, manifest: verify(manifest)?, changed: changed.map(verify).transpose()?, verified })
+            Ok(Contact {
+                account,
+                name,
+                manifest: verify(manifest)?,
+                changed: changed.map(verify).transpose()?,
+                verified,
+            })
         })
         .collect()
     }

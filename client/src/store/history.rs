@@ -52,7 +52,8 @@ impl Tx<'_> {
 
     /// Entries after a seq, oldest first.
     pub fn entries_after(&self, conversation: ConversationId, after: Seq) -> Result<Vec<Entry>> {
-        let sql = "SELECT seq, part, value FROM messages WHERE conversation = ?1 AND seq > ?2 ORDER BY seq, part";
+        let sql =
+            "SELECT seq, part, value FROM messages WHERE conversation = ?1 AND seq > ?2 ORDER BY seq, part";
         self.entries(conversation, sql, number(after))
     }
 
@@ -80,7 +81,8 @@ impl Tx<'_> {
 
     /// How many rows could not be read.
     pub fn quarantined(&self) -> Result<u64> {
-        let count: Option<i64> = self.conn.query_row("SELECT count(*) FROM quarantine", [], |row| row.get(0)).optional()?;
+        let count: Option<i64> =
+            self.conn.query_row("SELECT count(*) FROM quarantine", [], |row| row.get(0)).optional()?;
         Ok(count.unwrap_or(0).unsigned_abs())
     }
 }

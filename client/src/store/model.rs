@@ -250,6 +250,9 @@ impl fmt::Debug for FoundingFrame {
 
 impl fmt::Debug for OwnCommit {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("OwnCommit").field("counter", &self.counter).field("reason", &self.reason).finish_non_exhaustive()
+        f.debug_struct("OwnCommit")
+            .field("counter", &self.counter)
+            .field("reason", &self.reason)
+            .finish_non_exhaustive()
     }
 }

@@ -31,7 +31,8 @@ impl Tx<'_> {
 
     /// All messages with their positions, in order.
     pub fn items(&self) -> Result<Vec<(i64, Item)>> {
-        let mut query = self.conn.prepare_cached("SELECT position, key, value FROM outbox ORDER BY position")?;
+        let mut query =
+            self.conn.prepare_cached("SELECT position, key, value FROM outbox ORDER BY position")?;
         let rows = query.query_map([], |row| {
             Ok((row.get::<_, i64>(0)?, row.get::<_, Vec<u8>>(1)?, row.get::<_, Vec<u8>>(2)?))
         })?;
@@ -44,7 +45,11 @@ impl Tx<'_> {
 
     /// Remembers that a message was sent, so that a caller who asks again after a crash gets the
     /// same answer instead of a second message.
-    pub fn remember_sent(&self, id: ItemId, sent: &(fastchat_protocol::ConversationId, u64, u64)) -> Result<()> {
+    pub fn remember_sent(
+        &self,
+        id: ItemId,
+        sent: &(fastchat_protocol::ConversationId, u64, u64),
+    ) -> Result<()> {
         Ok(self.vault().put("sent", &id.0, &fastchat_protocol::codec::encode(sent))?)
     }
 

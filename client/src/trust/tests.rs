@@ -17,7 +17,8 @@ fn manifest(identity: usize, devices: Vec<ManifestDevice>) -> VerifiedManifest {
 #[test]
 fn what_each_manifest_means() {
     let known = manifest(0, vec![device(1)]);
-    let next = IDENTITIES[0].sign_successor(&mut rand::rng(), &known, vec![device(1), device(2)], vec![]).unwrap();
+    let next =
+        IDENTITIES[0].sign_successor(&mut rand::rng(), &known, vec![device(1), device(2)], vec![]).unwrap();
     let cases = [
         ("the same", &known, known.clone(), Observed::Known),
         ("its successor", &known, next.clone(), Observed::Newer),
@@ -38,9 +39,12 @@ fn what_each_manifest_means() {
 fn a_changed_identity_stays_until_a_person_accepts_it() {
     let mut contact = first("bob", manifest(0, vec![device(1)]));
     let other = manifest(1, vec![device(1)]);
-    observe(&mut contact, other.clone());
-    assert_eq!(observe(&mut contact, manifest(0, vec![device(1)])), Observed::Changed);
-    observe(&mut contact, other.clone());
+    assert_eq!(observe(&mut contact, other.clone()), Observed::Changed);
+    // The old one again does not take it back, and a third one does not take its place.
+    assert_eq!(observe(&mut contact, manifest(0, vec![device(1)])), Observed::Known);
+    let third = manifest(0, vec![device(7)]);
+    assert_eq!(observe(&mut contact, third), Observed::Changed);
+    assert_eq!(contact.changed.as_ref().unwrap().hash(), other.hash());
     accept(&mut contact);
     assert!(contact.changed.is_none() && contact.verified);
     assert_eq!(contact.manifest.identity_fingerprint(), other.identity_fingerprint());

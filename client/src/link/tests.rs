@@ -1,0 +1,168 @@
+//! Against a gateway of a few lines.
+
+use super::*;
+use fastchat_protocol::{AccountId, Code, DeviceId, Refusal, challenge};
+use tokio::net::{TcpListener, TcpStream};
+use tokio_tungstenite::WebSocketStream;
+
+type Peer = WebSocketStream<TcpStream>;
+
+const DEPLOYMENT: &str = "test";
+const NONCE: [u8; 32] = [5; 32];
+
+struct Gateway(TcpListener);
+
+impl Gateway {
+    async fn start() -> Self {
+        Self(TcpListener::bind("127.0.0.1:0").await.unwrap())
+    }
+
+    fn endpoint(&self, deployment: Option<&str>) -> Endpoint {
+        let url = format!("ws://{}", self.0.local_addr().unwrap()).parse().unwrap();
+        Endpoint { url, ca: None, deployment: deployment.map(str::to_owned), insecure: false }
+    }
+
+    async fn accept(&self) -> Peer {
+        let (stream, _) = self.0.accept().await.unwrap();
+        tokio_tungstenite::accept_async(stream).await.unwrap()
+    }
+
+    /// Says hello and lets the device in. Returns what it signed.
+    async fn welcome(&self, ping_seconds: u32) -> (Peer, client::Resume) {
+        let mut peer = self.accept().await;
+        let (request, frame) = hear(&mut peer).await;
+        assert!(matches!(frame, ClientFrame::Hello(_)));
+        say(&mut peer, request, hello(1)).await;
+        let (request, frame) = hear(&mut peer).await;
+        let ClientFrame::Resume(resume) = frame else { panic!("{frame:?}") };
+        let session = server::Session {
+            account: AccountId::new([1; 16]),
+            name: "ada".parse().unwrap(),
+            device: resume.device,
+            mailbox_head: Default::default(),
+            ping_seconds,
+            key_packages: Vec::new(),
+        };
+        say(&mut peer, request, ServerFrame::Session(session)).await;
+        (peer, resume)
+    }
+}
+
+fn hello(version: u16) -> ServerFrame {
+    ServerFrame::Hello(server::Hello {
+        version,
+        deployment: DEPLOYMENT.into(),
+        nonce: NONCE,
+        incarnation: 1,
+        max_frame: 1 << 20,
+        max_envelope: 1 << 16,
+    })
+}
+
+async fn hear(peer: &mut Peer) -> (RequestId, ClientFrame) {
+    loop {
+        if let Message::Binary(bytes) = peer.next().await.unwrap().unwrap() {
+            return ClientFrame::decode(&bytes).unwrap();
+        }
+    }
+}
+
+async fn say(peer: &mut Peer, request: RequestId, frame: ServerFrame) {
+    peer.send(Message::Binary(frame.encode(request))).await.unwrap();
+}
+
+fn device() -> Device {
+    Device::generate(&mut rand::rng(), AccountId::new([1; 16]), DeviceId::new([2; 16]), [3; 32])
+}
+
+#[tokio::test]
+async fn another_deployment_and_another_version_are_refused_before_anything_is_sent() {
+    let gateway = Gateway::start().await;
+    for (version, pinned, final_) in [(1, Some("another"), true), (9, Some(DEPLOYMENT), false)] {
+        let endpoint = gateway.endpoint(pinned);
+        let dial = tokio::spawn(async move { open(&endpoint).await });
+        let mut peer = gateway.accept().await;
+        let (request, _) = hear(&mut peer).await;
+        say(&mut peer, request, hello(version)).await;
+        let error = dial.await.unwrap().unwrap_err();
+        assert_eq!(error.is_final(), final_, "{error}");
+        // Nothing came after the hello.
+        assert!(!matches!(peer.next().await, Some(Ok(Message::Binary(_)))));
+    }
+}
+
+#[tokio::test]
+async fn a_plain_connection_to_another_machine_is_not_even_tried() {
+    let url = "ws://192.0.2.1:80".parse().unwrap();
+    let endpoint = Endpoint { url, ca: None, deployment: None, insecure: false };
+    assert!(matches!(open(&endpoint).await, Err(LinkError::Plain(_))));
+}
+
+#[tokio::test]
+async fn a_session_resumes_by_signature_and_comes_back_after_a_break() {
+    let gateway = Gateway::start().await;
+    let device = std::sync::Arc::new(device());
+    let mut link = spawn(gateway.endpoint(None), device.clone());
+    let (mut peer, resume) = gateway.welcome(10).await;
+    let host = gateway.endpoint(None).url.authority();
+    let signed = challenge::signed_bytes(DEPLOYMENT, &host, device.id(), &NONCE);
+    assert_eq!(resume.signature, device.sign_challenge(DEPLOYMENT, &host, &NONCE).to_vec(), "{signed:?}");
+    let Some(LinkEvent::Up { sender, .. }) = link.next().await else { panic!("no session") };
+    sender.send(ClientFrame::Sync(client::Sync::default()).encode(RequestId(7))).await.unwrap();
+    let (request, frame) = hear(&mut peer).await;
+    assert!(matches!(frame, ClientFrame::Sync(_)));
+    say(&mut peer, request, ServerFrame::Done(server::Done {})).await;
+    assert!(matches!(link.next().await, Some(LinkEvent::Frame(RequestId(7), ServerFrame::Done(_)))));
+    drop(peer);
+    assert!(matches!(link.next().await, Some(LinkEvent::Down { .. })));
+    let (_peer, _) = gateway.welcome(10).await;
+    let Some(LinkEvent::Up { sender: _held, .. }) = link.next().await else { panic!("no session") };
+    // Frames for the old connection do not go out on the new one.
+    assert!(sender.send(Bytes::new()).await.is_err());
+    link.close().await;
+}
+
+#[tokio::test]
+async fn silence_means_a_new_connection() {
+    let gateway = Gateway::start().await;
+    let mut link = spawn(gateway.endpoint(None), device().into());
+    // Three seconds of nothing: three pings of one second each were missed.
+    let (_silent, _) = gateway.welcome(1).await;
+    let Some(LinkEvent::Up { sender: _held, .. }) = link.next().await else { panic!("no session") };
+    let event = link.next().await;
+    assert!(matches!(event, Some(LinkEvent::Down { error: LinkError::Silent(_), .. })), "{event:?}");
+}
+
+#[tokio::test]
+async fn a_refusal_that_no_retry_helps_ends_it() {
+    let gateway = Gateway::start().await;
+    let mut link = spawn(gateway.endpoint(None), device().into());
+    let (mut peer, _) = gateway.welcome(10).await;
+    let Some(LinkEvent::Up { sender: _held, .. }) = link.next().await else { panic!("no session") };
+    say(&mut peer, RequestId(0), ServerFrame::Closing(Refusal::new(Code::Displaced, "a newer connection")))
+        .await;
+    let event = link.next().await;
+    assert!(
+        matches!(&event, Some(LinkEvent::Ended(error)) if error.to_string().contains("copied")),
+        "{event:?}"
+    );
+    assert!(link.next().await.is_none());
+}
+
+#[tokio::test]
+async fn a_drain_is_honoured() {
+    let gateway = Gateway::start().await;
+    let mut link = spawn(gateway.endpoint(None), device().into());
+    let (mut peer, _) = gateway.welcome(10).await;
+    let Some(LinkEvent::Up { sender: _held, .. }) = link.next().await else { panic!("no session") };
+    say(&mut peer, RequestId(0), ServerFrame::Draining(server::Draining { reconnect_in_ms: 2_000 })).await;
+    // The gateway closes early: the client still comes back only when it was told to.
+    tokio::time::sleep(Duration::from_millis(200)).await;
+    drop(peer);
+    let event = link.next().await;
+    let Some(LinkEvent::Down { error: LinkError::Draining, retry_in }) = event else { panic!("{event:?}") };
+    assert!(
+        retry_in > Duration::from_millis(1_500) && retry_in < Duration::from_millis(2_500),
+        "{retry_in:?}"
+    );
+}

@@ -1,0 +1,132 @@
+use super::*;
+use fastchat_protocol::{AccountId, Bytes, ConversationId, Counter, DeviceId, Seq};
+
+const ID: ConversationId = ConversationId::new(*b"conversation-id!");
+const PEER: AccountId = AccountId::new(*b"account-id-of-b!");
+const MARKER: &str = "PLANTED-PLAINTEXT-MARKER";
+
+fn key() -> StoreKey {
+    StoreKey::from_bytes(&[7; 32])
+}
+
+fn entry(seq: u64, part: u32, text: &str) -> Entry {
+    let from = Some((PEER, DeviceId::new([9; 16])));
+    Entry { seq: Seq(seq), part, kind: EntryKind::Text, from, text: text.to_owned(), at_ms: 5, epoch: None }
+}
+
+fn item(id: u8, text: &str) -> Item {
+    let state = ItemState::Sealed { counter: Counter(3), envelope: Bytes::from_static(b"sealed") };
+    Item {
+        id: ItemId([id; 16]),
+        to: "bob-the-peer".into(),
+        conversation: Some(ID),
+        text: text.into(),
+        at_ms: 1,
+        state,
+    }
+}
+
+fn write<T>(store: &mut Store, work: impl FnOnce(&Tx<'_>) -> Result<T>) -> T {
+    store.write(work).unwrap()
+}
+
+/// Whatever the file says, it says nothing about people and what they wrote.
+#[test]
+fn nothing_can_be_read_without_the_key() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("store.db");
+    let mut store = Store::open(&path, key()).unwrap();
+    write(&mut store, |tx| {
+        tx.put_conversation(&Conversation::new(ID, PEER, Standing::Rejoining(MARKER.into()), Seq(1), 0))?;
+        tx.add_entry(ID, &entry(1, 0, MARKER))?;
+        tx.add_item(&item(1, MARKER))?;
+        tx.quarantine(&Quarantined { conversation: ID, seq: Seq(2), reason: MARKER.into(), envelope: None })?;
+        tx.set_setting("mailbox", &MARKER)?;
+        tx.vault().put("label-of-a-value", ID.as_bytes(), MARKER.as_bytes()).map_err(StoreError::from)
+    });
+    let mut files = 0;
+    for file in std::fs::read_dir(dir.path()).unwrap() {
+        let bytes = std::fs::read(file.unwrap().path()).unwrap();
+        files += usize::from(!bytes.is_empty());
+        let secrets: [&[u8]; 5] =
+            [MARKER.as_bytes(), ID.as_bytes(), PEER.as_bytes(), b"bob-the-peer", b"label-of-a-value"];
+        for secret in secrets {
+            assert!(
+                !bytes.windows(secret.len()).any(|window| window == secret),
+                "{:?}",
+                String::from_utf8_lossy(secret)
+            );
+        }
+    }
+    assert!(files >= 2, "the database and its log were looked at");
+}
+
+#[test]
+fn what_was_committed_is_there_again_and_another_key_opens_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("store.db");
+    let mut store = Store::open(&path, key()).unwrap();
+    let record = Conversation::new(ID, PEER, Standing::Ready, Seq(1), 7);
+    let positions = write(&mut store, |tx| {
+        tx.put_conversation(&record)?;
+        tx.add_entry(ID, &entry(2, 0, "two"))?;
+        tx.add_entry(ID, &entry(1, 0, "one"))?;
+        tx.add_entry(ID, &entry(1, 1, "a notice"))?;
+        Ok([
+            tx.add_item(&item(2, "second"))?,
+            tx.add_item(&item(1, "third"))?,
+            tx.add_item(&item(2, "again"))?,
+        ])
+    });
+    assert_eq!(positions, [Some(1), Some(2), None], "an id is taken once");
+    drop(store);
+
+    assert!(Store::open(&path, StoreKey::from_bytes(&[8; 32])).is_err());
+    let store = Store::open(&path, key()).unwrap();
+    store.read(|tx| {
+        assert_eq!(tx.conversations().unwrap(), [record]);
+        let texts = |entries: Vec<Entry>| entries.into_iter().map(|entry| entry.text).collect::<Vec<_>>();
+        assert_eq!(texts(tx.last_entries(ID, 2).unwrap()), ["a notice", "two"]);
+        assert_eq!(texts(tx.entries_after(ID, Seq(1)).unwrap()), ["two"]);
+        assert_eq!(tx.next_part(ID, Seq(1)).unwrap(), 2);
+        assert_eq!(tx.items().unwrap(), [(1, item(2, "second")), (2, item(1, "third"))]);
+    });
+    assert!(store.check().unwrap());
+}
+
+#[test]
+fn a_transaction_that_fails_leaves_no_trace_and_no_row_is_stored_twice() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut store = Store::open(&dir.path().join("store.db"), key()).unwrap();
+    write(&mut store, |tx| tx.add_entry(ID, &entry(1, 0, "one")));
+    let failed: Result<()> = store.write(|tx| {
+        tx.add_item(&item(1, "x"))?;
+        tx.vault().put("ratchet", b"", b"moved").map_err(StoreError::from)?;
+        tx.add_entry(ID, &entry(1, 0, "a second copy of row one"))
+    });
+    assert!(failed.is_err());
+    store.read(|tx| {
+        assert!(tx.items().unwrap().is_empty());
+        assert!(tx.vault().get("ratchet", b"").unwrap().is_none());
+        assert_eq!(tx.last_entries(ID, 10).unwrap(), [entry(1, 0, "one")]);
+    });
+}
+
+/// A value moved to another place (by whoever can write the file) does not open there.
+#[test]
+fn a_sealed_value_opens_only_in_its_place() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut store = Store::open(&dir.path().join("store.db"), key()).unwrap();
+    write(&mut store, |tx| tx.add_entry(ID, &entry(1, 0, "one")));
+    store.conn.execute("UPDATE messages SET seq = 2", []).unwrap();
+    assert!(store.read(|tx| tx.last_entries(ID, 1)).is_err());
+}
+
+#[test]
+fn a_store_of_a_newer_version_is_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("store.db");
+    drop(Store::open(&path, key()).unwrap());
+    Connection::open(&path).unwrap().pragma_update(None, "user_version", SCHEMA + 1).unwrap();
+    assert!(matches!(Store::open(&path, key()), Err(StoreError::Schema(newer)) if newer == SCHEMA + 1));
+}
