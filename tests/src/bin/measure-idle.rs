@@ -1,25 +1,25 @@
-//! Memory of an idle, authenticated connection: `measure-idle GATEWAY-PID ADDRESS STORE-URL [N]`.
+//! Memory of an idle, authenticated connection: `measure-idle [N]`; scripts/measure-idle runs it.
 //!
-//! Registers N accounts with one device each straight in the store (no password is hashed), connects
-//! all of them by their device keys, waits until nothing moves, and divides the growth of the
-//! gateway's resident memory by N. Each account is one bus subscription. scripts/measure-idle runs it.
+//! Starts a fleet of one gateway, registers N accounts with one device each straight in the store (no
+//! password is hashed), connects all of them by their device keys, waits until nothing moves, and
+//! divides the growth of the gateway's resident memory by N. Each account is one bus subscription.
 
 use anyhow::{Context, Result, bail};
 use ed25519_dalek::{Signer, SigningKey};
 use fastchat_gateway::store::{NewAccount, NewManifest, Registered, Store, postgres::{Options, Postgres}};
 use fastchat_protocol::{AccountId, Bytes, DeviceId, ServerFrame};
-use fastchat_tests::raw::RawClient;
+use fastchat_tests::{cluster::Cluster, raw::RawClient};
 use std::time::Duration;
 use tokio::task::JoinSet;
 
 #[tokio::main]
 async fn main() -> Result<()> {
-    let arguments: Vec<String> = std::env::args().skip(1).collect();
-    let [pid, address, store, rest @ ..] = arguments.as_slice() else {
-        bail!("usage: measure-idle GATEWAY-PID ADDRESS STORE-URL [N]");
-    };
-    let n: u32 = rest.first().map_or(Ok(5_000), |n| n.parse())?;
-    let options = Options { url: store.clone(), max_connections: 4, application_name: "measure-idle".into() };
+    let n: u32 = std::env::args().nth(1).map_or(Ok(5_000), |n| n.parse()).context("usage: measure-idle [N]")?;
+    let mut cluster = Cluster::fleet(1).await?;
+    let address = &cluster.gateway(0).address();
+    let pid = &cluster.gateway(0).process().pid().context("it runs")?.to_string();
+    let url = cluster.database().to_owned();
+    let options = Options { url, max_connections: 4, application_name: "measure-idle".into() };
     let store = Postgres::connect(&options)?;
     eprintln!("registering {n} accounts in the store");
     let devices = register(&store, n).await?;
