@@ -105,7 +105,8 @@ async fn what_was_acked_survives_a_crash() {
     // The first call after a crash may find its connection broken.
     store.ping().await.ok();
     let mut after = Seq(1);
-    for (counter, outcome) in acked.lock().unwrap().iter() {
+    let acked = std::mem::take(&mut *acked.lock().unwrap());
+    for (counter, outcome) in &acked {
         let seq = match outcome {
             Outcome::Stored(_) => stored(outcome),
             // Its first try was unknown.
