@@ -64,6 +64,7 @@ impl fmt::Debug for Item {
 
 impl Writer {
     /// Starts `lanes` tasks over one store.
+    #[expect(clippy::needless_pass_by_value, reason = "the lanes share it from here on")]
     pub fn spawn(store: Arc<dyn Store>, lanes: usize) -> Self {
         let (closing, tasks) = (CancellationToken::new(), TaskTracker::new());
         let spawn = |number| {

@@ -28,6 +28,7 @@ impl From<sqlx::Error> for Fault {
 }
 
 impl Fault {
+    #[expect(clippy::needless_pass_by_value, reason = "made of literals and numbers")]
     pub(super) fn corrupt(place: &'static str, what: impl ToString) -> Self {
         Self::Corrupt { place, what: what.to_string() }
     }

@@ -105,7 +105,8 @@ async fn what_was_acked_survives_a_crash() {
     // The first call after a crash may find its connection broken.
     store.ping().await.ok();
     let mut after = Seq(1);
-    for (counter, outcome) in acked.lock().unwrap().iter() {
+    let acked = std::mem::take(&mut *acked.lock().unwrap());
+    for (counter, outcome) in &acked {
         let seq = match outcome {
             Outcome::Stored(_) => stored(outcome),
             // Its first try was unknown.
@@ -197,6 +198,33 @@ async fn a_paused_transaction_holds_a_row_for_two_seconds() {
     assert!((1..4).contains(&start.elapsed().as_secs()), "{:?}", start.elapsed());
     holder.close().await.unwrap();
     assert_eq!(stored(&store.append(&[item(conversation, alice, 1, 1)]).await.unwrap()[0]), 2);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_transaction_that_commits_late_is_still_said() {
+    let database = Database::create().await;
+    let store = connect(&database.url());
+    store.migrate().await.unwrap();
+    let (alice, _, conversation) = settle(&store).await;
+    let (carol, dave) = (Person::new("carol", 1), Person::new("dave", 1));
+    for person in [&carol, &dave] {
+        store.register(person.registration()).await.unwrap();
+    }
+    let start = store.moved_since(None).await.unwrap().mark;
+    // It gets its number now, and commits after a later one has been seen.
+    let mut late = PgConnection::connect(&database.url()).await.unwrap();
+    let append = "SELECT append_envelopes(array[$1], array[$2], array[1::bigint], array[0::bigint],
+                  array[1::bigint], array[''::bytea])";
+    late.execute("BEGIN").await.unwrap();
+    let query = sqlx::query(append).bind(conversation.as_bytes().as_slice());
+    query.bind(alice.as_bytes().as_slice()).execute(&mut late).await.unwrap();
+    let other = founding(&carol, &dave, "other");
+    store.found_direct(other.clone()).await.unwrap();
+    let first = store.moved_since(Some(start)).await.unwrap();
+    assert!(first.heads.iter().any(|head| head.0 == other.conversation));
+    late.execute("COMMIT").await.unwrap();
+    let second = store.moved_since(Some(first.mark)).await.unwrap();
+    assert!(second.heads.iter().any(|head| (head.0, head.1) == (conversation, Seq(2))), "{second:?}");
 }
 
 #[tokio::test]

@@ -67,6 +67,8 @@ pub(crate) async fn cursors_move_forward_and_not_past_the_head(world: World) {
     assert_eq!(set(&[3]).await, 3);
     assert_eq!(set(&[2]).await, 3);
     assert_eq!(set(&[6]).await, 3);
+    // One past the head says nothing, also of the one beside it.
+    assert_eq!(set(&[4, 6]).await, 4);
     assert_eq!(set(&[4, 5, 4]).await, 5);
     assert_eq!(set(&[]).await, 5);
     // One that is nobody's says nothing, and does not stop the others.

@@ -50,14 +50,14 @@ pub(super) async fn set_cursors(
 ) -> Fallible<()> {
     sqlx::query(
         "WITH moved AS (
-             SELECT conversation, device, max(seq) AS seq
+             SELECT r.conversation, r.device, max(m.seq) AS seq
              FROM unnest($1::bytea[], $2::bytea[], $3::bigint[]) AS m (device, conversation, seq)
-             GROUP BY conversation, device
+             JOIN readable r ON r.conversation = m.conversation AND r.device = m.device
+             WHERE m.seq <= r.head GROUP BY r.conversation, r.device
          ), locked AS MATERIALIZED (
              SELECT u.conversation, u.device, m.seq
              FROM cursors u JOIN moved m ON m.conversation = u.conversation AND m.device = u.device
-             JOIN readable r ON r.conversation = u.conversation AND r.device = u.device
-             WHERE m.seq <= r.head AND m.seq > u.cursor
+             WHERE m.seq > u.cursor
              ORDER BY u.conversation, u.device FOR NO KEY UPDATE OF u
          )
          UPDATE cursors u SET cursor = l.seq FROM locked l
