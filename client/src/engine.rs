@@ -10,6 +10,7 @@
 //! acknowledged is stored before that.
 
 mod acks;
+mod contacts;
 mod error;
 mod found;
 mod keys;

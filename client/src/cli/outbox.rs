@@ -80,8 +80,11 @@ async fn wait_until_empty(context: &Context, client: &mut Client, options: Optio
         let failed = items.iter().filter(|item| item.state == "failed").count();
         let Some(first) = items.iter().find(waiting) else {
             return match failed {
-                0 => Ok(context
-                    .print(&serde_json::json!({ "type": "done" }), || "the outbox is empty".to_owned())),
+                0 => {
+                    context
+                        .print(&serde_json::json!({ "type": "done" }), || "the outbox is empty".to_owned());
+                    Ok(())
+                }
                 n => Err(ApiError::new(
                     ErrorKind::Refused,
                     format!("{n} messages were refused again: `fastchat outbox` says why"),

@@ -28,7 +28,7 @@ pub(crate) struct Args {
 }
 
 pub(crate) async fn run(context: &Context, args: Args) -> Result<(), ApiError> {
-    let text = text(args.text)?;
+    let text = text(args.text.as_deref())?;
     let id = hex::encode(rand::random::<[u8; 16]>());
     let options = Options::default();
     let mut client = context.client(options).await?;
@@ -76,9 +76,9 @@ async fn hints(client: Client, id: String) {
     }
 }
 
-fn text(argument: Option<String>) -> Result<String, ApiError> {
+fn text(argument: Option<&str>) -> Result<String, ApiError> {
     let usage = |message: &str| ApiError::new(ErrorKind::Usage, message);
-    let text = match argument.as_deref() {
+    let text = match argument {
         Some(text) if text != "-" => text.to_owned(),
         None if std::io::stdin().is_terminal() => {
             return Err(usage("what is to be sent? Give a text, or - to read stdin"));

@@ -13,13 +13,11 @@ use crate::{
     failpoint,
     link::LinkError,
     store::{Contact, Conversation, FoundingFrame, ItemState, Standing},
-    trust::{self, Observed},
 };
-use fastchat_delivery::{Policy, Rules, Suite, VerifiedManifest};
+use fastchat_delivery::{Policy, Rules, Suite};
 use fastchat_e2ee::conversation::{self, ConversationError};
 use fastchat_protocol::{
-    AccountId, AccountName, Bytes, ClientFrame, Code, ConversationId, Refusal, Seq, ServerFrame, client,
-    server::{self, Sent},
+    AccountId, Bytes, ClientFrame, Code, ConversationId, Refusal, Seq, ServerFrame, client, server::Sent,
 };
 use std::time::Duration;
 use tokio::time::Instant;
@@ -65,10 +63,6 @@ impl Engine {
     fn known_conversation(&self, name: &str) -> Option<ConversationId> {
         let contact = self.contact_named(name)?;
         self.conversation_with(contact.account)
-    }
-
-    pub(super) fn contact_named(&self, name: &str) -> Option<&Contact> {
-        self.contacts.values().find(|contact| contact.name == name)
     }
 
     /// The draft goes to this conversation.
@@ -131,29 +125,7 @@ impl Engine {
             Ok(packages) => packages,
             Err(failed) => return Ok(Err(failed)),
         };
-        self.found(contact.account, &packages).await
-    }
-
-    /// The account of a name, pinned at first sight.
-    pub(super) async fn look_up_answer(&mut self, name: &str) -> Result<Result<Contact, Refusal>, Halt> {
-        let Ok(parsed) = name.parse::<AccountName>() else {
-            return Ok(Err(Refusal::new(Code::NoAccount, format!("{name:?} cannot be an account's name"))));
-        };
-        let answer =
-            match self.call(ClientFrame::FindAccount(client::FindAccount { name: parsed.clone() })).await {
-                Ok(ServerFrame::Account(answer)) => answer,
-                Ok(_) | Err(CallError::Down) => return Err(Halt::Down),
-                Err(CallError::Refused(refusal)) => return Ok(Err(refusal)),
-            };
-        if answer.name != parsed {
-            return Ok(Err(Refusal::new(Code::NoAccount, "the server answered for another name")));
-        }
-        match self.observe(&answer)? {
-            Some(contact) => Ok(Ok(contact)),
-            None => {
-                Ok(Err(Refusal::new(Code::BadManifest, "the server's manifest of this account is not valid")))
-            }
-        }
+        self.found(contact.account, &packages)
     }
 
     async fn look_up(&mut self, name: &str) -> Result<Result<Contact, Failed>, Halt> {
@@ -167,49 +139,6 @@ impl Engine {
                 refusal.wait_ms.map_or(PAUSE, |ms| Duration::from_millis(ms.into())),
             ),
         }))
-    }
-
-    /// Takes in what the server shows of an account. `None` if it is not a valid manifest of it.
-    pub(super) fn observe(&mut self, shown: &server::Account) -> Result<Option<Contact>, Halt> {
-        let Ok(manifest) = VerifiedManifest::verify(&shown.manifest) else { return Ok(None) };
-        if manifest.account() != shown.account {
-            return Ok(None);
-        }
-        let name = shown.name.as_str();
-        // The name may stand for another account than before: that, too, is a changed identity.
-        let known = self
-            .contact_named(name)
-            .map(|contact| contact.account)
-            .or_else(|| self.contacts.contains_key(&shown.account).then_some(shown.account));
-        let Some(mut contact) = known.and_then(|account| self.contacts.get(&account)).cloned() else {
-            let contact = trust::first(name, manifest);
-            self.keep_contact(&contact)?;
-            return Ok(Some(contact));
-        };
-        let before = contact.changed.is_some();
-        match trust::observe(&mut contact, manifest) {
-            Observed::Known => {}
-            Observed::Older => {
-                tracing::warn!(account = %contact.account, "the server shows an older manifest than before")
-            }
-            Observed::Newer => self.keep_contact(&contact)?,
-            Observed::Changed => {
-                self.keep_contact(&contact)?;
-                if let (false, Some(id)) = (before, self.conversation_with(contact.account)) {
-                    let text = format!(
-                        "the identity key of {name} has changed: compare the safety number (`fastchat verify {name}`)"
-                    );
-                    self.note(id, text)?;
-                }
-            }
-        }
-        Ok(Some(contact))
-    }
-
-    pub(super) fn keep_contact(&mut self, contact: &Contact) -> Result<(), Halt> {
-        self.store.write(|tx| tx.put_contact(contact))?;
-        self.contacts.insert(contact.account, contact.clone());
-        Ok(())
     }
 
     /// A key package for each device of both accounts, but this one.
@@ -249,11 +178,7 @@ impl Engine {
     }
 
     /// Keys, conversation and what `Found` will carry in one transaction; then it is sent.
-    async fn found(
-        &mut self,
-        peer: AccountId,
-        packages: &[Bytes],
-    ) -> Result<Result<ConversationId, Failed>, Halt> {
+    fn found(&mut self, peer: AccountId, packages: &[Bytes]) -> Result<Result<ConversationId, Failed>, Halt> {
         let (me, id) = (self.me.clone(), ConversationId::new(rand::random()));
         let contacts = &self.contacts;
         let manifests = |account: AccountId| contacts.get(&account).map(|contact| contact.manifest.clone());

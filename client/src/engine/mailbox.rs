@@ -51,7 +51,7 @@ impl Engine {
         match (item.kind, codec::decode::<server::Joining>(&item.body)) {
             (server::MAILBOX_JOINING, Ok(joining)) => match self.join(seq, &joining).await? {
                 Handled::Done => {}
-                Handled::RejoinNeeded(why) => self.join_failed(seq, &joining, why).await?,
+                Handled::RejoinNeeded(why) => self.join_failed(seq, &joining, &why)?,
             },
             (kind, _) => {
                 tracing::warn!(kind, "a mailbox item of a later version");
@@ -129,7 +129,7 @@ impl Engine {
     }
 
     /// The welcome is of no use. If the conversation is not here, it is entered by an external commit.
-    async fn join_failed(&mut self, place: Seq, joining: &server::Joining, why: String) -> Result<(), Halt> {
+    fn join_failed(&mut self, place: Seq, joining: &server::Joining, why: &str) -> Result<(), Halt> {
         tracing::warn!(conversation = %joining.conversation, why, "a welcome could not be used");
         self.store.write(|tx| tx.set_setting(CURSOR, &place))?;
         if self.threads.contains_key(&joining.conversation) {
@@ -137,22 +137,6 @@ impl Engine {
         }
         // Who the other party is, the next sync says: it lists the conversation.
         self.sync_wanted = true;
-        Ok(())
-    }
-
-    /// Gets the newest manifest of an account, and believes it as far as trust goes.
-    pub(super) async fn learn(&mut self, account: AccountId) -> Result<(), Halt> {
-        let answer = match self.call(ClientFrame::GetAccount(client::GetAccount { account })).await {
-            Ok(ServerFrame::Account(answer)) => answer,
-            Ok(_) | Err(CallError::Down) => return Err(Halt::Down),
-            Err(CallError::Refused(refusal)) => {
-                tracing::warn!(%refusal, "no manifest");
-                return Ok(());
-            }
-        };
-        if answer.account == account {
-            self.observe(&answer)?;
-        }
         Ok(())
     }
 
