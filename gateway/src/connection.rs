@@ -36,6 +36,7 @@ use std::{
 };
 use tokio::{
     io::{AsyncRead, AsyncWrite},
+    sync::OwnedSemaphorePermit,
     time::timeout,
 };
 use tokio_tungstenite::{
@@ -50,15 +51,18 @@ use tokio_tungstenite::{
 /// Why a connection ended, for the metric.
 type Reason = &'static str;
 
-/// Serves an upgraded socket until it ends.
+/// Serves an upgraded socket until it ends. `place` is one of those for sockets without a session.
 pub async fn serve<S: AsyncRead + AsyncWrite + Unpin + Send>(
     gateway: Arc<Gateway>,
     socket: S,
     peer: Unidentified,
+    place: OwnedSemaphorePermit,
 ) {
-    let reason = match Box::pin(identify(&gateway, socket, peer)).await {
+    let identified = Box::pin(identify(&gateway, socket, peer)).await;
+    drop(place);
+    let reason = match identified {
         Err(reason) => reason,
-        Ok((socket, identified)) => Connection::enter(gateway, socket, identified).await.run().await,
+        Ok(identified) => identified.enter(gateway).run().await,
     };
     metrics::ended(reason);
 }
@@ -67,7 +71,7 @@ async fn identify<S: AsyncRead + AsyncWrite + Unpin>(
     gateway: &Arc<Gateway>,
     socket: S,
     peer: Unidentified,
-) -> Result<(WebSocketStream<S>, Identified), Reason> {
+) -> Result<Proved<S>, Reason> {
     let mut ws = WebSocketStream::from_raw_socket(
         socket,
         Role::Server,
@@ -101,27 +105,50 @@ async fn identify<S: AsyncRead + AsyncWrite + Unpin>(
     // The client sends nothing between its proof and the answer, so the library's buffer is empty and
     // the socket can be wrapped anew with the limits of a known device.
     let socket = ws.into_inner();
-    let mut ws =
-        WebSocketStream::from_raw_socket(socket, Role::Server, Some(config(limits::MAX_FRAME))).await;
-    let session = match session_frame(gateway, &identified).await {
-        Ok(session) => session,
-        Err(refusal) => return Err(dismiss(&mut ws, request, refusal).await),
-    };
-    write(&mut ws, [session.encode(request)].into()).await?;
-    Ok((ws, identified))
+    let ws = WebSocketStream::from_raw_socket(socket, Role::Server, Some(config(limits::MAX_FRAME))).await;
+    Ok(Proved { ws, identified, request })
 }
 
-async fn session_frame(gateway: &Gateway, identified: &Identified) -> Result<ServerFrame, Refusal> {
-    let me = &identified.me;
-    let key_packages = gateway.store.key_packages_left(me.device).await.map_err(service::store_error)?;
-    Ok(ServerFrame::Session(server::Session {
-        account: me.account,
-        name: me.name.clone(),
-        device: me.device,
-        mailbox_head: identified.mailbox_head,
-        ping_seconds: u32::try_from(gateway.config.ping_interval.as_secs()).unwrap_or(u32::MAX).max(1),
-        key_packages,
-    }))
+/// A socket whose device is known, and which is owed an answer to its proof.
+struct Proved<S> {
+    ws: WebSocketStream<S>,
+    identified: Identified,
+    request: RequestId,
+}
+
+impl<S> Proved<S> {
+    /// Registers the device here and displaces an older connection of it.
+    fn enter(self, gateway: Arc<Gateway>) -> Connection<S> {
+        let Self { ws, identified: Identified { me }, request } = self;
+        let entered = gateway.registry.enter(me.account, me.device);
+        metrics::connections(gateway.registry.connections());
+        let presence = Presence { gateway: Arc::clone(&gateway), handle: Arc::clone(&entered.handle) };
+        let sends = rate::sends(gateway.config.rates);
+        let (session, handle) = (Session::new(me), entered.handle);
+        Connection { gateway, ws, session, handle, sends, request, first: entered.first, _presence: presence }
+    }
+}
+
+/// A device's entry in the registry; it leaves when this is dropped, however the connection ends.
+struct Presence {
+    gateway: Arc<Gateway>,
+    handle: Arc<Handle>,
+}
+
+impl Drop for Presence {
+    fn drop(&mut self) {
+        let (gateway, account) = (&self.gateway, self.handle.account);
+        if gateway.registry.leave(&self.handle) {
+            let subject = Subject::User(account);
+            gateway.bus.unsubscribe(subject);
+            // Somebody may have entered between the two lines above.
+            if gateway.registry.has(account) {
+                let gateway = Arc::clone(gateway);
+                tokio::spawn(async move { gateway.bus.subscribe(subject).await });
+            }
+        }
+        metrics::connections(gateway.registry.connections());
+    }
 }
 
 /// A socket with a session.
@@ -131,41 +158,59 @@ struct Connection<S> {
     session: Session,
     handle: Arc<Handle>,
     sends: SendLimiter,
+    /// The proof that is owed an answer.
+    request: RequestId,
+    /// It is the account's only connection here.
+    first: bool,
+    _presence: Presence,
 }
 
 /// A request at work; its outcome is the answer, if one is owed.
 type Serving = Pin<Box<dyn Future<Output = Option<(RequestId, ServerFrame)>> + Send>>;
 
 impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection<S> {
-    /// Registers the device here, displaces older connections of it, and subscribes.
-    async fn enter(gateway: Arc<Gateway>, ws: WebSocketStream<S>, identified: Identified) -> Self {
-        let me = identified.me;
-        let entered = gateway.registry.enter(me.account, me.device);
-        if entered.first {
-            gateway.bus.subscribe(Subject::User(me.account)).await;
-        }
-        gateway.fanout.connected(me.account, me.device);
-        metrics::connections(gateway.registry.connections());
-        let sends = rate::sends(gateway.config.rates);
-        Self { gateway, ws, session: Session::new(me), handle: entered.handle, sends }
-    }
-
     async fn run(mut self) -> Reason {
-        let reason = match self.serve().await {
+        if let Err(reason) = self.welcome().await {
+            return reason;
+        }
+        match self.serve().await {
             Ok(never) => match never {},
             Err(reason) => reason,
-        };
-        let Self { gateway, handle, .. } = self;
-        if gateway.registry.leave(&handle) {
-            let subject = Subject::User(handle.account);
-            gateway.bus.unsubscribe(subject);
-            // Somebody may have entered between the two lines above.
-            if gateway.registry.has(handle.account) {
-                gateway.bus.subscribe(subject).await;
-            }
         }
-        metrics::connections(gateway.registry.connections());
-        reason
+    }
+
+    /// Subscribes, then answers the proof: what the client reads after that answer, and what wakes it,
+    /// leave nothing in between.
+    async fn welcome(&mut self) -> Result<(), Reason> {
+        if self.first {
+            self.gateway.bus.subscribe(Subject::User(self.handle.account)).await;
+        }
+        match self.session_frame().await {
+            Ok(session) => {
+                self.gateway.fanout.connected(self.handle.account, self.handle.device);
+                write(&mut self.ws, [session.encode(self.request)].into()).await
+            }
+            Err(refusal) => Err(dismiss(&mut self.ws, self.request, refusal).await),
+        }
+    }
+
+    async fn session_frame(&mut self) -> Result<ServerFrame, Refusal> {
+        let (store, me) = (&self.gateway.store, self.session.me());
+        // Read again now that others can find this connection: a revocation during the proof closed
+        // nothing, because there was nothing yet to close.
+        let device = store.device(me.device).await.map_err(service::store_error)?;
+        let device = device.filter(|device| !device.revoked);
+        let device = device.ok_or_else(|| Refusal::new(Code::Revoked, "this device was revoked"))?;
+        let key_packages = store.key_packages_left(me.device).await.map_err(service::store_error)?;
+        let ping_interval = self.gateway.config.ping_interval.as_secs();
+        Ok(ServerFrame::Session(server::Session {
+            account: me.account,
+            name: me.name.clone(),
+            device: me.device,
+            mailbox_head: device.mailbox_head,
+            ping_seconds: u32::try_from(ping_interval).unwrap_or(u32::MAX).max(1),
+            key_packages,
+        }))
     }
 
     async fn serve(&mut self) -> Result<std::convert::Infallible, Reason> {

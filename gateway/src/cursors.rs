@@ -4,7 +4,7 @@
 //! device nothing but rows that it has seen: it knows its own place.
 
 use crate::{
-    limits::{CURSOR_FLUSH, MAX_WAITING_CURSORS},
+    limits::{CURSOR_FLUSH, MAX_WAITING_CURSORS, MAX_WAITING_DEVICES},
     store::Store,
 };
 use fastchat_protocol::{ConversationId, DeviceId, Seq};
@@ -15,7 +15,7 @@ use std::{
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
-type Waiting = HashMap<(DeviceId, ConversationId), Seq>;
+type Waiting = HashMap<DeviceId, HashMap<ConversationId, Seq>>;
 
 /// Cursors on their way to the store.
 #[derive(Debug, Default)]
@@ -28,11 +28,17 @@ impl Cursors {
     /// Takes a cursor note of; a lower one than before changes nothing.
     pub fn set(&self, device: DeviceId, conversation: ConversationId, seq: Seq) {
         let mut waiting = self.lock();
-        // Limit: a store that is away for long must not fill the memory. Devices ack again.
-        if waiting.len() >= MAX_WAITING_CURSORS && !waiting.contains_key(&(device, conversation)) {
+        // Limit: one device cannot crowd out the others, and a store that is away for long does not fill
+        // the memory. Devices ack again.
+        let known = waiting.contains_key(&device);
+        if waiting.len() >= MAX_WAITING_DEVICES && !known {
             return;
         }
-        let cursor = waiting.entry((device, conversation)).or_default();
+        let cursors = waiting.entry(device).or_default();
+        if cursors.len() >= MAX_WAITING_CURSORS && !cursors.contains_key(&conversation) {
+            return;
+        }
+        let cursor = cursors.entry(conversation).or_default();
         *cursor = seq.max(*cursor);
         drop(waiting);
         self.some.notify_one();
@@ -56,8 +62,10 @@ impl Cursors {
         if taken.is_empty() {
             return;
         }
-        let cursors: Vec<_> =
-            taken.iter().map(|((device, conversation), seq)| (*device, *conversation, *seq)).collect();
+        let of_device = |(device, cursors): (DeviceId, HashMap<_, _>)| {
+            cursors.into_iter().map(move |(conversation, seq)| (device, conversation, seq))
+        };
+        let cursors: Vec<_> = taken.into_iter().flat_map(of_device).collect();
         if let Err(error) = store.set_cursors(&cursors).await {
             tracing::warn!(%error, cursors = cursors.len(), "cursors wait for the store");
             for (device, conversation, seq) in cursors {

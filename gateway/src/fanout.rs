@@ -31,12 +31,13 @@ pub struct Fanout {
     recent: Mutex<Recent>,
 }
 
-/// The highest seq that this gateway has handed out, for conversations that moved lately. A head
-/// check needs to say nothing about those: a device that lacks an earlier one sees the gap.
+/// The highest seq that this gateway has handed out to an account, for conversations that moved
+/// lately. A head check needs to say nothing about those: a device that lacks an earlier one sees the
+/// gap. By account, because a record for one party says nothing of the record for the other.
 #[derive(Debug, Default)]
 struct Recent {
-    newer: HashMap<ConversationId, Seq>,
-    older: HashMap<ConversationId, Seq>,
+    newer: HashMap<(ConversationId, AccountId), Seq>,
+    older: HashMap<(ConversationId, AccountId), Seq>,
 }
 
 /// A row to hand out.
@@ -85,9 +86,9 @@ impl Fanout {
         let record = record.encode(RequestId(0));
         for account in accounts(stored.audience) {
             self.deliver(account, sender, &frame);
+            self.note(conversation, account, stored.seq);
             self.bus.publish(Subject::User(account), record.clone());
         }
-        self.note(conversation, stored.seq);
     }
 
     /// Tells a device that its mailbox grew.
@@ -127,7 +128,7 @@ impl Fanout {
         match frame {
             BusFrame::Row(row) => {
                 self.deliver(account, row.sender, &row.frame);
-                self.note(row.conversation, row.seq);
+                self.note(row.conversation, account, row.seq);
             }
             BusFrame::Mailbox(mailbox) => self.wake_mailbox(account, mailbox.device, mailbox.head),
             BusFrame::Connected(connected) => {
@@ -141,13 +142,13 @@ impl Fanout {
 
     /// Tells the connections here about heads that moved without a live copy; how many it told.
     pub fn moved(&self, conversation: ConversationId, head: Seq, audience: Audience) -> usize {
-        if self.handed_out(conversation) >= head {
-            return 0;
-        }
         let heads = vec![fastchat_protocol::server::Head { conversation, seq: head }];
         let frame = ServerFrame::Heads(Heads { heads, mailbox: None }).encode(RequestId(0));
-        let told = accounts(audience).map(|account| self.registry.deliver(account, None, &frame).0).sum();
-        self.note(conversation, head);
+        let mut told = 0;
+        for account in accounts(audience).filter(|account| self.handed_out(conversation, *account) < head) {
+            told += self.registry.deliver(account, None, &frame).0;
+            self.note(conversation, account, head);
+        }
         told
     }
 
@@ -182,15 +183,15 @@ impl Fanout {
         }
     }
 
-    fn note(&self, conversation: ConversationId, seq: Seq) {
+    fn note(&self, conversation: ConversationId, account: AccountId, seq: Seq) {
         let mut recent = self.recent.lock().unwrap_or_else(PoisonError::into_inner);
-        let noted = recent.newer.entry(conversation).or_default();
+        let noted = recent.newer.entry((conversation, account)).or_default();
         *noted = seq.max(*noted);
     }
 
-    fn handed_out(&self, conversation: ConversationId) -> Seq {
+    fn handed_out(&self, conversation: ConversationId, account: AccountId) -> Seq {
         let recent = self.recent.lock().unwrap_or_else(PoisonError::into_inner);
-        let of = |map: &HashMap<_, Seq>| map.get(&conversation).copied().unwrap_or_default();
+        let of = |map: &HashMap<_, Seq>| map.get(&(conversation, account)).copied().unwrap_or_default();
         of(&recent.newer).max(of(&recent.older))
     }
 }

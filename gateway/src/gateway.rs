@@ -6,6 +6,7 @@ use crate::{
     cursors::Cursors,
     fanout::Fanout,
     heads,
+    limits::MAX_UNIDENTIFIED,
     passwords::Passwords,
     rate::Limiters,
     registry::Registry,
@@ -13,7 +14,7 @@ use crate::{
     writer::Writer,
 };
 use std::{sync::Arc, time::Duration};
-use tokio::sync::Notify;
+use tokio::sync::{Notify, Semaphore};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 /// What every connection shares.
@@ -35,6 +36,8 @@ pub struct Gateway {
     pub cursors: Arc<Cursors>,
     /// bcrypt.
     pub passwords: Passwords,
+    /// Places for sockets without a session.
+    pub unidentified: Arc<Semaphore>,
     /// Who tries too often.
     pub limiters: Limiters,
     /// Cancelled when the gateway begins to leave.
@@ -55,6 +58,7 @@ impl Gateway {
         let gateway = Arc::new(Self {
             writer: Writer::spawn(Arc::clone(&store), config.writer_lanes()),
             passwords: Passwords::new(config.pepper.clone(), config.bcrypt_threads),
+            unidentified: Arc::new(Semaphore::new(MAX_UNIDENTIFIED)),
             limiters: Limiters::new(config.rates),
             cursors: Arc::new(Cursors::default()),
             draining: CancellationToken::new(),

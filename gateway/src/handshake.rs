@@ -45,8 +45,6 @@ pub struct Challenged {
 pub struct Identified {
     /// Who.
     pub me: Me,
-    /// The last place of its mailbox.
-    pub mailbox_head: fastchat_protocol::Seq,
 }
 
 impl Unidentified {
@@ -134,7 +132,6 @@ impl Challenged {
 
     async fn login(self, gateway: &Gateway, login: Login) -> Result<Identified, Refusal> {
         gateway.limiters.login_from(self.address).map_err(rate_limited)?;
-        gateway.limiters.login_to(&login.name).map_err(rate_limited)?;
         let device = gateway.store.device(login.device).await.map_err(store_error)?;
         let device = device.filter(|device| device.name.as_str() == login.name);
         let hash = match &device {
@@ -143,6 +140,10 @@ impl Challenged {
         };
         let key = device.as_ref().map_or([0; 32], |device| device.key);
         let signed = self.signed(gateway, login.device, &key, &login.signature);
+        if signed && device.is_some() {
+            // Guesses count where the device is known, so that a stranger cannot use an account's up.
+            gateway.limiters.login_to(&login.name).map_err(rate_limited)?;
+        }
         let right = gateway.passwords.check(&login.auth_key, hash).await.map_err(password_error)?;
         match device {
             Some(device) if right && signed => identified(login.device, device),
@@ -180,7 +181,7 @@ impl Challenged {
         match gateway.store.register(new).await.map_err(store_error)? {
             Registered::Made => {
                 let me = Me { account: manifest.account(), name, device: register.device };
-                Ok(Identified { me, mailbox_head: fastchat_protocol::Seq(0) })
+                Ok(Identified { me })
             }
             Registered::NameTaken => Err(Refusal::new(Code::NameTaken, "this name is taken")),
             Registered::IdTaken => {
@@ -204,7 +205,7 @@ fn identified(id: DeviceId, device: Device) -> Result<Identified, Refusal> {
         return Err(Refusal::new(Code::Revoked, "this device was revoked"));
     }
     let me = Me { account: device.account, name: device.name, device: id };
-    Ok(Identified { me, mailbox_head: device.mailbox_head })
+    Ok(Identified { me })
 }
 
 fn kind_label(frame: &'static str) -> &'static str {

@@ -11,10 +11,16 @@ use crate::{
     registry::Registry,
     store::{Mark, Store},
 };
-use fastchat_protocol::{RequestId, ServerFrame, server::Resync};
-use std::{sync::Arc, time::Duration};
+use fastchat_protocol::{Code, RequestId, ServerFrame, server::Resync};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use tokio_util::sync::CancellationToken;
+
+/// Between looks for revoked devices: what the bus did not carry is made up for in this time.
+const REVOCATION_CHECK: Duration = Duration::from_secs(5);
 
 /// Asks what moved, every `interval`, until told to stop.
 pub async fn run(
@@ -27,8 +33,13 @@ pub async fn run(
     let mut mark: Option<Mark> = None;
     let mut ticks = tokio::time::interval(interval);
     ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    let mut revocations = Instant::now();
     loop {
         tokio::select! { () = stop.cancelled() => return, _ = ticks.tick() => {} }
+        if revocations.elapsed() >= REVOCATION_CHECK {
+            revocations = Instant::now();
+            close_revoked(&*store, &registry).await;
+        }
         match store.moved_since(mark).await {
             Ok(moved) => {
                 mark = Some(moved.mark);
@@ -44,6 +55,20 @@ pub async fn run(
             }
             Err(error) => tracing::warn!(%error, "a head check failed; the next one makes up for it"),
         }
+    }
+}
+
+/// Closes connections of revoked devices that no record of the bus has closed.
+async fn close_revoked(store: &dyn Store, registry: &Registry) {
+    let handles = registry.all();
+    let devices: Vec<_> = handles.iter().map(|handle| handle.device).collect();
+    match store.revoked(&devices).await {
+        Ok(revoked) => {
+            for handle in handles.iter().filter(|handle| revoked.contains(&handle.device)) {
+                handle.close(Code::Revoked, "this device was revoked");
+            }
+        }
+        Err(error) => tracing::warn!(%error, "revoked devices could not be looked for"),
     }
 }
 

@@ -2,7 +2,10 @@
 
 use crate::{gateway::Gateway, metrics, tls::Tls};
 use std::{sync::Arc, time::Duration};
-use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::{
+    signal::unix::{Signal, SignalKind, signal},
+    time::timeout,
+};
 
 /// The signals that the gateway listens to.
 #[derive(Debug)]
@@ -64,19 +67,29 @@ pub async fn drain(gateway: &Arc<Gateway>, again: impl Future<Output = ()>) {
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
     };
-    tokio::pin!(again);
+    let in_order = async {
+        tokio::select! { () = empty => {} () = tokio::time::sleep(window) => {} }
+        end(gateway).await;
+    };
+    // Cancel safety: a second signal gives up whatever was waited for; the store keeps what it has.
     tokio::select! {
-        () = empty => {}
-        () = tokio::time::sleep(window) => {}
-        () = &mut again => tracing::warn!("a second signal: ending at once"),
+        () = in_order => tracing::info!("ended"),
+        () = again => {
+            gateway.ending.cancel();
+            tracing::warn!("a second signal: ended at once");
+        }
     }
+}
+
+/// Ends connections and background work, and commits what waits; each for a limited time.
+async fn end(gateway: &Gateway) {
+    const PATIENCE: Duration = Duration::from_secs(5);
     gateway.ending.cancel();
     gateway.tasks.close();
-    tokio::select! {
-        () = gateway.tasks.wait() => {}
-        () = tokio::time::sleep(Duration::from_secs(5)) => tracing::warn!("some tasks did not end in time"),
-        () = again => {}
+    if timeout(PATIENCE, gateway.tasks.wait()).await.is_err() {
+        tracing::warn!("some tasks did not end in time");
     }
-    gateway.writer.close().await;
-    tracing::info!("ended");
+    if timeout(PATIENCE, gateway.writer.close()).await.is_err() {
+        tracing::warn!("some envelopes were not committed in time: their senders will ask again");
+    }
 }

@@ -25,8 +25,12 @@ pub const MISSED_PINGS: u32 = 2;
 
 /// How long cursors wait for others before they are stored together.
 pub const CURSOR_FLUSH: Duration = Duration::from_millis(200);
-/// Cursors that may wait; beyond, the oldest flush comes early.
-pub const MAX_WAITING_CURSORS: usize = 10_000;
+/// Cursors of one device that may wait; further ones are dropped, the device acks again.
+pub const MAX_WAITING_CURSORS: usize = 256;
+/// Devices whose cursors may wait.
+pub const MAX_WAITING_DEVICES: usize = 50_000;
+/// Sockets without a session at a time, and of one address: slow ones must not use up descriptors.
+pub const MAX_UNIDENTIFIED: usize = 4_096;
 
 /// Passwords that may wait for a hashing thread; each takes about 0.1 s.
 pub const MAX_WAITING_HASHES: usize = 64;

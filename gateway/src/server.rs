@@ -24,10 +24,15 @@ use hyper_util::{
     rt::{TokioIo, TokioTimer},
     service::TowerToHyperService,
 };
-use std::{net::SocketAddr, sync::Arc, time::Duration};
+use std::{
+    net::SocketAddr,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     net::{TcpListener, TcpStream},
+    sync::OwnedSemaphorePermit,
     time::timeout,
 };
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
@@ -60,10 +65,13 @@ async fn socket(gateway: Arc<Gateway>, stream: TcpStream, address: SocketAddr, t
     if gateway.registry.connections() >= gateway.config.max_connections {
         return metrics::ended("full");
     }
+    let Ok(place) = Arc::clone(&gateway.unidentified).try_acquire_owned() else {
+        return metrics::ended("too many without a session");
+    };
     match tls {
-        None => http(gateway, stream, address).await,
+        None => http(gateway, stream, address, place).await,
         Some(tls) => match timeout(OPENING_TIMEOUT, tls.accept(stream)).await {
-            Ok(Ok(stream)) => http(gateway, stream, address).await,
+            Ok(Ok(stream)) => http(gateway, stream, address, place).await,
             _ => metrics::ended("no TLS"),
         },
     }
@@ -74,14 +82,18 @@ async fn socket(gateway: Arc<Gateway>, stream: TcpStream, address: SocketAddr, t
 struct Peer {
     gateway: Arc<Gateway>,
     address: SocketAddr,
+    /// Goes with the upgrade; a second request on the socket finds none.
+    place: Arc<Mutex<Option<OwnedSemaphorePermit>>>,
 }
 
 async fn http<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
     gateway: Arc<Gateway>,
     stream: S,
     address: SocketAddr,
+    place: OwnedSemaphorePermit,
 ) {
-    let router = Router::new().route("/v1/ws", get(upgrade)).with_state(Peer { gateway, address });
+    let place = Arc::new(Mutex::new(Some(place)));
+    let router = Router::new().route("/v1/ws", get(upgrade)).with_state(Peer { gateway, address, place });
     let served = hyper::server::conn::http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(OPENING_TIMEOUT)
@@ -101,11 +113,13 @@ async fn upgrade(State(peer): State<Peer>, mut request: Request) -> Response {
     let host = text(request.headers(), &header::HOST).map(str::to_owned);
     let from = Unidentified { address: peer.address.ip(), host };
     let upgraded = hyper::upgrade::on(&mut request);
+    let place = peer.place.lock().unwrap_or_else(PoisonError::into_inner).take();
+    let Some(place) = place else { return StatusCode::BAD_REQUEST.into_response() };
     let Peer { gateway, .. } = peer;
     let tasks = gateway.tasks.clone();
     tasks.spawn(async move {
         match upgraded.await {
-            Ok(socket) => connection::serve(gateway, TokioIo::new(socket), from).await,
+            Ok(socket) => connection::serve(gateway, TokioIo::new(socket), from, place).await,
             Err(_) => metrics::ended("no upgrade"),
         }
     });

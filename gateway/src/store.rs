@@ -87,6 +87,9 @@ pub trait Store: std::fmt::Debug + Send + Sync + 'static {
     /// A device with all that a connecting client needs, in one query.
     async fn device(&self, device: DeviceId) -> Result<Option<Device>>;
 
+    /// Those of these devices that were revoked.
+    async fn revoked(&self, devices: &[DeviceId]) -> Result<Vec<DeviceId>>;
+
     /// Adds key packages of a device, up to `limits::MAX_STORED_KEY_PACKAGES` one-time packages for
     /// the suite (further ones are dropped), and replaces the last-resort package if one is given.
     async fn publish_key_packages(

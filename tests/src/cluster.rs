@@ -63,7 +63,8 @@ impl Cluster {
         run_to_end(&["migrate".to_owned()].into_iter().chain(shared.clone()).collect::<Vec<_>>()).await?;
 
         let (database, postgres, nats) = (Some(database), Some(postgres), Some(nats));
-        let mut cluster = Self { gateways: Vec::new(), proxies: Vec::new(), nats, postgres, database, folder };
+        let mut cluster =
+            Self { gateways: Vec::new(), proxies: Vec::new(), nats, postgres, database, folder };
         for _ in 0..gateways {
             let proxy = Proxy::start(cluster.nats.as_ref().context("a fleet has NATS")?.address()).await?;
             let mut arguments = shared.clone();
@@ -100,9 +101,11 @@ impl Cluster {
         let (port, admin_port) = (free_port()?, free_port()?);
         arguments.extend(["--listen".to_owned(), format!("127.0.0.1:{port}")]);
         arguments.extend(["--admin-listen".to_owned(), format!("127.0.0.1:{admin_port}")]);
-        arguments.extend(["--head-check-ms", HEAD_CHECK_MS, "--logins-per-minute", "10000"].map(str::to_owned));
+        arguments
+            .extend(["--head-check-ms", HEAD_CHECK_MS, "--logins-per-minute", "10000"].map(str::to_owned));
         arguments.extend(["--sends-per-second", "10000"].map(str::to_owned));
-        let mut gateway = GatewayProcess { port, admin_port, arguments, process: None, earlier_logs: String::new() };
+        let mut gateway =
+            GatewayProcess { port, admin_port, arguments, process: None, earlier_logs: String::new() };
         gateway.start().await?;
         self.gateways.push(gateway);
         Ok(())

@@ -55,7 +55,8 @@ impl User {
             invite: None,
             cost: Cost::TEST,
         };
-        let client = Client::register(&location, &registration, Options { online: true, serve: false }).await?;
+        let client =
+            Client::register(&location, &registration, Options { online: true, serve: false }).await?;
         let counts = Arc::default();
         Self::with(client, name, location, history.recorder(name), counts).await
     }
@@ -126,9 +127,8 @@ impl User {
 
     /// Sends `n` messages, several on their way at a time, and waits for the server's word on all.
     pub async fn send_many(&self, to: &str, n: usize) -> Result<()> {
-        let mut sends = stream::iter(0..n)
-            .map(|_| self.send_within(to, Duration::from_secs(120)))
-            .buffered(IN_FLIGHT);
+        let mut sends =
+            stream::iter(0..n).map(|_| self.send_within(to, Duration::from_secs(120))).buffered(IN_FLIGHT);
         while let Some(sent) = sends.next().await {
             sent?;
         }

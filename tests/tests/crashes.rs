@@ -37,7 +37,11 @@ async fn a_recipient_killed_anywhere_loses_and_doubles_nothing() -> Result<()> {
     }
     let ran = bob.run(&["listen", "--json", "--until-idle", "2"]).await?.ok()?;
     note(&mut printed, &ran.json()?);
-    assert!(killed * 10 >= kills() * 8, "only {killed} of {} runs died: the failpoints are not reached", kills());
+    assert!(
+        killed * 10 >= kills() * 8,
+        "only {killed} of {} runs died: the failpoints are not reached",
+        kills()
+    );
 
     // What the reader has in the end: each once, in order, all readable.
     let limit = (sent + 100).to_string();
@@ -63,14 +67,16 @@ async fn a_sender_killed_anywhere_sends_once() -> Result<()> {
     for round in 0..kills() / 5 {
         count += 1;
         let text = format!("alice#{count} text");
-        let ran = alice.run_with(&["send", "bob", &text], &[("FASTCHAT_FAILPOINT", POINTS[round % 3])]).await?;
+        let ran =
+            alice.run_with(&["send", "bob", &text], &[("FASTCHAT_FAILPOINT", POINTS[round % 3])]).await?;
         assert_eq!(ran.code, None, "it did not die: {}", ran.log);
     }
     // The next command that connects takes everything along.
     count += 1;
     alice.run(&["send", "bob", &format!("alice#{count} last")]).await?.ok()?;
     bob.sees("alice", count as usize, std::time::Duration::from_secs(30)).await?;
-    let counts: Vec<u64> = bob.seen().iter().filter_map(|m| message_id(&m.text)).map(|id| id.counter).collect();
+    let counts: Vec<u64> =
+        bob.seen().iter().filter_map(|m| message_id(&m.text)).map(|id| id.counter).collect();
     assert_eq!(counts, (1..=count).collect::<Vec<_>>(), "lost, doubled or out of order");
     Ok(())
 }

@@ -27,7 +27,8 @@ async fn judge(history: &History, alice: &User, bob: &User) -> Result<()> {
     let histories = [alice.history("bob").await?, bob.history("alice").await?];
     let head = histories.iter().flatten().map(|message| message.seq).max().unwrap_or(0);
     let name = conversation("alice", "bob");
-    let member = |device: &str| Member { conversation: name.clone(), device: device.into(), after: 0, until: None };
+    let member =
+        |device: &str| Member { conversation: name.clone(), device: device.into(), after: 0, until: None };
     let truth = Truth {
         log: rows(&name, head, &histories),
         members: vec![member("alice"), member("bob")],
@@ -35,7 +36,8 @@ async fn judge(history: &History, alice: &User, bob: &User) -> Result<()> {
     };
     checker::check(&history.events(), &truth).assert_clean();
     for messages in &histories {
-        let odd: Vec<_> = messages.iter().filter(|m| m.kind == fastchat_client::api::MessageKind::Quarantine).collect();
+        let odd: Vec<_> =
+            messages.iter().filter(|m| m.kind == fastchat_client::api::MessageKind::Quarantine).collect();
         assert!(odd.is_empty(), "unreadable: {odd:?}");
     }
     Ok(())

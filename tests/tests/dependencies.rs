@@ -117,14 +117,17 @@ fn every_licence_is_allowed() {
 fn nothing_banned_is_built() {
     let rules = rules();
     let metadata = metadata::read();
-    let packages: BTreeMap<&str, &str> =
-        list(&metadata["packages"]).iter().map(|package| (text(&package["id"]), text(&package["name"]))).collect();
+    let packages: BTreeMap<&str, &str> = list(&metadata["packages"])
+        .iter()
+        .map(|package| (text(&package["id"]), text(&package["name"])))
+        .collect();
     for ban in rules["bans"]["deny"].as_array().expect("a list") {
         let banned = ban["crate"].as_str().expect("a name");
         let wrappers = ban.get("wrappers").map(texts).unwrap_or_default();
         for node in list(&metadata["resolve"]["nodes"]) {
             let user = packages[text(&node["id"])];
-            let uses = list(&node["deps"]).iter().any(|dependency| packages[text(&dependency["pkg"])] == banned);
+            let uses =
+                list(&node["deps"]).iter().any(|dependency| packages[text(&dependency["pkg"])] == banned);
             assert!(!uses || wrappers.contains(user), "{user} uses {banned}");
         }
     }

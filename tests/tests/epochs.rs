@@ -39,7 +39,9 @@ async fn come_back_three_epochs_later(proxy: &Proxy, alice: &User, bob: &User) -
     }
     proxy.heal();
     for _ in 0..600 {
-        let Response::Outbox { items } = alice.client.request(Request::Outbox).await? else { panic!("no outbox") };
+        let Response::Outbox { items } = alice.client.request(Request::Outbox).await? else {
+            panic!("no outbox")
+        };
         if items.is_empty() {
             break;
         }

@@ -49,7 +49,8 @@ async fn a_client_of_an_unknown_version_hears_which_are_served() -> Result<()> {
 async fn bytes_that_are_no_frames_are_refused() -> Result<()> {
     let mut cluster = Cluster::embedded().await?;
     let address = cluster.gateway(0).address();
-    let hello = |host: &str| ClientFrame::Hello(Hello { versions: vec![1], agent: String::new(), host: host.into() });
+    let hello =
+        |host: &str| ClientFrame::Hello(Hello { versions: vec![1], agent: String::new(), host: host.into() });
     let whole = hello(&address).encode(fastchat_protocol::RequestId(1));
     let mut samples: Vec<Bytes> = (0..whole.len()).step_by(3).map(|n| whole.slice(..n)).collect();
     samples.push(vec![0x9b, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff].into()); // 2^64 items
@@ -60,7 +61,8 @@ async fn bytes_that_are_no_frames_are_refused() -> Result<()> {
         client.send_bytes(bytes.clone()).await?;
         let (_, answer) = client.next().await?;
         let code = code(&answer);
-        let fits = [Code::BadFrame, Code::UnknownFrame, Code::Unexpected, Code::UnsupportedVersion, Code::WrongHost];
+        let fits =
+            [Code::BadFrame, Code::UnknownFrame, Code::Unexpected, Code::UnsupportedVersion, Code::WrongHost];
         assert!(code.is_some_and(|code| fits.contains(&code)), "{bytes:?}: {answer:?}");
     }
     let mut client = RawClient::dial(&address).await?;
@@ -138,7 +140,11 @@ async fn hostile_names_keys_and_manifests_are_refused() -> Result<()> {
             manifest: Bytes::from_static(b"no manifest"),
             invite: None,
         };
-        assert_eq!(code(&client.ask(&ClientFrame::Register(register.clone())).await?), Some(Code::BadName), "{name:?}");
+        assert_eq!(
+            code(&client.ask(&ClientFrame::Register(register.clone())).await?),
+            Some(Code::BadName),
+            "{name:?}"
+        );
         let mut client = RawClient::dial(&address).await?;
         client.challenged().await?;
         let register = Register { name: "good".into(), ..register };
@@ -183,7 +189,9 @@ async fn wrong_and_very_long_passwords_are_clear_errors_at_the_terminal() -> Res
 async fn a_web_page_of_another_origin_is_refused() -> Result<()> {
     let mut cluster = Cluster::embedded().await?;
     let address = cluster.gateway(0).address();
-    for (origin, status) in [("http://evil.example", "403"), ("null", "403"), (&format!("http://{address}")[..], "101")] {
+    for (origin, status) in
+        [("http://evil.example", "403"), ("null", "403"), (&format!("http://{address}")[..], "101")]
+    {
         let mut stream = TcpStream::connect(&address).await?;
         let request = format!(
             "GET /v1/ws HTTP/1.1\r\nHost: {address}\r\nOrigin: {origin}\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
@@ -192,7 +200,11 @@ async fn a_web_page_of_another_origin_is_refused() -> Result<()> {
         stream.write_all(request.as_bytes()).await?;
         let mut head = [0; 12];
         tokio::io::AsyncReadExt::read_exact(&mut stream, &mut head).await?;
-        assert!(String::from_utf8_lossy(&head).ends_with(status), "{origin}: {}", String::from_utf8_lossy(&head));
+        assert!(
+            String::from_utf8_lossy(&head).ends_with(status),
+            "{origin}: {}",
+            String::from_utf8_lossy(&head)
+        );
     }
     Ok(())
 }

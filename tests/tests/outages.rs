@@ -75,7 +75,9 @@ async fn without_the_store_a_message_waits_and_says_why() -> Result<()> {
     let error = error.downcast_ref::<fastchat_client::api::ApiError>().expect("an error of the client");
     assert_eq!(error.kind, ErrorKind::Timeout);
     assert!(error.message.contains("storage"), "the reason is not clear: {}", error.message);
-    let Response::Outbox { items } = alice.client.request(Request::Outbox).await? else { panic!("not an outbox") };
+    let Response::Outbox { items } = alice.client.request(Request::Outbox).await? else {
+        panic!("not an outbox")
+    };
     assert_eq!(items.len(), 1, "{items:?}");
     let (status, body) = cluster.gateway(0).admin("/readyz").await?;
     assert_eq!((status, body.contains("\"store\":\"down\"")), (503, true), "{body}");

@@ -21,7 +21,10 @@ async fn a_planted_text_is_in_no_table_no_bus_record_no_log_no_metric_and_no_fil
         alice.client.send("bob", &format!("alice#{n} {}", marker.text()), LONG).await?;
     }
     bob.sees("alice", 5, LONG).await?;
-    assert!(bob.seen().iter().all(|m| m.text.contains(marker.text())), "the scan must look for what was said");
+    assert!(
+        bob.seen().iter().all(|m| m.text.contains(marker.text())),
+        "the scan must look for what was said"
+    );
     bob.client.update_keys("alice").await?;
     let away = bob.leave().await;
     alice.client.send("bob", &format!("alice#6 {}", marker.text()), LONG).await?;

@@ -73,7 +73,12 @@ pub(super) async fn found(gateway: &Gateway, me: &Me, request: Found) -> Answer 
     too_large(&[(&request.group_info, limits::MAX_TREE), (&request.tree, limits::MAX_TREE)])?;
     let manifests = manifests_of(gateway, [me.account, request.peer]).await?;
     let joins = joins(&request.welcomes)?;
-    let founding = judge_founding(me, &request, &manifests, joins)?;
+    let founding = {
+        let (me, request) = (me.clone(), request.clone());
+        // Signatures of every leaf take a while: not on the reactor.
+        let judged = tokio::task::spawn_blocking(move || judge_founding(&me, &request, &manifests, joins));
+        judged.await.unwrap_or_else(|_| refuse(Code::BadCommit, "the group could not be checked"))?
+    };
     match gateway.store.found_direct(founding).await.map_err(store_error)? {
         Founded::Made { stored, mailboxes } => {
             for (device, account, head) in mailboxes {

@@ -135,8 +135,7 @@ pub(super) async fn current_manifest(
 }
 
 pub(super) async fn change_password(gateway: &Gateway, me: &Me, request: &ChangePassword) -> Answer {
-    let too_often = |rate: crate::rate::TooOften| rate_limited(rate);
-    gateway.limiters.login_to(me.name.as_str()).map_err(too_often)?;
+    gateway.limiters.login_to(me.name.as_str()).map_err(rate_limited)?;
     let hash = gateway.store.password_hash(me.account).await.map_err(store_error)?;
     if !gateway.passwords.check(&request.old, hash.clone()).await.map_err(password_error)? {
         return refuse(Code::BadCredentials, "the password in force is another one");

@@ -112,6 +112,10 @@ impl Store for Postgres {
         self.read(async |c| accounts::device(c, device).await).await
     }
 
+    async fn revoked(&self, devices: &[DeviceId]) -> Result<Vec<DeviceId>> {
+        self.read(async |c| accounts::revoked(c, devices).await).await
+    }
+
     async fn publish_key_packages(
         &self,
         device: DeviceId,

@@ -77,6 +77,10 @@ impl Store for Sqlite {
         self.read(async |c| accounts::device(c, device).await).await
     }
 
+    async fn revoked(&self, devices: &[DeviceId]) -> Result<Vec<DeviceId>> {
+        self.read(async |c| accounts::revoked(c, devices).await).await
+    }
+
     async fn publish_key_packages(
         &self,
         device: DeviceId,

@@ -6,7 +6,10 @@
 
 use anyhow::{Context, Result, bail};
 use ed25519_dalek::{Signer, SigningKey};
-use fastchat_gateway::store::{NewAccount, NewManifest, Registered, Store, postgres::{Options, Postgres}};
+use fastchat_gateway::store::{
+    NewAccount, NewManifest, Registered, Store,
+    postgres::{Options, Postgres},
+};
 use fastchat_protocol::{AccountId, Bytes, DeviceId, ServerFrame};
 use fastchat_tests::{cluster::Cluster, raw::RawClient};
 use std::time::Duration;
@@ -14,7 +17,8 @@ use tokio::task::JoinSet;
 
 #[tokio::main]
 async fn main() -> Result<()> {
-    let n: u32 = std::env::args().nth(1).map_or(Ok(5_000), |n| n.parse()).context("usage: measure-idle [N]")?;
+    let n: u32 =
+        std::env::args().nth(1).map_or(Ok(5_000), |n| n.parse()).context("usage: measure-idle [N]")?;
     let mut cluster = Cluster::fleet(1).await?;
     let address = &cluster.gateway(0).address();
     let pid = &cluster.gateway(0).process().pid().context("it runs")?.to_string();
@@ -43,7 +47,11 @@ async fn main() -> Result<()> {
     let bytes = (after - before) as f64 * 1024.0 / f64::from(n);
     let mut out = std::io::stdout().lock();
     use std::io::Write;
-    writeln!(out, "connections {n}  RSS before {before} KiB  after {after} KiB  per connection {:.1} KiB", bytes / 1024.0)?;
+    writeln!(
+        out,
+        "connections {n}  RSS before {before} KiB  after {after} KiB  per connection {:.1} KiB",
+        bytes / 1024.0
+    )?;
     Ok(())
 }
 

@@ -28,13 +28,15 @@ pub(crate) fn read() -> Value {
 /// are not linked.
 pub(crate) fn graph() -> (Graph, Vec<String>) {
     let metadata = read();
-    let names: BTreeMap<&str, &str> =
-        list(&metadata["packages"]).iter().map(|package| (text(&package["id"]), text(&package["name"]))).collect();
+    let names: BTreeMap<&str, &str> = list(&metadata["packages"])
+        .iter()
+        .map(|package| (text(&package["id"]), text(&package["name"])))
+        .collect();
     let mut graph = Graph::new();
     for node in list(&metadata["resolve"]["nodes"]) {
-        let linked = list(&node["deps"]).iter().filter(|dependency| {
-            list(&dependency["dep_kinds"]).iter().any(|kind| kind["kind"].is_null())
-        });
+        let linked = list(&node["deps"])
+            .iter()
+            .filter(|dependency| list(&dependency["dep_kinds"]).iter().any(|kind| kind["kind"].is_null()));
         let linked = linked.map(|dependency| names[text(&dependency["pkg"])].to_owned());
         // Two versions of one package are one name here: what either needs is needed.
         graph.entry(names[text(&node["id"])].to_owned()).or_default().extend(linked);

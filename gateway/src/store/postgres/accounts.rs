@@ -107,6 +107,12 @@ pub(super) async fn device(c: &mut PgConnection, device: DeviceId) -> Fallible<O
     }))
 }
 
+pub(super) async fn revoked(c: &mut PgConnection, devices: &[DeviceId]) -> Fallible<Vec<DeviceId>> {
+    let ids: Vec<_> = devices.iter().map(|device| device.as_bytes().as_slice()).collect();
+    let query = sqlx::query("SELECT id FROM devices WHERE id = ANY ($1) AND revoked");
+    query.bind(&ids).fetch_all(c).await?.iter().map(|row| row.id("id")).collect()
+}
+
 /// False if a device is another account's, or is known by another key: neither ever changes.
 async fn store_manifest(c: &mut PgConnection, account: AccountId, manifest: &NewManifest) -> Fallible<bool> {
     sqlx::query("INSERT INTO manifests (account, version, bytes) VALUES ($1, $2, $3)")

@@ -25,6 +25,9 @@ pub(super) struct Entry<'a> {
 
 /// Sets cursors to the entry's row and fills mailboxes, in the order of devices. Returns the mailboxes
 /// that grew; `None` if a device is not one of a member's.
+///
+/// A device that is still in, and comes back by an external commit, keeps its cursor: the rows after
+/// it are still there for it to open.
 pub(super) async fn let_in(
     c: &mut PgConnection,
     entry: &Entry<'_>,
@@ -38,7 +41,9 @@ pub(super) async fn let_in(
          FROM devices d JOIN members m ON m.account = d.account
          WHERE d.id = ANY ($2) AND m.conversation = $1 AND m.to_seq IS NULL ORDER BY d.id
          ON CONFLICT (conversation, device) DO UPDATE
-         SET join_seq = excluded.join_seq, cursor = excluded.cursor, to_seq = NULL",
+         SET join_seq = CASE WHEN u.to_seq IS NULL THEN u.join_seq ELSE excluded.join_seq END,
+             cursor = CASE WHEN u.to_seq IS NULL THEN u.cursor ELSE excluded.cursor END,
+             to_seq = NULL",
     )
     .bind(entry.conversation.as_bytes().as_slice())
     .bind(&devices)

@@ -134,6 +134,7 @@ pub(super) async fn group_state(
 
 /// The mark is the oldest transaction that still ran when it was read: all older ones had ended, and
 /// what they wrote was visible. It is read before the rows, so what they miss is not older than it.
+/// Rows from the future are those of another cluster, which a backup brought: nothing moved there.
 pub(super) async fn moved_since(c: &mut PgConnection, mark: Option<Mark>) -> Fallible<Moved> {
     let row = sqlx::query("SELECT pg_snapshot_xmin(pg_current_snapshot())::text::bigint AS mark");
     let next = row.fetch_one(&mut *c).await?.number("mark")?;
@@ -141,12 +142,16 @@ pub(super) async fn moved_since(c: &mut PgConnection, mark: Option<Mark>) -> Fal
     let Some(Mark(since)) = mark else { return Ok(moved) };
     let heads = sqlx::query(
         "SELECT c.id, c.head, c.low, c.high FROM conversations c
-         WHERE c.id IN (SELECT DISTINCT conversation FROM log WHERE tx >= $1)",
+         WHERE c.id IN (SELECT DISTINCT conversation FROM log
+                        WHERE tx >= $1 AND tx < pg_snapshot_xmax(pg_current_snapshot())::text::bigint)",
     );
     for row in heads.bind(since).fetch_all(&mut *c).await? {
         moved.heads.push((row.id("id")?, row.seq("head")?, row.audience()?));
     }
-    let mailboxes = sqlx::query("SELECT device, account, head FROM mailbox_heads WHERE tx >= $1");
+    let mailboxes = sqlx::query(
+        "SELECT device, account, head FROM mailbox_heads
+         WHERE tx >= $1 AND tx < pg_snapshot_xmax(pg_current_snapshot())::text::bigint",
+    );
     for row in mailboxes.bind(since).fetch_all(c).await? {
         moved.mailboxes.push((row.id("device")?, row.id("account")?, row.seq("head")?));
     }

@@ -104,6 +104,13 @@ pub(super) async fn device(c: &mut SqliteConnection, device: DeviceId) -> Fallib
     }))
 }
 
+pub(super) async fn revoked(c: &mut SqliteConnection, devices: &[DeviceId]) -> Fallible<Vec<DeviceId>> {
+    // The revoked devices of one small deployment are few: all of them, and those that were asked for.
+    let rows = sqlx::query("SELECT id FROM devices WHERE revoked = 1").fetch_all(c).await?;
+    let all: Vec<DeviceId> = rows.iter().map(|row| row.id("id")).collect::<Fallible<_>>()?;
+    Ok(all.into_iter().filter(|device| devices.contains(device)).collect())
+}
+
 /// False if a device is another account's, or is known by another key: neither ever changes.
 async fn store_manifest(
     c: &mut SqliteConnection,
