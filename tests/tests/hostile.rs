@@ -2,12 +2,14 @@
 
 use anyhow::Result;
 use ed25519_dalek::{Signer, SigningKey};
+use fastchat_e2ee::{Device, Identity};
 use fastchat_protocol::{
-    Bytes, ClientFrame, Code, DeviceId, ServerFrame,
-    client::{AuthKey, Hello, Login, Register, Resume},
+    AccountId, Bytes, ClientFrame, Code, ConversationId, Counter, DeviceId, Seq, ServerFrame,
+    client::{AuthKey, Fetch, Hello, Login, Register, Resume, Send},
     limits,
 };
 use fastchat_tests::{cli::Person, cluster::Cluster, raw::RawClient};
+use rand::SeedableRng;
 use std::time::{Duration, Instant};
 use tokio::{io::AsyncWriteExt, net::TcpStream};
 
@@ -82,8 +84,59 @@ async fn frames_over_the_limit_are_refused_before_and_after_the_session() -> Res
     let alice = Person::new("alice", cluster.profile("alice"), &cluster.url(0))?;
     alice.run(&["register", "alice"]).await?.ok()?;
     let ran = alice.run(&["send", "alice", &"x".repeat(limits::MAX_ENVELOPE)]).await?;
-    assert_eq!(ran.code, Some(5), "a text over the limit is refused by policy: {}", ran.log);
+    assert_eq!(ran.code, Some(2), "a text over the limit is refused before it is sent: {}", ran.log);
     alice.run(&["send", "alice", "shorter"]).await?.ok()?;
+    assert_well(&mut cluster).await
+}
+
+/// A session on a raw connection, for a new account.
+async fn session(address: &str, name: &str) -> Result<RawClient> {
+    let mut rng = rand::rngs::StdRng::from_rng(&mut rand::rng());
+    let identity = Identity::generate(&mut rng)?;
+    let (account, device) = (AccountId::new(rand::random()), DeviceId::new(rand::random()));
+    let device = Device::generate(&mut rng, account, device, identity.fingerprint()?);
+    let manifest = identity.sign_first(&mut rng, account, vec![device.manifest_entry()])?;
+    let mut client = RawClient::dial(address).await?;
+    let hello = client.challenged().await?;
+    let signature = device.sign_challenge(&hello.deployment, client.host(), &hello.nonce);
+    let register = Register {
+        name: name.to_owned(),
+        auth_key: AuthKey::new("x".repeat(limits::AUTH_KEY_CHARS)),
+        device: device.id(),
+        signature: Bytes::copy_from_slice(&signature),
+        manifest: Bytes::copy_from_slice(manifest.bytes()),
+        invite: None,
+    };
+    match client.ask(&ClientFrame::Register(register)).await? {
+        ServerFrame::Session(_) => Ok(client),
+        other => anyhow::bail!("expected a session, got {other:?}"),
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_known_device_that_talks_nonsense_is_answered_and_then_dismissed() -> Result<()> {
+    let mut cluster = Cluster::embedded().await?;
+    let address = cluster.gateway(0).address();
+    let mut client = session(&address, "mallory").await?;
+
+    // A frame of a later version: answered under its request, and the session goes on.
+    client.send_bytes(vec![0x83, 0x19, 0x03, 0xe7, 0x09, 0xa0]).await?;
+    let (request, answer) = client.next().await?;
+    assert_eq!((request.0, code(&answer)), (9, Some(Code::UnknownFrame)));
+
+    // Requests for what is not there, or not this device's.
+    let conversation = ConversationId::new([5; 16]);
+    let send = Send { conversation, counter: Counter(1), envelope: Bytes::from_static(b"not sealed") };
+    assert_eq!(code(&client.ask(&ClientFrame::Send(send)).await?), Some(Code::BadEnvelope));
+    let fetch = Fetch { conversation, after: Seq(0), limit: u32::MAX };
+    assert_eq!(code(&client.ask(&ClientFrame::Fetch(fetch)).await?), Some(Code::NotMember));
+    let hello = Hello { versions: vec![1], agent: String::new(), host: address.clone() };
+    assert_eq!(code(&client.ask(&ClientFrame::Hello(hello)).await?), Some(Code::Unexpected));
+
+    // Over the limit of a session: told why, then it is over.
+    client.send_bytes(vec![0; limits::MAX_FRAME + 1]).await?;
+    assert_eq!(code(&client.next().await?.1), Some(Code::TooLarge));
+    assert!(client.next().await.is_err(), "the connection must end");
     assert_well(&mut cluster).await
 }
 
