@@ -466,7 +466,7 @@ fn address(key: &'static str, text: &str) -> Result<SocketAddr, ConfigError> {
     })
 }
 
-fn between<T: PartialOrd + std::fmt::Display>(
+fn between<T: PartialOrd + std::fmt::Display + Copy>(
     key: &'static str,
     value: T,
     least: T,

@@ -49,6 +49,7 @@ async fn dispatch(gateway: &Gateway, me: &Me, frame: ClientFrame) -> Answer {
 }
 
 /// Logs a store's error, once, and says what the client hears.
+#[expect(clippy::needless_pass_by_value, reason = "it is what `map_err` calls")]
 pub(crate) fn store_error(error: StoreError) -> Refusal {
     match &error {
         StoreError::Unavailable(_) | StoreError::Unknown(_) => {
