@@ -331,6 +331,8 @@ impl Engine {
             Err(OpError::Store(error)) => return Err(error.into()),
             Err(OpError::Mls(error)) => return Err(Halt::Fatal(ApiError::internal(error))),
         }
+        let message = "the conversation is being begun anew: try again";
+        self.answer_update(id, &Err(ApiError::new(ErrorKind::Network, message)));
         self.threads.remove(&id);
         self.dirty.remove(&id);
         self.unrouted.extend(&positions);

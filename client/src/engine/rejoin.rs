@@ -238,7 +238,7 @@ impl Engine {
         self.answer_update(id, &Ok(Response::Done));
     }
 
-    fn answer_update(&mut self, id: ConversationId, answer: &Result<Response, ApiError>) {
+    pub(super) fn answer_update(&mut self, id: ConversationId, answer: &Result<Response, ApiError>) {
         let waiting = self.threads.get_mut(&id).and_then(|thread| thread.update.take());
         for reply in waiting.into_iter().flatten() {
             let _ = reply.send(answer.clone());

@@ -182,11 +182,30 @@ impl Engine {
             if contact.account != old {
                 // The name stands for another account now; the old one keeps its history under its id.
                 self.rename_contact(old)?;
+                self.route_anew(name)?;
             }
             self.keep_contact(&contact)?;
             self.route_wait.remove(name);
         }
         Ok(Ok(Response::Safety(self.safety(&contact))))
+    }
+
+    /// Drafts to a name go to the account that it stands for when they are sent.
+    fn route_anew(&mut self, name: &str) -> Result<(), Halt> {
+        let draft = |item: &Item| item.to == name && item.state == ItemState::Draft;
+        let drafts: Vec<i64> = self.items.iter().filter(|(_, item)| draft(item)).map(|(at, _)| *at).collect();
+        for position in drafts {
+            let Some(item) = self.items.get_mut(&position) else { continue };
+            let Some(id) = item.conversation.take() else { continue };
+            let item = item.clone();
+            self.store.write(|tx| tx.put_item(&item))?;
+            if let Some(thread) = self.threads.get_mut(&id) {
+                thread.lane.remove(position);
+            }
+            self.unrouted.push_back(position);
+        }
+        self.unrouted.make_contiguous().sort_unstable();
+        Ok(())
     }
 
     fn rename_contact(&mut self, account: fastchat_protocol::AccountId) -> Result<(), Halt> {

@@ -5,7 +5,7 @@ use std::time::Duration;
 const BASE: Duration = Duration::from_millis(250);
 const CAP: Duration = Duration::from_secs(30);
 /// A connection that lasted this long was a good one: the next failure starts over.
-const STABLE: Duration = Duration::from_secs(20);
+const STABLE: Duration = Duration::from_secs(5);
 
 /// How often dialling failed since the last good connection.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
