@@ -180,14 +180,17 @@ fn any_version_list_is_read_so_that_it_can_be_answered() {
     assert!(VERSIONS.is_sorted_by(|better, worse| better > worse), "best first");
 }
 
-#[test]
-fn the_largest_parts_fit_their_frames() {
-    // What goes around the largest part of a frame: a few hundred bytes of ids and numbers.
-    let around = 1_024;
-    assert!(limits::MAX_ENVELOPE + around < limits::MAX_FRAME);
-    assert!(limits::MAX_COMMIT + around < limits::MAX_FRAME);
-    assert!(limits::MAX_TREE + around < limits::MAX_FRAME);
-    assert!(limits::MAX_PAGE_BYTES + limits::MAX_ENVELOPE + 256 * around / 4 < limits::MAX_FRAME);
-    assert!(limits::MAX_MANIFEST + 2 * around < limits::MAX_FRAME_UNAUTHENTICATED);
+/// What goes around the largest part of a frame: a few hundred bytes of ids and numbers.
+const AROUND: usize = 1_024;
+
+/// The largest parts fit their frames; where they do not, this does not compile.
+const _: () = {
+    assert!(limits::MAX_ENVELOPE + AROUND < limits::MAX_FRAME);
+    assert!(limits::MAX_COMMIT + AROUND < limits::MAX_FRAME);
+    assert!(limits::MAX_TREE + AROUND < limits::MAX_FRAME);
+    // A page ends after the row that passes its limit; a row costs 128 bytes around its envelope.
+    let rows = limits::MAX_PAGE_ROWS as usize;
+    assert!(limits::MAX_PAGE_BYTES + limits::MAX_ENVELOPE + 128 * rows < limits::MAX_FRAME);
+    assert!(limits::MAX_MANIFEST + 2 * AROUND < limits::MAX_FRAME_UNAUTHENTICATED);
     assert!(limits::MAX_LIVE_ENVELOPE <= limits::MAX_ENVELOPE);
-}
+};
