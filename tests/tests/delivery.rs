@@ -93,7 +93,8 @@ async fn both_gateways_are_killed_in_the_middle_of_a_thousand_messages() -> Resu
         anyhow::Ok(())
     };
     let (sent, killed) = tokio::join!(alice.send_many("bob", 1_000), killer);
-    (sent?, killed?);
+    sent?;
+    killed?;
     bob.sees("alice", 1_001, LONG).await?;
     judge(&history, &alice, &bob).await
 }
@@ -103,7 +104,8 @@ async fn two_who_begin_at_the_same_moment_end_in_one_conversation() -> Result<()
     let (cluster, history) = (Cluster::fleet(2).await?, History::new());
     let (alice, bob) = pair(&cluster, &history).await?;
     let (from_alice, from_bob) = tokio::join!(alice.send_many("bob", 5), bob.send_many("alice", 5));
-    (from_alice?, from_bob?);
+    from_alice?;
+    from_bob?;
     bob.sees("alice", 5, LONG).await?;
     alice.sees("bob", 5, LONG).await?;
     judge(&history, &alice, &bob).await
