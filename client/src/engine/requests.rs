@@ -111,6 +111,7 @@ impl Engine {
         }
         let deadline = Instant::now() + Duration::from_millis(wait_ms).min(MAX_WAIT);
         self.waiters.push(Waiter { id, deadline, reply });
+        self.hurry();
         if self.session.is_none() && self.down.is_some() {
             self.tell_waiters();
         }
@@ -149,7 +150,15 @@ impl Engine {
         }
         let deadline = Instant::now() + Duration::from_millis(wait_ms).min(MAX_WAIT);
         self.sync_waiters.push(SyncWaiter { deadline, reply });
+        self.hurry();
         Ok(())
+    }
+
+    /// A person is waiting: a pause between attempts is cut short.
+    fn hurry(&self) {
+        if let (None, Some(link)) = (&self.session, &self.link) {
+            link.hurry();
+        }
     }
 
     pub(super) fn answer_sync_waiters(&mut self, now: Instant) {

@@ -9,7 +9,7 @@ use futures_util::{
 };
 use std::{sync::Arc, time::Duration};
 use tokio::{
-    sync::mpsc,
+    sync::{Notify, mpsc},
     task::JoinHandle,
     time::{Instant, sleep, sleep_until, timeout, timeout_at},
 };
@@ -56,6 +56,7 @@ pub enum LinkEvent {
 pub struct LinkHandle {
     events: mpsc::Receiver<LinkEvent>,
     stop: CancellationToken,
+    hurry: Arc<Notify>,
     task: JoinHandle<()>,
 }
 
@@ -68,6 +69,12 @@ impl LinkHandle {
     /// An event that is there already.
     pub fn try_next(&mut self) -> Option<LinkEvent> {
         self.events.try_recv().ok()
+    }
+
+    /// Somebody is waiting: dial now instead of at the end of the pause, unless the gateway has asked
+    /// for the pause.
+    pub fn hurry(&self) {
+        self.hurry.notify_waiters();
     }
 
     /// Ends the connection politely, at most within a second.
@@ -89,9 +96,10 @@ impl Drop for LinkHandle {
 pub fn spawn(endpoint: Endpoint, device: Arc<Device>) -> LinkHandle {
     let (sender, events) = mpsc::channel(EVENTS);
     let stop = CancellationToken::new();
-    let link = Link { endpoint, device, events: sender, stop: stop.clone() };
+    let hurry = Arc::new(Notify::new());
+    let link = Link { endpoint, device, events: sender, stop: stop.clone(), hurry: Arc::clone(&hurry) };
     let task = tokio::spawn(async move { link.run().await });
-    LinkHandle { events, stop, task }
+    LinkHandle { events, stop, hurry, task }
 }
 
 struct Link {
@@ -99,6 +107,7 @@ struct Link {
     device: Arc<Device>,
     events: mpsc::Sender<LinkEvent>,
     stop: CancellationToken,
+    hurry: Arc<Notify>,
 }
 
 /// Why one connection ended, and when the gateway wants the client back.
@@ -128,6 +137,7 @@ impl Link {
                 let _ = self.events.send(LinkEvent::Ended(end.error)).await;
                 return;
             }
+            let asked_for = end.wish.is_some();
             let retry_in = backoff.next(rand::random(), end.wish);
             tracing::info!(error = %end.error, ?retry_in, "no connection");
             if self.events.send(LinkEvent::Down { error: end.error, retry_in }).await.is_err() {
@@ -135,6 +145,7 @@ impl Link {
             }
             tokio::select! {
                 () = sleep(retry_in) => {}
+                () = self.hurry.notified(), if !asked_for => {}
                 () = stop.cancelled() => return,
             }
         }

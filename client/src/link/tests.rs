@@ -166,3 +166,26 @@ async fn a_drain_is_honoured() {
         "{retry_in:?}"
     );
 }
+
+#[tokio::test]
+async fn a_person_who_waits_does_not_wait_for_the_backoff() {
+    let gateway = Gateway::start().await;
+    let endpoint = gateway.endpoint(None);
+    let port = endpoint.url.port();
+    drop(gateway);
+    let mut link = spawn(endpoint, device().into());
+    // Until the pauses are long.
+    loop {
+        let Some(LinkEvent::Down { retry_in, .. }) = link.next().await else {
+            panic!("a session with nobody")
+        };
+        if retry_in > Duration::from_secs(1) {
+            break;
+        }
+    }
+    let gateway = Gateway(TcpListener::bind(("127.0.0.1", port)).await.unwrap());
+    tokio::time::sleep(Duration::from_millis(50)).await;
+    link.hurry();
+    let accepted = tokio::time::timeout(Duration::from_millis(500), gateway.accept()).await;
+    assert!(accepted.is_ok());
+}
