@@ -37,17 +37,27 @@ impl Engine {
     async fn sync(&mut self) -> Result<(), Halt> {
         // First, because a welcome explains conversations that are met next.
         self.fetch_mailbox().await?;
-        let mut after = None;
+        let (mut after, mut unknown) = (None, Vec::new());
         loop {
             let answer = self.call(ClientFrame::Sync(client::Sync { after })).await?;
             let ServerFrame::Conversations(page) = answer else { return Err(Halt::Down) };
-            for state in &page.list {
+            after = page.list.last().map(|state| state.conversation);
+            let (known, others): (Vec<_>, Vec<_>) =
+                page.list.into_iter().partition(|state| self.threads.contains_key(&state.conversation));
+            for state in &known {
                 self.compare(state)?;
             }
-            after = page.list.last().map(|state| state.conversation);
+            unknown.extend(others);
             if !page.more || after.is_none() {
                 break;
             }
+        }
+        if !unknown.is_empty() {
+            // Founded since the mailbox was read, perhaps: the welcome came with the conversation.
+            self.fetch_mailbox().await?;
+        }
+        for state in &unknown {
+            self.compare(state)?;
         }
         self.sync_wanted = false;
         self.fetch_due().await?;
