@@ -112,6 +112,9 @@ pub(crate) struct Engine {
     synced: bool,
     last_sync: Option<Instant>,
     mailbox_wanted: bool,
+    /// The mailbox is not read before: the server asked for it, or an item could not be judged.
+    mailbox_at: Option<Instant>,
+    mailbox_failures: u32,
     key_packages: Option<u32>,
 
     dirty: HashSet<ConversationId>,
@@ -163,6 +166,8 @@ impl Engine {
             synced: false,
             last_sync: None,
             mailbox_wanted: false,
+            mailbox_at: None,
+            mailbox_failures: 0,
             key_packages: None,
             dirty: HashSet::new(),
             ack_at: None,
@@ -265,16 +270,17 @@ impl Engine {
     fn deadline(&mut self) -> Instant {
         let now = self.clock();
         let online = self.session.is_some();
-        let started = self.started;
         let threads = self.threads.values_mut().filter(|_| online).filter_map(|thread| {
-            let due = thread.window.due(thread.record.cursor, now).map(|due| started + due);
-            [due, thread.retry_at, thread.commit_at].into_iter().flatten().min()
+            let due = thread.fetch_at(now, Instant::now());
+            [due, thread.stalled_until, thread.retry_at, thread.commit_at].into_iter().flatten().min()
         });
+        let mailbox = self.mailbox_at.filter(|_| online && self.mailbox_wanted);
         let waiters = self.waiters.iter().map(|waiter| waiter.deadline);
         let sync_waiters = self.sync_waiters.iter().map(|waiter| waiter.deadline);
         let routes = self.route_wait.values().map(|(at, _)| *at).filter(|_| online);
         let floor = Instant::now() + Duration::from_millis(5);
-        let earliest = threads.chain(waiters).chain(sync_waiters).chain(routes).chain(self.ack_at).min();
+        let earliest =
+            threads.chain(mailbox).chain(waiters).chain(sync_waiters).chain(routes).chain(self.ack_at).min();
         // Never a busy loop, even where something due cannot be done yet.
         earliest.unwrap_or_else(|| Instant::now() + IDLE).max(floor).min(Instant::now() + IDLE)
     }

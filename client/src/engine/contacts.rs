@@ -1,6 +1,9 @@
 //! Who is who: names, manifests, and the identity that was pinned at first sight.
 
-use super::{Engine, Halt, session::CallError};
+use super::{
+    Engine, Halt,
+    session::{CallError, passes},
+};
 use crate::{
     store::Contact,
     trust::{self, Observed},
@@ -35,20 +38,21 @@ impl Engine {
         }
     }
 
-    /// Gets the newest manifest of an account, and believes it as far as trust goes.
-    pub(super) async fn learn(&mut self, account: AccountId) -> Result<(), Halt> {
+    /// Gets the newest manifest of an account, and believes it as far as trust goes. A refusal that
+    /// passes says nothing about the account: whoever needs the manifest waits and asks again.
+    pub(super) async fn learn(&mut self, account: AccountId) -> Result<Result<(), Refusal>, Halt> {
         let answer = match self.call(ClientFrame::GetAccount(client::GetAccount { account })).await {
             Ok(ServerFrame::Account(answer)) => answer,
             Ok(_) | Err(CallError::Down) => return Err(Halt::Down),
             Err(CallError::Refused(refusal)) => {
                 tracing::warn!(%refusal, "no manifest");
-                return Ok(());
+                return Ok(if passes(refusal.code) { Err(refusal) } else { Ok(()) });
             }
         };
         if answer.account == account {
             self.observe(&answer)?;
         }
-        Ok(())
+        Ok(Ok(()))
     }
 
     /// Takes in what the server shows of an account. `None` if it is not a valid manifest of it.

@@ -3,8 +3,8 @@
 use super::{
     Engine, Halt,
     error::OpError,
-    session::CallError,
-    state::{Thread, notice, now_ms},
+    session::{CallError, passes},
+    state::{Thread, notice, now_ms, pause_after},
 };
 use crate::{
     failpoint,
@@ -15,6 +15,7 @@ use fastchat_e2ee::conversation::{self, ConversationError, Joined};
 use fastchat_protocol::{
     AccountId, Bytes, ClientFrame, ConversationId, Seq, ServerFrame, client, codec, server,
 };
+use tokio::time::Instant;
 
 const CURSOR: &str = "mailbox";
 
@@ -24,41 +25,68 @@ enum Handled {
     Done,
     /// The keys in it do not let this device in; joining by itself is the way.
     RejoinNeeded(String),
+    /// It cannot be judged now: the server refuses what that takes, and how long it wants to be left alone.
+    Later(Option<u32>),
 }
 
 impl Engine {
+    /// Reads the mailbox to its end, unless it has to wait; until it is read it stays wanted.
     pub(super) async fn fetch_mailbox(&mut self) -> Result<(), Halt> {
-        self.mailbox_wanted = false;
+        self.mailbox_wanted = true;
+        if self.mailbox_at.is_some_and(|at| at > Instant::now()) {
+            return Ok(());
+        }
+        if let Some(wait_ms) = self.read_mailbox().await? {
+            self.mailbox_at = Some(Instant::now() + pause_after(self.mailbox_failures, wait_ms));
+            self.mailbox_failures += 1;
+            return Ok(());
+        }
+        (self.mailbox_wanted, self.mailbox_at, self.mailbox_failures) = (false, None, 0);
+        Ok(())
+    }
+
+    /// `Some` with the server's wish if an item, or the mailbox, has to wait.
+    async fn read_mailbox(&mut self) -> Result<Option<Option<u32>>, Halt> {
         let mut after = self.store.read(|tx| tx.setting::<Seq>(CURSOR))?.unwrap_or_default();
         loop {
-            let answer = self.call(ClientFrame::FetchMailbox(client::FetchMailbox { after })).await?;
-            let ServerFrame::MailboxPage(page) = answer else { return Err(Halt::Down) };
+            let page = match self.call(ClientFrame::FetchMailbox(client::FetchMailbox { after })).await {
+                Ok(ServerFrame::MailboxPage(page)) => page,
+                Ok(_) | Err(CallError::Down) => return Err(Halt::Down),
+                Err(CallError::Refused(refusal)) => {
+                    tracing::warn!(%refusal, "the mailbox cannot be read");
+                    return Ok(Some(refusal.wait_ms));
+                }
+            };
             let Some(last) = page.items.last().map(|item| item.seq) else { break };
             for item in page.items {
-                self.on_mailbox_item(item).await?;
+                let seq = item.seq;
+                if let Some(wait_ms) = self.on_mailbox_item(item).await? {
+                    return Ok(Some(wait_ms));
+                }
+                after = seq;
             }
-            after = last;
             self.tell(&ClientFrame::AckMailbox(client::AckMailbox { seq: last })).await?;
             if last >= page.head {
                 break;
             }
         }
-        Ok(())
+        Ok(None)
     }
 
-    async fn on_mailbox_item(&mut self, item: server::MailboxItem) -> Result<(), Halt> {
+    async fn on_mailbox_item(&mut self, item: server::MailboxItem) -> Result<Option<Option<u32>>, Halt> {
         let seq = item.seq;
         match (item.kind, codec::decode::<server::Joining>(&item.body)) {
             (server::MAILBOX_JOINING, Ok(joining)) => match self.join(seq, &joining).await? {
                 Handled::Done => {}
                 Handled::RejoinNeeded(why) => self.join_failed(seq, &joining, &why)?,
+                Handled::Later(wait_ms) => return Ok(Some(wait_ms)),
             },
             (kind, _) => {
                 tracing::warn!(kind, "a mailbox item of a later version");
                 self.store.write(|tx| tx.set_setting(CURSOR, &seq))?;
             }
         }
-        Ok(())
+        Ok(None)
     }
 
     async fn join(&mut self, place: Seq, joining: &server::Joining) -> Result<Handled, Halt> {
@@ -73,6 +101,10 @@ impl Engine {
         let tree = match self.call(ClientFrame::GetTree(client::GetTree { conversation: id, hash })).await {
             Ok(ServerFrame::Tree(tree)) => tree.tree,
             Ok(_) | Err(CallError::Down) => return Err(Halt::Down),
+            Err(CallError::Refused(refusal)) if passes(refusal.code) => {
+                tracing::warn!(%refusal, "no tree for a welcome yet");
+                return Ok(Handled::Later(refusal.wait_ms));
+            }
             Err(CallError::Refused(refusal)) => return Ok(Handled::RejoinNeeded(refusal.to_string())),
         };
         let mut asked = Vec::new();
@@ -83,7 +115,9 @@ impl Engine {
                     // A manifest at a time: two accounts at most.
                     Some(account) if !asked.contains(&account) => {
                         asked.push(account);
-                        self.learn(account).await?;
+                        if let Err(refusal) = self.learn(account).await? {
+                            return Ok(Handled::Later(refusal.wait_ms));
+                        }
                     }
                     _ => return Ok(Handled::RejoinNeeded(error.to_string())),
                 },

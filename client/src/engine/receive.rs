@@ -4,7 +4,7 @@ use super::{
     Engine, Halt,
     row::{self, Effect, Env, Step},
     send::short_of,
-    state::Arrived,
+    state::{Arrived, pause_after},
 };
 use crate::{
     api::Event,
@@ -12,6 +12,7 @@ use crate::{
     store::{Entry, ItemState},
 };
 use fastchat_protocol::{AccountId, ConversationId};
+use tokio::time::Instant;
 
 /// Limit: rows in one transaction. A page takes four.
 const BATCH: usize = 64;
@@ -54,7 +55,13 @@ impl Engine {
                 Step::NeedManifest(account) => {
                     asked.push(account);
                     self.put_back(id, refused.into_iter().chain(rest));
-                    self.learn(account).await?;
+                    if let Err(refusal) = self.learn(account).await? {
+                        self.stall(id, refusal.wait_ms);
+                        return Ok(());
+                    }
+                    if let Some(thread) = self.threads.get_mut(&id) {
+                        thread.stalls = 0;
+                    }
                 }
                 // Only the log's copy counts.
                 Step::Refetch | Step::Done(_) => {
@@ -70,6 +77,10 @@ impl Engine {
 
     fn take_rows(&mut self, id: ConversationId) -> Vec<Arrived> {
         let Some(thread) = self.threads.get_mut(&id) else { return Vec::new() };
+        if thread.stalled_until.is_some_and(|at| at > Instant::now()) {
+            return Vec::new();
+        }
+        thread.stalled_until = None;
         // What arrives before the founding is settled is read from the log afterwards.
         if matches!(thread.record.standing, crate::store::Standing::Founding(_)) {
             return Vec::new();
@@ -81,6 +92,13 @@ impl Engine {
             Some(row)
         };
         (0..BATCH).map_while(take).collect()
+    }
+
+    /// The row that is next stays where it is for a while; what follows it waits behind it.
+    fn stall(&mut self, id: ConversationId, wait_ms: Option<u32>) {
+        let Some(thread) = self.threads.get_mut(&id) else { return };
+        thread.stalled_until = Some(Instant::now() + pause_after(thread.stalls, wait_ms));
+        thread.stalls += 1;
     }
 
     fn put_back(&mut self, id: ConversationId, rows: impl Iterator<Item = Arrived>) {

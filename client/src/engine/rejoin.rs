@@ -10,7 +10,7 @@ use super::{
     error::OpError,
     row::REJOIN_INTERVAL_MS,
     session::{Asked, CallError},
-    state::{Arrived, now_ms},
+    state::{Arrived, now_ms, pause_after},
 };
 use crate::{
     api::{ApiError, ErrorKind, Response},
@@ -278,7 +278,10 @@ impl Engine {
                 Err(error) => match error.wants_manifest() {
                     Some(account) if !asked.contains(&account) => {
                         asked.push(account);
-                        self.learn(account).await?;
+                        if let Err(refusal) = self.learn(account).await? {
+                            self.try_again(id, refusal.wait_ms);
+                            return Ok(());
+                        }
                     }
                     _ => {
                         self.later(id);
@@ -330,6 +333,14 @@ impl Engine {
                 self.later(id);
                 Ok(())
             }
+        }
+    }
+
+    /// Nothing is known to be wrong: soon again, or when the server wants.
+    fn try_again(&mut self, id: ConversationId, wait_ms: Option<u32>) {
+        if let Some(thread) = self.threads.get_mut(&id) {
+            thread.commit_at = Some(Instant::now() + pause_after(thread.commit_failures, wait_ms));
+            thread.commit_failures += 1;
         }
     }
 

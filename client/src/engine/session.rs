@@ -6,7 +6,9 @@ use crate::{
     failpoint,
     link::LinkEvent,
 };
-use fastchat_protocol::{Bytes, ClientFrame, Code, ConversationId, Refusal, RequestId, ServerFrame, server};
+use fastchat_protocol::{
+    Bytes, ClientFrame, Code, ConversationId, Refusal, RequestId, Retry, ServerFrame, server,
+};
 use std::{collections::HashMap, time::Duration};
 use tokio::{
     sync::mpsc,
@@ -40,6 +42,11 @@ pub(super) enum Asked {
     Commit(ConversationId),
     /// A founding.
     Found(ConversationId),
+}
+
+/// Whether a refusal says nothing about what was asked for: it is had by asking again later.
+pub(super) fn passes(code: Code) -> bool {
+    matches!(code.retry(), Retry::Later | Retry::Unknown)
 }
 
 /// Why a call gave nothing.
@@ -158,6 +165,7 @@ impl Engine {
         self.sync_wanted = true;
         self.synced = false;
         self.last_sync = None;
+        self.mailbox_at = None;
         self.route_wait.clear();
         self.say(Event::Link(LinkView { up: true, reason: String::new(), retry_ms: None }));
     }
@@ -178,6 +186,7 @@ impl Engine {
             thread.window.clear();
             thread.in_flight = false;
             thread.retry_at = None;
+            thread.stalled_until = None;
         }
     }
 
@@ -237,5 +246,28 @@ impl Engine {
     /// Tells whoever listens. Nobody listening is fine: everything is in the store.
     pub(super) fn say(&self, event: Event) {
         let _ = self.events.send(event);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Neither a welcome nor a row is given up because the server was busy.
+    #[test]
+    fn regression_only_a_definite_refusal_is_final() {
+        let cases = [
+            (Code::RateLimited, true),
+            (Code::Unavailable, true),
+            (Code::OutcomeUnknown, true),
+            (Code::Draining, true),
+            (Code::Internal, true),
+            (Code::NoTree, false),
+            (Code::NoAccount, false),
+            (Code::NotMember, false),
+        ];
+        for (code, want) in cases {
+            assert_eq!(passes(code), want, "{code:?}");
+        }
     }
 }

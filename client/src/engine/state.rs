@@ -9,7 +9,7 @@ use crate::{
 };
 use fastchat_delivery::VerifiedManifest;
 use fastchat_protocol::{AccountId, ConversationId, Epoch, Seq, server::LogRow};
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use tokio::{sync::oneshot, time::Instant};
 
 /// A conversation as the engine works on it.
@@ -33,6 +33,9 @@ pub(super) struct Thread {
     pub(super) commit_failures: u32,
     /// The last row that this device cannot have, said once.
     pub(super) fetch_failures: u32,
+    /// The next row is not judged before: the manifest that it needs could not be had.
+    pub(super) stalled_until: Option<Instant>,
+    pub(super) stalls: u32,
 }
 
 /// A row, and whether it is the log's own copy.
@@ -72,6 +75,8 @@ impl Thread {
             commit_at: None,
             commit_failures: 0,
             fetch_failures: 0,
+            stalled_until: None,
+            stalls: 0,
         }
     }
 
@@ -82,6 +87,16 @@ impl Thread {
     /// Sending may be tried now.
     pub(super) fn may_try(&self, now: Instant) -> bool {
         self.retry_at.is_none_or(|at| at <= now)
+    }
+
+    /// When the log may be asked: `None` while nothing is missing. `clock` is the engine's at `now`.
+    pub(super) fn fetch_at(&mut self, clock: Duration, now: Instant) -> Option<Instant> {
+        if matches!(self.record.standing, Standing::Founding(_) | Standing::Removed) {
+            return None;
+        }
+        let due = now + self.window.due(self.record.cursor, clock)?.saturating_sub(clock);
+        let refused = self.retry_at.filter(|_| self.fetch_failures > 0);
+        [Some(due), refused, self.stalled_until].into_iter().flatten().max()
     }
 }
 
@@ -141,6 +156,12 @@ impl Engine {
 /// Milliseconds since 1970 by this machine's clock: for display and slow timers only.
 pub(super) fn now_ms() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as u64)
+}
+
+/// The pause after so many failures: as long as asked, or longer each time.
+pub(super) fn pause_after(failures: u32, wish_ms: Option<u32>) -> Duration {
+    let longer = || Duration::from_millis(250 << failures.min(6)).mul_f64(0.5 + rand::random::<f64>() / 2.0);
+    wish_ms.map_or_else(longer, |ms| Duration::from_millis(ms.into()))
 }
 
 /// Adds a notice at a place in a conversation.

@@ -30,7 +30,8 @@ impl Engine {
         if self.mailbox_wanted {
             self.fetch_mailbox().await?;
         }
-        self.settle_races()
+        // A winner whose welcome may still be in the mailbox waits for it.
+        if self.mailbox_wanted { Ok(()) } else { self.settle_races() }
     }
 
     /// Mailbox, heads, logs, key packages.
@@ -56,10 +57,14 @@ impl Engine {
             // Founded since the mailbox was read, perhaps: the welcome came with the conversation.
             self.fetch_mailbox().await?;
         }
+        // A mailbox that was not read to its end may yet explain them.
+        let unexplained = self.mailbox_wanted;
         for state in &unknown {
-            self.compare(state)?;
+            if !unexplained || self.threads.contains_key(&state.conversation) {
+                self.compare(state)?;
+            }
         }
-        self.sync_wanted = false;
+        self.sync_wanted = unexplained && !unknown.is_empty();
         self.fetch_due().await?;
         self.refill_key_packages().await?;
         if !std::mem::replace(&mut self.synced, true) {
@@ -123,9 +128,8 @@ impl Engine {
             for _ in 0..64 {
                 let now = self.clock();
                 let Some(thread) = self.threads.get_mut(&id) else { break };
-                let founding = matches!(thread.record.standing, Standing::Founding(_) | Standing::Removed);
-                let due = thread.window.due(thread.record.cursor, now).is_some_and(|due| due <= now);
-                if founding || !due || !thread.may_try(Instant::now()) && thread.fetch_failures > 0 {
+                let instant = Instant::now();
+                if thread.fetch_at(now, instant).is_none_or(|at| at > instant) {
                     break;
                 }
                 self.fetch(id).await?;
