@@ -1,18 +1,61 @@
 //! A client that speaks the wire by hand: for what a well-behaved one would never say.
 
 use anyhow::{Context, Result, bail};
+use fastchat_e2ee::{Device, Identity};
 use fastchat_protocol::{
-    Bytes, ClientFrame, DeviceId, RequestId, ServerFrame, challenge,
-    client::{Hello, Resume},
-    server,
+    AccountId, Bytes, ClientFrame, DeviceId, RequestId, ServerFrame, challenge,
+    client::{AuthKey, Hello, Register, Resume},
+    limits, server,
 };
 use futures_util::{SinkExt, StreamExt};
+use rand::SeedableRng;
 use std::time::Duration;
 use tokio::{net::TcpStream, time::timeout};
 use tokio_tungstenite::{
     WebSocketStream,
     tungstenite::{Message, client::IntoClientRequest, protocol::WebSocketConfig},
 };
+
+/// An account with one device, made without a client.
+#[derive(Debug)]
+pub struct RawDevice(Device);
+
+impl RawDevice {
+    /// Registers a new account at a gateway, and keeps the session.
+    pub async fn register(address: &str, name: &str) -> Result<(Self, RawClient)> {
+        let mut rng = rand::rngs::StdRng::from_rng(&mut rand::rng());
+        let identity = Identity::generate(&mut rng)?;
+        let (account, device) = (AccountId::new(rand::random()), DeviceId::new(rand::random()));
+        let device = Device::generate(&mut rng, account, device, identity.fingerprint()?);
+        let manifest = identity.sign_first(&mut rng, account, vec![device.manifest_entry()])?;
+        let mut client = RawClient::dial(address).await?;
+        let hello = client.challenged().await?;
+        let register = Register {
+            name: name.to_owned(),
+            auth_key: AuthKey::new("x".repeat(limits::AUTH_KEY_CHARS)),
+            device: device.id(),
+            signature: Bytes::copy_from_slice(&device.sign_challenge(
+                &hello.deployment,
+                client.host(),
+                &hello.nonce,
+            )),
+            manifest: Bytes::copy_from_slice(manifest.bytes()),
+            invite: None,
+        };
+        client.expect_session(&ClientFrame::Register(register)).await?;
+        Ok((Self(device), client))
+    }
+
+    /// Connects again by the device's key.
+    pub async fn resume(&self, address: &str) -> Result<RawClient> {
+        let mut client = RawClient::dial(address).await?;
+        let hello = client.challenged().await?;
+        let signature = self.0.sign_challenge(&hello.deployment, client.host(), &hello.nonce);
+        let resume = Resume { device: self.0.id(), signature: Bytes::copy_from_slice(&signature) };
+        client.expect_session(&ClientFrame::Resume(resume)).await?;
+        Ok(client)
+    }
+}
 
 /// How long an answer may take. Generous: these machines are slow at times.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -100,6 +143,13 @@ impl RawClient {
     ) -> ClientFrame {
         let statement = challenge::signed_bytes(&hello.deployment, &self.host, device, &hello.nonce);
         ClientFrame::Resume(Resume { device, signature: Bytes::copy_from_slice(&sign(&statement)) })
+    }
+
+    async fn expect_session(&mut self, proof: &ClientFrame) -> Result<()> {
+        match self.ask(proof).await? {
+            ServerFrame::Session(_) => Ok(()),
+            other => bail!("expected a session, got {other:?}"),
+        }
     }
 
     /// The host as dialled.

@@ -2,14 +2,16 @@
 
 use anyhow::Result;
 use ed25519_dalek::{Signer, SigningKey};
-use fastchat_e2ee::{Device, Identity};
 use fastchat_protocol::{
-    AccountId, Bytes, ClientFrame, Code, ConversationId, Counter, DeviceId, Seq, ServerFrame,
+    Bytes, ClientFrame, Code, ConversationId, Counter, DeviceId, Seq, ServerFrame,
     client::{AuthKey, Fetch, Hello, Login, Register, Resume, Send},
     limits,
 };
-use fastchat_tests::{cli::Person, cluster::Cluster, raw::RawClient};
-use rand::SeedableRng;
+use fastchat_tests::{
+    cli::Person,
+    cluster::Cluster,
+    raw::{RawClient, RawDevice},
+};
 use std::time::{Duration, Instant};
 use tokio::{io::AsyncWriteExt, net::TcpStream};
 
@@ -89,35 +91,11 @@ async fn frames_over_the_limit_are_refused_before_and_after_the_session() -> Res
     assert_well(&mut cluster).await
 }
 
-/// A session on a raw connection, for a new account.
-async fn session(address: &str, name: &str) -> Result<RawClient> {
-    let mut rng = rand::rngs::StdRng::from_rng(&mut rand::rng());
-    let identity = Identity::generate(&mut rng)?;
-    let (account, device) = (AccountId::new(rand::random()), DeviceId::new(rand::random()));
-    let device = Device::generate(&mut rng, account, device, identity.fingerprint()?);
-    let manifest = identity.sign_first(&mut rng, account, vec![device.manifest_entry()])?;
-    let mut client = RawClient::dial(address).await?;
-    let hello = client.challenged().await?;
-    let signature = device.sign_challenge(&hello.deployment, client.host(), &hello.nonce);
-    let register = Register {
-        name: name.to_owned(),
-        auth_key: AuthKey::new("x".repeat(limits::AUTH_KEY_CHARS)),
-        device: device.id(),
-        signature: Bytes::copy_from_slice(&signature),
-        manifest: Bytes::copy_from_slice(manifest.bytes()),
-        invite: None,
-    };
-    match client.ask(&ClientFrame::Register(register)).await? {
-        ServerFrame::Session(_) => Ok(client),
-        other => anyhow::bail!("expected a session, got {other:?}"),
-    }
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn a_known_device_that_talks_nonsense_is_answered_and_then_dismissed() -> Result<()> {
     let mut cluster = Cluster::embedded().await?;
     let address = cluster.gateway(0).address();
-    let mut client = session(&address, "mallory").await?;
+    let (_, mut client) = RawDevice::register(&address, "mallory").await?;
 
     // A frame of a later version: answered under its request, and the session goes on.
     client.send_bytes(vec![0x83, 0x19, 0x03, 0xe7, 0x09, 0xa0]).await?;
