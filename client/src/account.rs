@@ -69,6 +69,7 @@ pub fn check_password(password: &str) -> Result<(), ApiError> {
 pub async fn register(profile: &Profile, registration: &Registration) -> Result<StoreKey, ApiError> {
     let place = &profile.location;
     let before = place.settings()?;
+    let first = before.is_none();
     if let Some(settings) = &before {
         check_unfinished(settings, registration)?;
     }
@@ -88,9 +89,11 @@ pub async fn register(profile: &Profile, registration: &Registration) -> Result<
         None => begin(place, registration, deployment, &keys).await?,
     };
     let own = own(&profile.store(StoreKey::from_bytes(key.expose()))?)?;
-    if let Err(error) = announce(&endpoint, registration, &keys, &own).await {
-        if error.kind == ErrorKind::Refused {
-            // Nothing of it exists on the server, so another name may be tried.
+    if let Err(NotAnnounced { error, refused, resumed }) =
+        announce(&endpoint, registration, &keys, &own).await
+    {
+        if nothing_exists(first, refused, resumed) {
+            // So another name may be tried.
             place.clear()?;
         }
         return Err(error);
@@ -171,13 +174,46 @@ async fn begin(
     Ok((settings, key))
 }
 
+/// Why the server was not told of the account.
+struct NotAnnounced {
+    error: ApiError,
+    /// What `Register` was refused with.
+    refused: Option<Code>,
+    /// What `Resume` was refused with after that.
+    resumed: Option<Code>,
+}
+
+impl From<LinkError> for NotAnnounced {
+    fn from(error: LinkError) -> Self {
+        let refused = refused_with(&error);
+        Self { error: error.into(), refused, resumed: None }
+    }
+}
+
+fn refused_with(error: &LinkError) -> Option<Code> {
+    match error {
+        LinkError::Refused(refusal) => Some(refusal.code),
+        _ => None,
+    }
+}
+
+/// Whether it is certain that the server has nothing of this registration. The keys here are the only
+/// ones: an earlier attempt whose answer was lost may have made the account.
+fn nothing_exists(first: bool, refused: Option<Code>, resumed: Option<Code>) -> bool {
+    match (refused, resumed) {
+        (Some(Code::NameTaken), Some(Code::BadCredentials)) => true,
+        (Some(Code::BadName | Code::RegistrationClosed | Code::BadManifest), None) => first,
+        _ => false,
+    }
+}
+
 /// Tells the server of the account, unless it knows already.
 async fn announce(
     endpoint: &Endpoint,
     registration: &Registration,
     keys: &PasswordKeys,
     own: &Own,
-) -> Result<Session, ApiError> {
+) -> Result<Session, NotAnnounced> {
     let opened = link::open(endpoint).await?;
     let frame = Register {
         name: registration.name.as_str().to_owned(),
@@ -193,14 +229,17 @@ async fn announce(
         Err(LinkError::Refused(refusal)) if refusal.code == Code::NameTaken => {
             let opened = link::open(endpoint).await?;
             let resume = Resume { device: own.device.id(), signature: opened.sign(&own.device) };
-            match opened.prove(ClientFrame::Resume(resume)).await {
-                Ok(session) => Ok(session),
-                Err(LinkError::Refused(_)) => {
-                    let message = format!("the name {} is somebody's already", registration.name);
-                    Err(ApiError::new(ErrorKind::Refused, message))
-                }
-                Err(error) => Err(error.into()),
-            }
+            opened.prove(ClientFrame::Resume(resume)).await.map_err(|error| {
+                let resumed = refused_with(&error);
+                let error = match resumed {
+                    Some(Code::BadCredentials) => {
+                        let message = format!("the name {} is somebody's already", registration.name);
+                        ApiError::new(ErrorKind::Refused, message)
+                    }
+                    _ => error.into(),
+                };
+                NotAnnounced { error, refused: Some(Code::NameTaken), resumed }
+            })
         }
         Err(error) => Err(error.into()),
     }
@@ -321,5 +360,39 @@ impl std::fmt::Debug for PasswordChange {
 impl std::fmt::Debug for Own {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Own").field("device", &self.device).finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The only keys of an account that may exist are not thrown away.
+    #[test]
+    fn regression_keys_go_only_where_nothing_exists() {
+        use Code::{
+            BadCredentials, BadManifest, BadName, NameTaken, RateLimited, RegistrationClosed, Revoked,
+            Unavailable,
+        };
+        let cases = [
+            (false, Some(NameTaken), Some(BadCredentials), true),
+            (true, Some(NameTaken), Some(BadCredentials), true),
+            (false, Some(NameTaken), Some(RateLimited), false),
+            (false, Some(NameTaken), Some(Unavailable), false),
+            (false, Some(NameTaken), Some(Revoked), false),
+            (false, Some(NameTaken), None, false),
+            (true, Some(BadName), None, true),
+            (true, Some(RegistrationClosed), None, true),
+            (true, Some(BadManifest), None, true),
+            (false, Some(BadName), None, false),
+            (false, Some(RegistrationClosed), None, false),
+            (true, Some(RateLimited), None, false),
+            (false, Some(RateLimited), None, false),
+            (true, Some(Unavailable), None, false),
+            (true, None, None, false),
+        ];
+        for (first, refused, resumed, want) in cases {
+            assert_eq!(nothing_exists(first, refused, resumed), want, "{first} {refused:?} {resumed:?}");
+        }
     }
 }
