@@ -110,7 +110,8 @@ pub(crate) struct Engine {
     down: Option<String>,
     sync_wanted: bool,
     synced: bool,
-    last_sync: Option<Instant>,
+    /// No sync before: one was just now, or the server asked for it.
+    sync_at: Option<Instant>,
     mailbox_wanted: bool,
     /// The mailbox is not read before: the server asked for it, or an item could not be judged.
     mailbox_at: Option<Instant>,
@@ -164,7 +165,7 @@ impl Engine {
             down: None,
             sync_wanted: false,
             synced: false,
-            last_sync: None,
+            sync_at: None,
             mailbox_wanted: false,
             mailbox_at: None,
             mailbox_failures: 0,
@@ -254,6 +255,10 @@ impl Engine {
 
     /// Does whatever is possible now.
     async fn turn(&mut self) -> Result<(), Halt> {
+        let now = Instant::now();
+        for thread in self.threads.values_mut() {
+            thread.forget_past(now);
+        }
         self.apply_all().await?;
         if self.session.is_some() {
             self.sync_if_wanted().await?;
@@ -274,13 +279,17 @@ impl Engine {
             let due = thread.fetch_at(now, Instant::now());
             [due, thread.stalled_until, thread.retry_at, thread.commit_at].into_iter().flatten().min()
         });
-        let mailbox = self.mailbox_at.filter(|_| online && self.mailbox_wanted);
+        let wanted =
+            |wanted: bool, at: Option<Instant>| (online && wanted).then(|| at.unwrap_or_else(Instant::now));
+        let sync = wanted(self.sync_wanted, self.sync_at);
+        let mailbox = wanted(self.mailbox_wanted, self.mailbox_at);
+        let acks = self.ack_at.filter(|_| online);
         let waiters = self.waiters.iter().map(|waiter| waiter.deadline);
         let sync_waiters = self.sync_waiters.iter().map(|waiter| waiter.deadline);
         let routes = self.route_wait.values().map(|(at, _)| *at).filter(|_| online);
         let floor = Instant::now() + Duration::from_millis(5);
-        let earliest =
-            threads.chain(mailbox).chain(waiters).chain(sync_waiters).chain(routes).chain(self.ack_at).min();
+        let session = sync.into_iter().chain(mailbox).chain(acks).chain(routes);
+        let earliest = threads.chain(session).chain(waiters).chain(sync_waiters).min();
         // Never a busy loop, even where something due cannot be done yet.
         earliest.unwrap_or_else(|| Instant::now() + IDLE).max(floor).min(Instant::now() + IDLE)
     }

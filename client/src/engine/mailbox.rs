@@ -36,6 +36,8 @@ impl Engine {
         if self.mailbox_at.is_some_and(|at| at > Instant::now()) {
             return Ok(());
         }
+        // Whatever ends the attempt, the next one is not at once.
+        self.mailbox_at = Some(Instant::now() + pause_after(self.mailbox_failures, None));
         if let Some(wait_ms) = self.read_mailbox().await? {
             self.mailbox_at = Some(Instant::now() + pause_after(self.mailbox_failures, wait_ms));
             self.mailbox_failures += 1;

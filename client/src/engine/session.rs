@@ -164,7 +164,7 @@ impl Engine {
         self.down = None;
         self.sync_wanted = true;
         self.synced = false;
-        self.last_sync = None;
+        self.sync_at = None;
         self.mailbox_at = None;
         self.route_wait.clear();
         self.say(Event::Link(LinkView { up: true, reason: String::new(), retry_ms: None }));

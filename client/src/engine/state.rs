@@ -89,6 +89,13 @@ impl Thread {
         self.retry_at.is_none_or(|at| at <= now)
     }
 
+    /// Times that have come hold nothing back any more, and wake nobody again.
+    pub(super) fn forget_past(&mut self, now: Instant) {
+        for at in [&mut self.retry_at, &mut self.commit_at, &mut self.stalled_until] {
+            at.take_if(|at| *at <= now);
+        }
+    }
+
     /// When the log may be asked: `None` while nothing is missing. `clock` is the engine's at `now`.
     pub(super) fn fetch_at(&mut self, clock: Duration, now: Instant) -> Option<Instant> {
         if matches!(self.record.standing, Standing::Founding(_) | Standing::Removed) {
@@ -176,4 +183,47 @@ pub(super) fn notice(
     let entry = Entry { seq, part, kind: EntryKind::Notice, from: None, text, at_ms, epoch: None };
     tx.add_entry(id, &entry)?;
     Ok(entry)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn thread() -> Thread {
+        let (id, peer) = (ConversationId::new([1; 16]), AccountId::new([2; 16]));
+        Thread::new(Conversation::new(id, peer, Standing::Ready, Seq(5), 0))
+    }
+
+    #[test]
+    fn regression_a_time_that_has_come_wakes_nobody_again() {
+        let (now, mut thread) = (Instant::now(), thread());
+        let later = now + Duration::from_secs(1);
+        (thread.retry_at, thread.commit_at, thread.stalled_until) = (Some(now), Some(later), Some(now));
+        thread.forget_past(now);
+        assert_eq!((thread.retry_at, thread.commit_at, thread.stalled_until), (None, Some(later), None));
+    }
+
+    #[test]
+    fn regression_the_log_is_not_asked_before_the_pause_ends() {
+        let (clock, now) = (Duration::from_secs(100), Instant::now());
+        let later = now + Duration::from_secs(1);
+        let mut thread = thread();
+        assert_eq!(thread.fetch_at(clock, now), None);
+        thread.window.want();
+        assert_eq!(thread.fetch_at(clock, now), Some(now));
+        thread.retry_at = Some(later);
+        assert_eq!(thread.fetch_at(clock, now), Some(now), "a refused message does not hold the log back");
+        thread.fetch_failures = 1;
+        assert_eq!(thread.fetch_at(clock, now), Some(later), "a refused fetch does");
+        (thread.fetch_failures, thread.stalled_until, thread.retry_at) = (0, Some(later), None);
+        assert_eq!(thread.fetch_at(clock, now), Some(later), "so does a row that waits for a manifest");
+    }
+
+    #[test]
+    fn regression_the_servers_wish_is_not_undercut() {
+        for failures in [0, 6, 60] {
+            assert_eq!(pause_after(failures, Some(2_000)), Duration::from_secs(2));
+            assert!(pause_after(failures, None) <= Duration::from_secs(16), "{failures}");
+        }
+    }
 }

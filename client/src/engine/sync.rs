@@ -23,8 +23,9 @@ impl Engine {
         if std::mem::take(&mut self.overflowed) {
             self.sync_wanted = true;
         }
-        if self.sync_wanted && self.last_sync.is_none_or(|at| at.elapsed() >= SYNC_INTERVAL) {
-            self.last_sync = Some(Instant::now());
+        let now = Instant::now();
+        if self.sync_wanted && self.sync_at.is_none_or(|at| at <= now) {
+            self.sync_at = Some(now + SYNC_INTERVAL);
             self.sync().await?;
         }
         if self.mailbox_wanted {
@@ -40,8 +41,17 @@ impl Engine {
         self.fetch_mailbox().await?;
         let (mut after, mut unknown) = (None, Vec::new());
         loop {
-            let answer = self.call(ClientFrame::Sync(client::Sync { after })).await?;
-            let ServerFrame::Conversations(page) = answer else { return Err(Halt::Down) };
+            let page = match self.call(ClientFrame::Sync(client::Sync { after })).await {
+                Ok(ServerFrame::Conversations(page)) => page,
+                Ok(_) | Err(CallError::Down) => return Err(Halt::Down),
+                Err(CallError::Refused(refusal)) => {
+                    // It stays wanted. What is known already goes on.
+                    tracing::warn!(%refusal, "no sync");
+                    let wait = refusal.wait_ms.map(|ms| Duration::from_millis(ms.into()));
+                    self.sync_at = Some(Instant::now() + wait.unwrap_or_default().max(SYNC_INTERVAL));
+                    return Ok(());
+                }
+            };
             after = page.list.last().map(|state| state.conversation);
             let (known, others): (Vec<_>, Vec<_>) =
                 page.list.into_iter().partition(|state| self.threads.contains_key(&state.conversation));
