@@ -71,6 +71,11 @@ impl LinkError {
         }
     }
 
+    /// Whether a newer connection of this device took over.
+    pub(super) fn is_displaced(&self) -> bool {
+        matches!(self, Self::Refused(refusal) if refusal.code == Code::Displaced)
+    }
+
     /// The category for exit codes.
     pub fn kind(&self) -> ErrorKind {
         match self {

@@ -26,6 +26,17 @@ const WRITE_TIMEOUT: Duration = Duration::from_secs(15);
 /// Pings are expected this often if the gateway does not say.
 const DEFAULT_PING: Duration = Duration::from_secs(20);
 
+/// A second displacement within this is no stale record: somebody else has this device's keys.
+const DISPLACED_AGAIN: Duration = Duration::from_secs(60);
+/// The pause after the first displacement, give or take a half.
+const DISPLACED_PAUSE: Duration = Duration::from_secs(1);
+
+/// Whether a displacement may come from a gateway's stale record of this very device. `last` is the
+/// time since the one before.
+fn may_be_stale(last: Option<Duration>) -> bool {
+    last.is_none_or(|last| last >= DISPLACED_AGAIN)
+}
+
 /// What the engine hears.
 #[derive(Debug)]
 pub enum LinkEvent {
@@ -125,15 +136,20 @@ impl From<LinkError> for End {
 impl Link {
     async fn run(mut self) {
         let mut backoff = Backoff::default();
+        let mut displaced: Option<Instant> = None;
         loop {
             let began = Instant::now();
             let stop = self.stop.clone();
-            let end = tokio::select! {
+            let mut end = tokio::select! {
                 end = self.connect() => end,
                 () = stop.cancelled() => return,
             };
             backoff.ended(began.elapsed());
-            if end.error.is_final() {
+            let excused = end.error.is_displaced()
+                && may_be_stale(displaced.replace(Instant::now()).map(|at| at.elapsed()));
+            if excused {
+                end.wish = Some(DISPLACED_PAUSE.mul_f64(0.5 + rand::random::<f64>()));
+            } else if end.error.is_final() {
                 let _ = self.events.send(LinkEvent::Ended(end.error)).await;
                 return;
             }
@@ -230,4 +246,16 @@ async fn write(mut sink: SplitSink<Socket, Message>, mut outgoing: mpsc::Receive
     }
     let _ = timeout(Duration::from_millis(500), sink.close()).await;
     LinkError::Closed.into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn regression_only_a_second_displacement_within_a_minute_ends_it() {
+        for (last, want) in [(None, true), (Some(0), false), (Some(59), false), (Some(60), true)] {
+            assert_eq!(may_be_stale(last.map(Duration::from_secs)), want, "{last:?}");
+        }
+    }
 }

@@ -137,10 +137,19 @@ async fn silence_means_a_new_connection() {
 async fn a_refusal_that_no_retry_helps_ends_it() {
     let gateway = Gateway::start().await;
     let mut link = spawn(gateway.endpoint(None), device().into());
+    let closing = || ServerFrame::Closing(Refusal::new(Code::Displaced, "a newer connection"));
+    // The first time it may be the gateway's own stale record.
+    let (mut peer, _) = gateway.welcome(10).await;
+    let Some(LinkEvent::Up { sender: _first, .. }) = link.next().await else { panic!("no session") };
+    say(&mut peer, RequestId(0), closing()).await;
+    let event = link.next().await;
+    assert!(
+        matches!(&event, Some(LinkEvent::Down { retry_in, .. }) if *retry_in >= Duration::from_millis(500)),
+        "{event:?}"
+    );
     let (mut peer, _) = gateway.welcome(10).await;
     let Some(LinkEvent::Up { sender: _held, .. }) = link.next().await else { panic!("no session") };
-    say(&mut peer, RequestId(0), ServerFrame::Closing(Refusal::new(Code::Displaced, "a newer connection")))
-        .await;
+    say(&mut peer, RequestId(0), closing()).await;
     let event = link.next().await;
     assert!(
         matches!(&event, Some(LinkEvent::Ended(error)) if error.to_string().contains("copied")),
