@@ -20,7 +20,7 @@ use crate::{
 use fastchat_delivery::{Policy, Rules};
 use fastchat_e2ee::conversation::{self, PendingCommit};
 use fastchat_protocol::{
-    AccountId, ClientFrame, Code, ConversationId, Counter, Refusal, Retry, ServerFrame, client,
+    AccountId, ClientFrame, Code, ConversationId, Counter, Refusal, Retry, Seq, ServerFrame, client,
     server::{GroupState, LogKind, LogRow, Sent},
 };
 use std::time::Duration;
@@ -34,6 +34,8 @@ const UPDATE_MESSAGES: u32 = 1_000;
 const UPDATE_MS: u64 = 7 * 24 * 3600 * 1000;
 /// Limit: a commit that loses this often gives up until it is wanted again.
 const MAX_ATTEMPTS: u32 = 20;
+/// Limit: pages of the log read in one go before an external commit.
+const MAX_PAGES: usize = 64;
 
 impl Engine {
     /// Foundings and commits that may go out now.
@@ -48,7 +50,9 @@ impl Engine {
             match (&thread.record.standing, &thread.record.commit) {
                 (Standing::Founding(_), _) => self.send_found(id).await?,
                 (_, Some(_)) => self.send_commit(id).await?,
-                (Standing::Rejoining(why), None) if thread.commit_at.is_none_or(|at| at <= now) => {
+                (Standing::Rejoining(why), None)
+                    if thread.commit_at.is_none_or(|at| at <= now) && thread.stalled_until.is_none() =>
+                {
                     let why = why.clone();
                     self.rejoin(id, why).await?;
                 }
@@ -163,6 +167,9 @@ impl Engine {
                 Ok(())
             }
             (Code::CommitConflict | Code::StaleEpoch, _) => self.commit_lost(id, None),
+            (code, _) if may_be_a_lost_race(code, &commit.reason, thread.commit_failures) => {
+                self.commit_lost(id, None)
+            }
             (Code::OutOfOrder, _) => {
                 self.commit_lost(id, refusal.expected.map(|next| Counter(next.0.saturating_sub(1))))
             }
@@ -271,6 +278,9 @@ impl Engine {
                 Ok(_) | Err(CallError::Down) => return Err(Halt::Down),
                 Err(CallError::Refused(refusal)) => return self.rejoin_refused(id, &refusal),
             };
+        if !self.read_up_to(id, state.head).await? {
+            return Ok(());
+        }
         let mut asked: Vec<AccountId> = Vec::new();
         loop {
             match self.try_rejoin(id, &why, &state)? {
@@ -290,6 +300,29 @@ impl Engine {
                 },
             }
         }
+    }
+
+    /// Reads the log while the old keys are here: what they open must not be lost by new ones. True
+    /// once the commit can be made; the log may have less for this device than the head says.
+    async fn read_up_to(&mut self, id: ConversationId, head: Seq) -> Result<bool, Halt> {
+        for _ in 0..MAX_PAGES {
+            let Some(before) = self.threads.get(&id).map(|thread| thread.record.cursor) else {
+                return Ok(false);
+            };
+            if before < head {
+                self.fetch(id).await?;
+                self.apply(id).await?;
+            }
+            let Some(thread) = self.threads.get(&id) else { return Ok(false) };
+            let waits = !thread.may_try(Instant::now()) || thread.stalled_until.is_some();
+            if waits || !matches!(thread.record.standing, Standing::Rejoining(_)) {
+                return Ok(false);
+            }
+            if thread.record.cursor >= head || thread.record.cursor == before {
+                return Ok(true);
+            }
+        }
+        Ok(false)
     }
 
     fn try_rejoin(
@@ -351,7 +384,32 @@ impl Engine {
     }
 }
 
+/// Whether a refused external commit was made on a state that another one has replaced since. If this
+/// account is really no member, the next request for the state says so.
+fn may_be_a_lost_race(code: Code, reason: &CommitReason, failures: u32) -> bool {
+    code == Code::NotMember && matches!(reason, CommitReason::Rejoin(_)) && failures < MAX_ATTEMPTS
+}
+
 fn own_commit(pending: PendingCommit, counter: Counter, reason: CommitReason) -> OwnCommit {
     let PendingCommit { commit, group_info, welcomes, .. } = pending;
     OwnCommit { counter, commit, group_info, welcomes, reason }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn regression_a_lost_race_is_no_refusal() {
+        let rejoin = CommitReason::Rejoin("its keys were lost".to_owned());
+        let cases = [
+            (Code::NotMember, &rejoin, 0, true),
+            (Code::NotMember, &rejoin, MAX_ATTEMPTS, false),
+            (Code::NotMember, &CommitReason::Update, 0, false),
+            (Code::BadCommit, &rejoin, 0, false),
+        ];
+        for (code, reason, failures, want) in cases {
+            assert_eq!(may_be_a_lost_race(code, reason, failures), want, "{code:?} {reason:?} {failures}");
+        }
+    }
 }

@@ -149,7 +149,7 @@ impl Engine {
         Ok(())
     }
 
-    async fn fetch(&mut self, id: ConversationId) -> Result<(), Halt> {
+    pub(super) async fn fetch(&mut self, id: ConversationId) -> Result<(), Halt> {
         let Some(thread) = self.threads.get_mut(&id) else { return Ok(()) };
         thread.window.asked();
         let after = thread.record.cursor;
