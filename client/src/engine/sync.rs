@@ -75,6 +75,10 @@ impl Engine {
             }
         }
         self.sync_wanted = unexplained && !unknown.is_empty();
+        if self.sync_wanted {
+            // Not before the mailbox can be read: nothing would be different.
+            self.sync_at = self.sync_at.max(self.mailbox_at);
+        }
         self.fetch_due().await?;
         self.refill_key_packages().await?;
         if !std::mem::replace(&mut self.synced, true) {
