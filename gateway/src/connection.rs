@@ -10,7 +10,9 @@ use crate::{
     fanout::Committed,
     gateway::Gateway,
     handshake::{Identified, Unidentified},
-    limits::{MAX_WRITE_BUFFER, OPENING_TIMEOUT, READ_BUFFER, WRITE_BUFFER, WRITE_TIMEOUT},
+    limits::{
+        LINGER, LINGER_BYTES, MAX_WRITE_BUFFER, OPENING_TIMEOUT, READ_BUFFER, WRITE_BUFFER, WRITE_TIMEOUT,
+    },
     metrics,
     queue::Batch,
     rate::{self, SendLimiter},
@@ -35,7 +37,7 @@ use std::{
     time::{Duration, Instant},
 };
 use tokio::{
-    io::{AsyncRead, AsyncWrite},
+    io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
     sync::OwnedSemaphorePermit,
     time::timeout,
 };
@@ -387,6 +389,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection<S> {
         if write(&mut self.ws, [frame].into()).await.is_ok() {
             let close = CloseFrame { code: CloseCode::Policy, reason: reason.into() };
             let _ = timed(self.ws.close(Some(close))).await;
+            linger(&mut self.ws).await;
         }
         reason
     }
@@ -459,8 +462,27 @@ async fn dismiss<S: AsyncRead + AsyncWrite + Unpin>(
     let reason = refusal.code.label();
     if write(ws, [ServerFrame::Refused(refusal).encode(request)].into()).await.is_ok() {
         let _ = timed(ws.close(None)).await;
+        linger(ws).await;
     }
     reason
+}
+
+/// Reads and drops what is still on its way from a client that was told that it is over. A socket that
+/// is closed with bytes unread is reset, and the reset can overtake the reason.
+async fn linger<S: AsyncRead + AsyncWrite + Unpin>(ws: &mut WebSocketStream<S>) {
+    let socket = ws.get_mut();
+    let drop_all = async {
+        let (mut scratch, mut left) = (vec![0; 8 * 1024], LINGER_BYTES);
+        let _ = socket.shutdown().await;
+        while left > 0 {
+            match socket.read(&mut scratch).await {
+                Ok(0) | Err(_) => return,
+                Ok(read) => left = left.saturating_sub(read),
+            }
+        }
+    };
+    // In a box: an idle connection does not carry this.
+    let _ = timeout(LINGER, Box::pin(drop_all)).await;
 }
 
 fn too_large(error: &WsError, limit: usize) -> Option<Refusal> {

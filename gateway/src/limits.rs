@@ -20,6 +20,10 @@ pub const QUEUE_BYTES: usize = 512 * 1024;
 pub const QUEUE_FRAMES: usize = 1024;
 /// A write that takes longer ends the connection.
 pub const WRITE_TIMEOUT: Duration = Duration::from_secs(20);
+/// How long a client that was told the reason may go on sending before its socket is closed.
+pub const LINGER: Duration = Duration::from_secs(1);
+/// Bytes of such a client that are read and dropped.
+pub const LINGER_BYTES: usize = 8 * 1024 * 1024;
 /// Pings without an answer before the connection is given up.
 pub const MISSED_PINGS: u32 = 2;
 
