@@ -8,7 +8,7 @@ use anyhow::{Context, Result, bail};
 use fastchat_client::{
     Client, Events,
     account::Registration,
-    api::{ErrorKind, Event, MessageKind, MessageView},
+    api::{ErrorKind, Event, MessageKind, MessageView, Request},
     client::{Next, Options},
     profile::{Cost, Location},
 };
@@ -150,7 +150,12 @@ impl User {
             }
             if started.elapsed() > within {
                 let status = self.client.synced(Duration::from_millis(1)).await;
-                bail!("{} sees {count} of {n} messages of {from} after {within:?}; {status:?}", self.name);
+                let stored = self.client.history(from, 10).await;
+                let known = self.client.request(Request::Conversations).await;
+                bail!(
+                    "{} sees {count} of {n} messages of {from} after {within:?}; {status:?}; {known:?}; {stored:?}",
+                    self.name
+                );
             }
             tokio::time::sleep(Duration::from_millis(20)).await;
         }

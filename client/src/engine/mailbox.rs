@@ -38,12 +38,15 @@ impl Engine {
         }
         // Whatever ends the attempt, the next one is not at once.
         self.mailbox_at = Some(Instant::now() + pause_after(self.mailbox_failures, None));
+        // Before it is read, so that what wakes it meanwhile is not taken for what was read.
+        self.mailbox_wanted = false;
         if let Some(wait_ms) = self.read_mailbox().await? {
+            self.mailbox_wanted = true;
             self.mailbox_at = Some(Instant::now() + pause_after(self.mailbox_failures, wait_ms));
             self.mailbox_failures += 1;
             return Ok(());
         }
-        (self.mailbox_wanted, self.mailbox_at, self.mailbox_failures) = (false, None, 0);
+        (self.mailbox_at, self.mailbox_failures) = (None, 0);
         Ok(())
     }
 
@@ -155,6 +158,8 @@ impl Engine {
                 failpoint::pass("joined");
                 let mut thread = Thread::new(record);
                 thread.window.heard_of(joining.join_seq);
+                // Live copies that came while the keys were not here were dropped: the log has them.
+                thread.window.want();
                 self.threads.insert(joining.conversation, thread);
                 self.ack_later(joining.conversation);
                 Ok(Ok(()))

@@ -37,6 +37,8 @@ impl Engine {
 
     /// Mailbox, heads, logs, key packages.
     async fn sync(&mut self) -> Result<(), Halt> {
+        // Before anything is read, so that what asks for a sync meanwhile (a welcome, a `Resync`) gets one.
+        self.sync_wanted = false;
         // First, because a welcome explains conversations that are met next.
         self.fetch_mailbox().await?;
         let (mut after, mut unknown) = (None, Vec::new());
@@ -46,6 +48,7 @@ impl Engine {
                 Ok(_) | Err(CallError::Down) => return Err(Halt::Down),
                 Err(CallError::Refused(refusal)) => {
                     // It stays wanted. What is known already goes on.
+                    self.sync_wanted = true;
                     tracing::warn!(%refusal, "no sync");
                     let wait = refusal.wait_ms.map(|ms| Duration::from_millis(ms.into()));
                     self.sync_at = Some(Instant::now() + wait.unwrap_or_default().max(SYNC_INTERVAL));
@@ -74,9 +77,9 @@ impl Engine {
                 self.compare(state)?;
             }
         }
-        self.sync_wanted = unexplained && !unknown.is_empty();
-        if self.sync_wanted {
+        if unexplained && !unknown.is_empty() {
             // Not before the mailbox can be read: nothing would be different.
+            self.sync_wanted = true;
             self.sync_at = self.sync_at.max(self.mailbox_at);
         }
         self.fetch_due().await?;
