@@ -6,7 +6,7 @@ use crate::{passwords::Pepper, rate::Rates, tls};
 use clap::Args;
 use serde::{Deserialize, Serialize};
 use std::{
-    net::{IpAddr, SocketAddr},
+    net::SocketAddr,
     num::NonZeroU32,
     path::{Path, PathBuf},
     time::Duration,
@@ -269,7 +269,7 @@ impl Settings {
         let admin_listen = address("admin_listen", self.admin_listen.as_deref().unwrap_or("127.0.0.1:7401"))?;
         let tls = self.tls_files()?;
         let plain_allowed = self.insecure.unwrap_or(false);
-        if tls.is_none() && !is_loopback(listen.ip()) && !plain_allowed {
+        if tls.is_none() && !listen.ip().is_loopback() && !plain_allowed {
             return wrong(
                 "listen",
                 format!(
@@ -477,10 +477,6 @@ fn between<T: PartialOrd + std::fmt::Display + Copy>(
     } else {
         wrong(key, format!("is from {least} to {most}, not {value}"))
     }
-}
-
-fn is_loopback(ip: IpAddr) -> bool {
-    ip.is_loopback()
 }
 
 fn wrong<T>(key: &'static str, problem: impl Into<String>) -> Result<T, ConfigError> {

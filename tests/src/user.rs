@@ -4,7 +4,7 @@
 //! any device shows. Counts are the test's own: the wire's counters are for commits too.
 
 use crate::history::{History, MessageId, Recorder, id};
-use anyhow::{Context, Result, bail};
+use anyhow::{Result, bail};
 use fastchat_client::{
     Client, Events,
     account::Registration,
@@ -193,7 +193,7 @@ async fn watch(mut events: Events, recorder: Recorder, seen: Arc<Mutex<Vec<Messa
     loop {
         match events.next().await {
             Next::Event(Event::Message(message)) => {
-                let conversation = conversation(&recorder_name(&recorder), &message.with);
+                let conversation = conversation(recorder.device(), &message.with);
                 if message.kind == MessageKind::Text
                     && let Some(id) = message_id(&message.text)
                 {
@@ -208,10 +208,6 @@ async fn watch(mut events: Events, recorder: Recorder, seen: Arc<Mutex<Vec<Messa
     }
 }
 
-fn recorder_name(recorder: &Recorder) -> String {
-    recorder.device().to_owned()
-}
-
 /// The rows of a log as a device has them in its history, for [`crate::history::Truth`].
 pub fn rows(conversation: &str, head: u64, histories: &[Vec<MessageView>]) -> Vec<crate::history::Row> {
     use crate::history::{Row, RowKind};
@@ -224,9 +220,4 @@ pub fn rows(conversation: &str, head: u64, histories: &[Vec<MessageView>]) -> Ve
         Row { conversation: conversation.to_owned(), seq, kind }
     };
     (1..=head).map(row).collect()
-}
-
-/// Turns an error of the client into one of the test.
-pub fn context<T>(result: Result<T, fastchat_client::api::ApiError>, what: &str) -> Result<T> {
-    result.with_context(|| what.to_owned())
 }
