@@ -2,7 +2,10 @@
 //!
 //! Gateway and client both read it from OpenMLS's staged commit, so that they judge the same thing.
 
-use crate::leaf::{Leaf, LeafError};
+use crate::{
+    group_data::{GroupData, GroupDataError},
+    leaf::{Leaf, LeafError},
+};
 use openmls::prelude::{LeafNodeIndex, Member, Proposal, Sender, StagedCommit};
 
 /// What a commit does.
@@ -16,6 +19,8 @@ pub struct Change {
     pub added: Vec<Leaf>,
     /// Leaves that go.
     pub removed: Vec<Leaf>,
+    /// What the group declares from now on, if that changes.
+    pub data: Option<GroupData>,
 }
 
 /// Why a commit's effect is refused before any rule is asked.
@@ -30,7 +35,7 @@ pub enum ChangeError {
     /// The commit removes a leaf that is not there.
     #[error("the commit removes a leaf that is not there")]
     Removed,
-    /// Only additions and removals are known; anything else is refused until it has rules.
+    /// Only additions, removals and roles are known; anything else is refused until it has rules.
     #[error("the commit contains a proposal that is not allowed: {0}")]
     Proposal(String),
     /// The committer's leaf changed its credential or signature key.
@@ -39,6 +44,9 @@ pub enum ChangeError {
     /// An external commit without a leaf.
     #[error("the commit brings no leaf")]
     NoLeaf,
+    /// See the source.
+    #[error(transparent)]
+    Data(#[from] GroupDataError),
 }
 
 /// The members as the rules see them.
@@ -59,18 +67,22 @@ impl Change {
             return Err(ChangeError::Credential);
         }
         let mut added = if external { vec![committer] } else { Vec::new() };
-        let mut removed = Vec::new();
+        let (mut removed, mut data) = (Vec::new(), None);
         for queued in staged.queued_proposals() {
             match queued.proposal() {
                 Proposal::Add(add) => added.push(Leaf::from_node(add.key_package().leaf_node())?),
                 Proposal::Remove(remove) => {
                     removed.push(leaf_at(members, remove.removed())?.ok_or(ChangeError::Removed)?);
                 }
+                Proposal::GroupContextExtensions(proposal) if !external => {
+                    let declared = GroupData::from_extensions(proposal.extensions())?;
+                    data = Some(declared.ok_or(GroupDataError::Extensions)?);
+                }
                 Proposal::ExternalInit(_) if external => {}
                 other => return Err(ChangeError::Proposal(format!("{:?}", other.proposal_type()))),
             }
         }
-        Ok(Self { committer, external, added, removed })
+        Ok(Self { committer, external, added, removed, data })
     }
 
     /// Whether leaves come or go, so that messages of older epochs may no longer be accepted.

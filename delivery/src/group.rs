@@ -11,10 +11,11 @@ mod storage;
 
 use crate::{
     change::{Change, ChangeError, leaves},
+    group_data::{GroupData, GroupDataError},
     header::{self, Kind},
     leaf::{Leaf, LeafError},
     policy::{Policy, PolicyError},
-    suite::{Suite, UnknownSuite},
+    suite::{Suite, TooManyDevices, UnknownSuite},
 };
 use fastchat_protocol::{ConversationId, DeviceId, Epoch, codec::DecodeError};
 use openmls::prelude::tls_codec::Serialize as _;
@@ -53,9 +54,18 @@ pub struct CommitSummary {
     pub added: Vec<Leaf>,
     /// Leaves that went.
     pub removed: Vec<Leaf>,
+    /// What the group declared before and declares now, if that changed.
+    pub data: Option<(GroupData, GroupData)>,
 }
 
 impl CommitSummary {
+    /// What `change` did to a group that declared `data`, and that is in `epoch` now.
+    pub fn new(epoch: Epoch, data: Option<GroupData>, change: Change) -> Self {
+        let Change { committer, external, added, removed, data: new } = change;
+        let data = data.zip(new).filter(|(before, after)| before != after);
+        Self { epoch, external, committer, added, removed, data }
+    }
+
     /// Whether leaves came or went: older epochs' messages must then be refused.
     pub fn moves_leaves(&self) -> bool {
         !(self.added.is_empty() && self.removed.is_empty())
@@ -80,9 +90,12 @@ pub enum FoundError {
     /// The group id is not a conversation's.
     #[error("the MLS group id is not a conversation's")]
     GroupId,
-    /// Group context extensions have no rules yet.
-    #[error("the group has extensions that are not allowed")]
-    Extensions,
+    /// See the source.
+    #[error(transparent)]
+    Data(#[from] GroupDataError),
+    /// See the source.
+    #[error(transparent)]
+    Size(#[from] TooManyDevices),
     /// See the source.
     #[error(transparent)]
     Leaf(#[from] LeafError),
@@ -134,6 +147,9 @@ pub enum CommitError {
     /// See the source.
     #[error(transparent)]
     Info(#[from] InfoError),
+    /// See the source.
+    #[error(transparent)]
+    Size(#[from] TooManyDevices),
 }
 
 /// The gateway's own copy of a public state cannot be read.
@@ -173,9 +189,7 @@ impl PublicState {
         let suite = Suite::try_from(info.ciphersuite())?;
         let (conversation, generation) =
             header::parse_group_id(info.group_id().as_slice()).ok_or(FoundError::GroupId)?;
-        if info.group_context().extensions().iter().next().is_some() {
-            return Err(FoundError::Extensions);
-        }
+        let data = GroupData::from_extensions(info.group_context().extensions())?;
         let slots = Slots::default();
         let (group, _) = PublicGroup::from_external(&crypto, &slots, tree, info, ProposalStore::new())
             .map_err(|e| FoundError::Invalid(e.to_string()))?;
@@ -183,7 +197,8 @@ impl PublicState {
         let members = leaves(state.group.members())?;
         let index = state.index_of(founder).ok_or(FoundError::Founder(founder))?;
         info::check(&crypto, &state.group, group_info, index)?;
-        policy.check_members(&members)?;
+        suite.check_devices(members.len())?;
+        policy.check_members(&members, data.as_ref())?;
         Ok(state)
     }
 
@@ -221,6 +236,12 @@ impl PublicState {
         self.group.members().filter_map(|member| Leaf::from_member(&member).ok()).collect()
     }
 
+    /// What the group declares; `None` for a direct conversation. What is not readable cannot be in a
+    /// state that was checked.
+    pub fn data(&self) -> Option<GroupData> {
+        GroupData::from_extensions(self.group.group_context().extensions()).ok().flatten()
+    }
+
     /// The ratchet tree in MLS's encoding, for joiners. Name it by [`tree_hash`].
     pub fn tree_bytes(&self) -> Vec<u8> {
         // Limit: a tree of more than 2^30 bytes could not be encoded, and would not fit a frame.
@@ -245,7 +266,8 @@ impl PublicState {
             return Err(CommitError::Committer { sender: committer, committer: change.committer.device });
         }
         let before = leaves(members.into_iter()).map_err(ChangeError::from)?;
-        policy.check_commit(&before, &change)?;
+        let data = self.data();
+        policy.check_commit(&before, data.as_ref(), &change)?;
         let invalid = |e: &dyn fmt::Display| CommitError::Invalid(e.to_string());
         let index = match sender {
             Sender::Member(index) => index,
@@ -253,8 +275,8 @@ impl PublicState {
         };
         self.group.merge_commit(&self.slots, staged).map_err(|e| invalid(&e))?;
         info::check(&crypto, &self.group, group_info, index)?;
-        let Change { committer, external, added, removed } = change;
-        let summary = CommitSummary { epoch: self.epoch(), external, committer, added, removed };
+        self.suite.check_devices(self.group.members().count())?;
+        let summary = CommitSummary::new(self.epoch(), data, change);
         Ok((self, summary))
     }
 

@@ -2,6 +2,7 @@
 
 use crate::{
     credential::{CredentialError, LeafCredential},
+    group_data,
     suite::Suite,
 };
 use fastchat_protocol::{AccountId, DeviceId};
@@ -49,14 +50,16 @@ impl Leaf {
     }
 }
 
-/// The capabilities that every leaf of ours declares: one suite, basic credentials, last resort.
+/// The capabilities that every leaf of ours declares: one suite, basic credentials, last resort, and
+/// the group's roles.
 ///
-/// A last-resort key package can only be added if its leaf lists that extension, so all do.
+/// A last-resort key package can only be added if its leaf lists that extension, and to a group only if
+/// it lists ours, so all do.
 pub fn capabilities(suite: Suite) -> Capabilities {
     Capabilities::new(
         Some(&[ProtocolVersion::Mls10]),
         Some(&[suite.ciphersuite()]),
-        Some(&[ExtensionType::LastResort]),
+        Some(&[ExtensionType::LastResort, ExtensionType::Unknown(group_data::EXTENSION)]),
         Some(&[]),
         Some(&[CredentialType::Basic]),
     )

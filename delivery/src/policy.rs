@@ -1,31 +1,35 @@
 //! Who may be in a conversation and who may change that: pure, and the same on both sides.
 //!
-//! The gateway asks before it stores a commit, every client before it merges one. A gateway that
-//! lies can therefore not smuggle a device in: it would need a signature of the account's identity.
-//!
-//! Only direct conversations have rules so far. Groups add a variant of [`Rules`] that carries the
-//! members' roles; nothing else here changes.
+//! - The gateway asks before it stores a commit, every client before it merges one. A gateway that
+//!   lies can therefore not smuggle a device in: it would need a signature of the account's identity.
+//! - Roles come from the group's own authenticated state ([`GroupData`]), never from who asks.
+//! - Every account of a group has a leaf and every leaf is of one of its accounts.
 
-use crate::{change::Change, leaf::Leaf, manifest::VerifiedManifest};
-use fastchat_protocol::{AccountId, DeviceId};
+use crate::{change::Change, group_data::GroupData, leaf::Leaf, manifest::VerifiedManifest};
+use fastchat_protocol::{AccountId, DeviceId, Role};
 use std::{collections::BTreeSet, fmt};
 
 /// What kind of conversation it is, with what the rules of that kind need.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum Rules {
+pub enum Rules<'a> {
     /// Between these two accounts (twice the same: with oneself).
     Direct([AccountId; 2]),
-    /// A direct conversation of this account with whoever else is in it: for a joiner who does not
-    /// know yet who has begun it.
-    DirectOf(AccountId),
+    /// A group. Its roles are in its own state.
+    Group {
+        /// Accounts whose statement that they leave was verified, and whose leaves are still there:
+        /// any member may remove those.
+        left: &'a BTreeSet<AccountId>,
+    },
+    /// Of this account, which joins and does not know yet what it is: a direct conversation with
+    /// whoever has begun it, or a group.
+    Joiner(AccountId),
 }
 
 /// The rules, and where to look an account's newest verified manifest up.
 #[derive(Clone, Copy)]
 pub struct Policy<'a> {
     /// What kind of conversation it is.
-    pub rules: Rules,
+    pub rules: Rules<'a>,
     /// `None` for an account whose manifest is not at hand.
     pub manifests: &'a dyn Fn(AccountId) -> Option<VerifiedManifest>,
 }
@@ -66,6 +70,26 @@ pub enum PolicyError {
     /// Nobody would be left.
     #[error("the conversation would have no members")]
     Empty,
+    /// A direct conversation with roles, or a group without.
+    #[error("a direct conversation has no roles, and a group has them")]
+    Kind,
+    /// The roles and the tree do not name the same accounts.
+    #[error("account {0} is in the group's list or among its devices, but not in both")]
+    Undeclared(AccountId),
+    /// Its role does not allow the committer what it does.
+    #[error("{what} is not for a {role}")]
+    Forbidden {
+        /// The committer's role.
+        role: Role,
+        /// What it does.
+        what: &'static str,
+    },
+    /// Whoever comes in begins as a member.
+    #[error("account {0} would come in with a role")]
+    ComesWithRole(AccountId),
+    /// It has left, and may do nothing any more.
+    #[error("account {0} has left this conversation")]
+    Left(AccountId),
 }
 
 impl PolicyError {
@@ -79,27 +103,77 @@ impl PolicyError {
 }
 
 impl Policy<'_> {
-    /// Judges the members of a conversation that one founds, joins or begins to follow.
-    pub fn check_members(&self, members: &[Leaf]) -> Result<(), PolicyError> {
+    /// Judges the members of a conversation that one founds, joins or begins to follow. `data` is what
+    /// the group declares; a direct conversation declares nothing.
+    pub fn check_members(&self, members: &[Leaf], data: Option<&GroupData>) -> Result<(), PolicyError> {
         if members.is_empty() {
             return Err(PolicyError::Empty);
         }
-        self.check_accounts(members)?;
+        self.check_accounts(members, data)?;
         check_unique(members)?;
         members.iter().try_for_each(|leaf| self.check_listed(leaf))
     }
 
-    /// Judges a change to a conversation that has `members`.
-    pub fn check_commit(&self, members: &[Leaf], change: &Change) -> Result<(), PolicyError> {
-        let Change { committer, external, added, removed } = change;
+    /// Judges a new group: the founder owns it.
+    pub fn check_founding(&self, founder: AccountId, data: Option<&GroupData>) -> Result<(), PolicyError> {
+        match data.map(|data| (data.role(founder), founder)) {
+            None | Some((Some(Role::Owner), _)) => Ok(()),
+            Some((role, founder)) => Err(role.map_or(PolicyError::Undeclared(founder), |role| {
+                PolicyError::Forbidden { role, what: "founding a group" }
+            })),
+        }
+    }
+
+    /// Judges who let the own device in: a device of its own account, or somebody who may add.
+    pub fn check_welcome(
+        &self,
+        own: AccountId,
+        by: &Leaf,
+        data: Option<&GroupData>,
+    ) -> Result<(), PolicyError> {
+        let Some(data) = data.filter(|_| by.account != own) else { return Ok(()) };
+        let role = data.role(by.account).ok_or(PolicyError::Undeclared(by.account))?;
+        allow(role >= Role::Admin, role, "adding people")
+    }
+
+    /// Judges the next generation of a group against the last epoch of the one before.
+    pub fn check_generation(
+        &self,
+        (members, data): (&[Leaf], &GroupData),
+        (next, next_data): (&[Leaf], &GroupData),
+        founder: &Leaf,
+    ) -> Result<(), PolicyError> {
+        let role = data.role(founder.account).ok_or(PolicyError::Account(founder.account))?;
+        allow(role >= Role::Admin, role, "changing the encryption of a group")?;
+        let change = Change {
+            committer: *founder,
+            external: false,
+            added: next.iter().filter(|leaf| !members.contains(leaf)).copied().collect(),
+            removed: members.iter().filter(|leaf| !next.contains(leaf)).copied().collect(),
+            data: Some(next_data.clone()),
+        };
+        self.check_commit(members, Some(data), &change)
+    }
+
+    /// Judges a change to a conversation that has `members` and declares `data`.
+    pub fn check_commit(
+        &self,
+        members: &[Leaf],
+        data: Option<&GroupData>,
+        change: &Change,
+    ) -> Result<(), PolicyError> {
+        let Change { committer, external, added, removed, data: new_data } = change;
         let after: Vec<Leaf> =
             members.iter().filter(|leaf| !removed.contains(leaf)).chain(added).copied().collect();
         if after.is_empty() {
             return Err(PolicyError::Empty);
         }
-        self.check_accounts(&after)?;
+        self.check_accounts(&after, new_data.as_ref().or(data))?;
         check_unique(&after)?;
         added.iter().try_for_each(|leaf| self.check_listed(leaf))?;
+        if let Some(data) = data {
+            self.check_roles(committer.account, data, new_data.as_ref().unwrap_or(data), *external)?;
+        }
         if *external {
             // OpenMLS removes by key; the same device under another key would be a second leaf.
             return match removed
@@ -110,7 +184,12 @@ impl Policy<'_> {
                 false => Err(PolicyError::JoinerRemoves(committer.device)),
             };
         }
-        removed.iter().try_for_each(|leaf| self.check_removal(committer, leaf))
+        let gone = |leaf: &&Leaf| after.iter().all(|other| other.account != leaf.account);
+        // An account that goes altogether was judged by its role.
+        removed
+            .iter()
+            .filter(|leaf| data.is_none() || !gone(leaf))
+            .try_for_each(|leaf| self.check_removal(committer, leaf))
     }
 
     /// The members that no manifest at hand lists any more. The next who sends removes them first.
@@ -120,18 +199,57 @@ impl Policy<'_> {
         members.iter().filter(revoked).map(|leaf| leaf.device).collect()
     }
 
-    fn check_accounts(&self, members: &[Leaf]) -> Result<(), PolicyError> {
-        match self.rules {
-            Rules::Direct(parties) => members
+    fn check_accounts(&self, members: &[Leaf], data: Option<&GroupData>) -> Result<(), PolicyError> {
+        match (self.rules, data) {
+            (Rules::Direct(_), Some(_)) | (Rules::Group { .. }, None) => Err(PolicyError::Kind),
+            (Rules::Direct(parties), None) => members
                 .iter()
                 .find(|leaf| !parties.contains(&leaf.account))
                 .map_or(Ok(()), |leaf| Err(PolicyError::Account(leaf.account))),
-            Rules::DirectOf(own) => {
+            (Rules::Joiner(own), None) => {
                 let others: BTreeSet<_> =
                     members.iter().map(|leaf| leaf.account).filter(|account| *account != own).collect();
                 others.into_iter().nth(1).map_or(Ok(()), |third| Err(PolicyError::Account(third)))
             }
+            (Rules::Group { .. } | Rules::Joiner(_), Some(data)) => check_declared(members, data),
         }
+    }
+
+    /// Judges what becomes of the roles.
+    fn check_roles(
+        &self,
+        by: AccountId,
+        before: &GroupData,
+        after: &GroupData,
+        external: bool,
+    ) -> Result<(), PolicyError> {
+        let role = before.role(by).ok_or(PolicyError::Account(by))?;
+        if self.has_left(by) {
+            return Err(PolicyError::Left(by));
+        }
+        if external && before != after {
+            return Err(PolicyError::Forbidden { role, what: "changing a group by joining it" });
+        }
+        for (account, new) in after.roles() {
+            match before.role(*account) {
+                Some(old) if old == *new => {}
+                Some(_) => allow(role == Role::Owner, role, "giving roles")?,
+                None if *new != Role::Member => return Err(PolicyError::ComesWithRole(*account)),
+                None => allow(role >= Role::Admin, role, "adding people")?,
+            }
+        }
+        for (account, old) in before.roles().iter().filter(|(account, _)| after.role(**account).is_none()) {
+            if self.has_left(*account) {
+                continue;
+            }
+            // Nobody commits the own removal: that is what a statement to leave is for.
+            allow(*account != by && may_remove(role, *old), role, "removing this member")?;
+        }
+        Ok(())
+    }
+
+    fn has_left(&self, account: AccountId) -> bool {
+        matches!(self.rules, Rules::Group { left } if left.contains(&account))
     }
 
     fn check_listed(&self, leaf: &Leaf) -> Result<(), PolicyError> {
@@ -155,9 +273,9 @@ impl Policy<'_> {
     }
 }
 
-/// The function form of [`Policy::check_commit`].
-pub fn check_commit(policy: &Policy<'_>, members: &[Leaf], change: &Change) -> Result<(), PolicyError> {
-    policy.check_commit(members, change)
+/// Whether one role may take a member of the other out of a group.
+pub fn may_remove(by: Role, member: Role) -> bool {
+    by >= Role::Admin && by > member
 }
 
 /// Whether the manifest lists exactly this leaf: account, identity, device and key.
@@ -165,6 +283,20 @@ pub fn is_listed(manifest: &VerifiedManifest, leaf: &Leaf) -> bool {
     manifest.account() == leaf.account
         && manifest.identity_fingerprint() == leaf.identity_fingerprint
         && manifest.device(leaf.device).is_some_and(|device| device.key == leaf.key)
+}
+
+fn allow(allowed: bool, role: Role, what: &'static str) -> Result<(), PolicyError> {
+    if allowed { Ok(()) } else { Err(PolicyError::Forbidden { role, what }) }
+}
+
+/// The accounts that are declared are those that have devices.
+fn check_declared(members: &[Leaf], data: &GroupData) -> Result<(), PolicyError> {
+    let present: BTreeSet<AccountId> = members.iter().map(|leaf| leaf.account).collect();
+    let declared: BTreeSet<AccountId> = data.roles().keys().copied().collect();
+    present
+        .symmetric_difference(&declared)
+        .next()
+        .map_or(Ok(()), |account| Err(PolicyError::Undeclared(*account)))
 }
 
 fn check_unique(members: &[Leaf]) -> Result<(), PolicyError> {

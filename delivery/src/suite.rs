@@ -1,5 +1,6 @@
 //! The two cipher suites that FastChat speaks.
 
+use fastchat_protocol::limits;
 use openmls::prelude::Ciphersuite;
 
 /// An MLS cipher suite. It is stored with the conversation and never changes in silence.
@@ -19,7 +20,30 @@ pub enum Suite {
 #[error("the cipher suite {0:#06x} is not spoken here")]
 pub struct UnknownSuite(pub u16);
 
+/// More devices than a suite carries.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("a conversation with {suite} has at most {max} devices, not {devices}", max = suite.max_devices())]
+pub struct TooManyDevices {
+    /// The conversation's suite.
+    pub suite: Suite,
+    /// How many there would be.
+    pub devices: usize,
+}
+
 impl Suite {
+    /// Member devices that a conversation of this suite may have.
+    pub const fn max_devices(self) -> usize {
+        match self {
+            Self::PostQuantum => limits::MAX_PQ_DEVICES,
+            Self::Classic => limits::MAX_GROUP_DEVICES,
+        }
+    }
+
+    /// Checks [`max_devices`](Self::max_devices).
+    pub const fn check_devices(self, devices: usize) -> Result<(), TooManyDevices> {
+        if devices <= self.max_devices() { Ok(()) } else { Err(TooManyDevices { suite: self, devices }) }
+    }
+
     /// All suites, the preferred one first.
     pub const ALL: [Self; 2] = [Self::PostQuantum, Self::Classic];
 

@@ -2,7 +2,7 @@
 //!
 //! - [`found`], [`join`], [`resync`]: into a conversation; [`discard`]: out of one that lost a race.
 //! - [`seal`] and [`open`]: messages.
-//! - [`update_keys`], [`change_devices`]: commits. A commit of ours waits until it is read back from
+//! - [`update_keys`], [`change_members`]: commits. A commit of ours waits until it is read back from
 //!   the log ([`Opened::OwnCommit`]); the loser of a race clears it, applies the winner, tries again.
 //!
 //! Every function works on what the vault holds now and writes all of its state or none. The caller's
@@ -17,14 +17,14 @@ mod state;
 
 use crate::store::VaultError;
 use fastchat_delivery::{
-    CommitSummary, Leaf, PolicyError, Suite, change::ChangeError, header::HeaderError, key_package,
-    leaf::LeafError,
+    CommitSummary, GroupData, GroupDataError, Leaf, PolicyError, Suite, change::ChangeError,
+    header::HeaderError, key_package, leaf::LeafError, suite::TooManyDevices,
 };
 use fastchat_protocol::{AccountId, Bytes, ConversationId, Counter, DeviceId, Epoch, client::Welcome};
 use std::fmt;
 use zeroize::Zeroizing;
 
-pub use commit::{change_devices, clear_pending, merge_pending, resync, update_keys};
+pub use commit::{Members, change_members, clear_pending, merge_pending, resync, update_keys};
 pub use entry::{discard, found, join};
 pub use messages::{open, seal};
 pub use state::info;
@@ -57,6 +57,8 @@ pub struct Joined {
     pub by: Leaf,
     /// All members, each listed in a manifest that was verified.
     pub members: Vec<Leaf>,
+    /// What a group declares; `None` for a direct conversation.
+    pub data: Option<GroupData>,
 }
 
 /// A sealed message.
@@ -139,6 +141,8 @@ pub struct Info {
     pub suite: Suite,
     /// Its members.
     pub members: Vec<Leaf>,
+    /// What a group declares; `None` for a direct conversation.
+    pub data: Option<GroupData>,
     /// First 8 bytes of SHA-256 of the epoch authenticator: equal on all devices of an epoch, or the
     /// conversation has split.
     pub epoch_authenticator_hash: [u8; 8],
@@ -181,6 +185,12 @@ pub enum ConversationError {
     /// See the source.
     #[error(transparent)]
     Leaf(#[from] LeafError),
+    /// See the source.
+    #[error(transparent)]
+    Data(#[from] GroupDataError),
+    /// See the source.
+    #[error(transparent)]
+    Size(#[from] TooManyDevices),
     /// Welcome, tree or GroupInfo are wrong, or belong to another conversation.
     #[error("what the server sent does not make a conversation: {0}")]
     Invalid(String),
@@ -248,6 +258,9 @@ pub enum OpenError {
     /// A commit that does what no commit may.
     #[error("a change to this conversation was refused: {0}")]
     Change(#[from] ChangeError),
+    /// See the source.
+    #[error(transparent)]
+    Data(#[from] GroupDataError),
     /// A message of an epoch that this device has does not open, or a commit does not apply.
     #[error("a message could not be decrypted: {0}")]
     Undecryptable(String),

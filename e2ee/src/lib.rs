@@ -28,8 +28,8 @@ pub mod store;
 pub use content::Content;
 pub use device::Device;
 pub use fastchat_delivery::{
-    Change, CommitSummary, Leaf, Manifest, ManifestDevice, ManifestError, Policy, PolicyError, Rules, Suite,
-    VerifiedManifest,
+    Change, CommitSummary, GroupData, GroupDataError, Leaf, Manifest, ManifestDevice, ManifestError, Policy,
+    PolicyError, Rules, Suite, VerifiedManifest,
 };
 pub use identity::{Identity, safety_number};
 pub use sealed::{StoreKey, UnlockKey};

@@ -137,6 +137,7 @@ impl Fanout {
                 }
             }
             BusFrame::Revoked(revoked) => self.close(account, revoked),
+            BusFrame::Joined(_) | BusFrame::PresenceAsked(_) | BusFrame::PresenceTold(_) => {}
         }
     }
 

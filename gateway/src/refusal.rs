@@ -50,6 +50,11 @@ pub fn of_outcome(outcome: &Outcome) -> Result<Sent, Refusal> {
             ..Refusal::new(Code::StaleEpoch, "the conversation's keys have moved on: seal again")
         },
         Outcome::NotMember => not_member(),
+        Outcome::NotAccepted => not_accepted(),
+        Outcome::Owner => Refusal::new(
+            Code::Forbidden,
+            "the owner of a group cannot leave it: hand it over first, or remove everybody else",
+        ),
     };
     Err(refusal)
 }
@@ -62,6 +67,11 @@ pub fn frame(answer: Result<ServerFrame, Refusal>) -> ServerFrame {
 /// No such conversation, or not for this device; which of them is not said.
 pub fn not_member() -> Refusal {
     Refusal::new(Code::NotMember, "no such conversation, or this device is not a member of it")
+}
+
+/// The account has blocked who asks.
+pub fn not_accepted() -> Refusal {
+    Refusal::new(Code::NotAccepted, "this account does not take messages or invitations from you")
 }
 
 fn unavailable() -> Refusal {

@@ -34,14 +34,28 @@ async fn dispatch(gateway: &Gateway, me: &Me, frame: ClientFrame) -> Answer {
         ClientFrame::FindAccount(request) => directory::find(gateway, &request).await,
         ClientFrame::GetAccount(request) => directory::get(gateway, &request).await,
         ClientFrame::PublishKeyPackages(request) => directory::publish(gateway, me, request).await,
-        ClientFrame::ClaimKeyPackages(request) => directory::claim(gateway, &request).await,
+        ClientFrame::ClaimKeyPackages(request) => directory::claim(gateway, me, &request).await,
         ClientFrame::PutManifest(request) => directory::put_manifest(gateway, me, &request).await,
         ClientFrame::ChangePassword(request) => directory::change_password(gateway, me, &request).await,
+        ClientFrame::FoundGroup(_)
+        | ClientFrame::Leave(_)
+        | ClientFrame::PutSlot(_)
+        | ClientFrame::GetSlot(_)
+        | ClientFrame::DropSlot(_)
+        | ClientFrame::SetRecovery(_)
+        | ClientFrame::Restore(_)
+        | ClientFrame::Block(_)
+        | ClientFrame::GetBlocked(_)
+        | ClientFrame::DeleteAccount(_)
+        | ClientFrame::AskPresence(_)
+        | ClientFrame::SetVisible(_) => refuse(Code::UnknownFrame, "not served yet"),
         // The session deals with these itself.
         ClientFrame::Hello(_)
         | ClientFrame::Register(_)
         | ClientFrame::Login(_)
         | ClientFrame::Resume(_)
+        | ClientFrame::Link(_)
+        | ClientFrame::Recover(_)
         | ClientFrame::Send(_)
         | ClientFrame::Ack(_)
         | ClientFrame::AckMailbox(_) => Err(Refusal::new(Code::Unexpected, "not a request")),

@@ -69,6 +69,8 @@ impl Session {
             ClientFrame::Hello(_)
             | ClientFrame::Register(_)
             | ClientFrame::Login(_)
+            | ClientFrame::Link(_)
+            | ClientFrame::Recover(_)
             | ClientFrame::Resume(_) => {
                 Step::Refuse(Refusal::new(Code::Unexpected, "this connection has a session already"))
             }

@@ -15,7 +15,7 @@ pub mod sqlite;
 use async_trait::async_trait;
 use bytes::Bytes;
 use fastchat_protocol::{
-    AccountId, AccountName, ConversationId, Counter, DeviceId, Epoch, Seq,
+    AccountId, AccountName, ConversationId, Counter, DeviceId, Epoch, Role, Seq, SlotId,
     server::{ConversationState, KeyPackagesLeft, LogRow, MailboxItem},
 };
 
@@ -101,7 +101,8 @@ pub trait Store: std::fmt::Debug + Send + Sync + 'static {
     ) -> Result<KeyPackagesLeft>;
     /// Takes one package for each live device of the account: a one-time package while there is one
     /// (never the same twice), else the last-resort one. Devices with neither are left out.
-    async fn claim_key_packages(&self, account: AccountId, suite: u16) -> Result<Vec<(DeviceId, Bytes)>>;
+    /// Nothing is taken if the account has blocked `by`.
+    async fn claim_key_packages(&self, by: AccountId, account: AccountId, suite: u16) -> Result<Claimed>;
     /// What the directory holds for a device, by suite.
     async fn key_packages_left(&self, device: DeviceId) -> Result<Vec<KeyPackagesLeft>>;
 
@@ -116,6 +117,95 @@ pub trait Store: std::fmt::Debug + Send + Sync + 'static {
     /// `Existing` if the pair has one already. Repeating a founding with the same id is a duplicate.
     async fn found_direct(&self, founding: NewDirect) -> Result<Founded>;
 
+    /// Founds a group, or goes on with it in a new generation (`parent` is then still its epoch): row,
+    /// members, public state and mailbox items together. Devices and accounts that the new generation
+    /// leaves out are out; those that stay keep where they joined. The same founding (by device,
+    /// counter and GroupInfo) again is a duplicate.
+    async fn found_group(&self, founding: NewGroup) -> Result<Committed> {
+        let _ = founding;
+        Err(StoreError::Schema("not served yet".into()))
+    }
+    /// Appends the statement by which a device's account leaves a group, and bars the account in the
+    /// same transaction: it may read up to that row. An owner may leave only if nobody else is left.
+    async fn leave(&self, leave: NewLeave) -> Result<Outcome> {
+        let _ = leave;
+        Err(StoreError::Schema("not served yet".into()))
+    }
+    /// The groups of which a device may read what comes, for the subscriptions of its connection.
+    async fn groups(&self, device: DeviceId) -> Result<Vec<ConversationId>> {
+        let _ = device;
+        Err(StoreError::Schema("not served yet".into()))
+    }
+
+    /// Blocks an account or no longer: it cannot found a direct conversation with the blocker, append
+    /// to one, or claim its key packages.
+    async fn block(&self, account: AccountId, other: AccountId, blocked: bool) -> Result<()> {
+        let _ = (account, other, blocked);
+        Err(StoreError::Schema("not served yet".into()))
+    }
+    /// The accounts that this one has blocked.
+    async fn blocked(&self, account: AccountId) -> Result<Vec<AccountId>> {
+        let _ = account;
+        Err(StoreError::Schema("not served yet".into()))
+    }
+    /// Those of `others` that share a conversation with the account (both are members now) and have not
+    /// blocked it.
+    async fn acquainted(&self, account: AccountId, others: &[AccountId]) -> Result<Vec<AccountId>> {
+        let _ = (account, others);
+        Err(StoreError::Schema("not served yet".into()))
+    }
+    /// Whether others may learn that the account is online.
+    async fn set_visible(&self, account: AccountId, visible: bool) -> Result<()> {
+        let _ = (account, visible);
+        Err(StoreError::Schema("not served yet".into()))
+    }
+    /// Bars the account for good: no login, no device, no key package, no slot, out of every
+    /// conversation; the name stays taken. False if it owns a group with other members. Idempotent.
+    async fn delete_account(&self, account: AccountId) -> Result<bool> {
+        let _ = account;
+        Err(StoreError::Schema("not served yet".into()))
+    }
+
+    /// What the recovery code opens, and a hash that proves the code.
+    async fn set_recovery(&self, account: AccountId, recovery: Recovery) -> Result<()> {
+        let _ = (account, recovery);
+        Err(StoreError::Schema("not served yet".into()))
+    }
+    /// See [`Store::set_recovery`].
+    async fn recovery(&self, account: AccountId) -> Result<Option<Recovery>> {
+        let _ = account;
+        Err(StoreError::Schema("not served yet".into()))
+    }
+    /// Puts the next manifest and another password hash in one transaction; false as `put_manifest`.
+    async fn restore(&self, account: AccountId, next: NewManifest, password_hash: &str) -> Result<bool> {
+        let _ = (account, next, password_hash);
+        Err(StoreError::Schema("not served yet".into()))
+    }
+
+    /// Puts a part of a slot; false if the account's slots would hold more than `limits::MAX_SLOTS`.
+    /// Parts that have expired are removed first.
+    async fn put_slot(
+        &self,
+        account: AccountId,
+        slot: SlotId,
+        part: u32,
+        bytes: &Bytes,
+        expires_in_s: u32,
+    ) -> Result<bool> {
+        let _ = (account, slot, part, bytes, expires_in_s);
+        Err(StoreError::Schema("not served yet".into()))
+    }
+    /// A part, unless it has expired.
+    async fn slot(&self, account: AccountId, slot: SlotId, part: u32) -> Result<Option<Bytes>> {
+        let _ = (account, slot, part);
+        Err(StoreError::Schema("not served yet".into()))
+    }
+    /// Removes all parts of a slot.
+    async fn drop_slot(&self, account: AccountId, slot: SlotId) -> Result<()> {
+        let _ = (account, slot);
+        Err(StoreError::Schema("not served yet".into()))
+    }
+
     /// Rows after `after` that this device may read; `None` if it may read nothing of this log.
     async fn fetch(
         &self,
@@ -126,19 +216,17 @@ pub trait Store: std::fmt::Debug + Send + Sync + 'static {
     ) -> Result<Option<LogPage>>;
     /// Which of these devices may read rows of this log, and which rows: for the live path.
     async fn readers(&self, conversation: ConversationId, devices: &[DeviceId]) -> Result<Readers>;
-    /// The device's conversations after `after`, in the order of ids.
+    /// The device's conversations after `after`, in the order of ids; those of its account that it has
+    /// not joined, too (`unjoined`, with the head as cursor and join seq).
     async fn conversations(
         &self,
         device: DeviceId,
         after: Option<ConversationId>,
         limit: u32,
     ) -> Result<Vec<ConversationState>>;
-    /// The newest public group state, for an account that is a member.
-    async fn group_state(
-        &self,
-        account: AccountId,
-        conversation: ConversationId,
-    ) -> Result<Option<GroupState>>;
+    /// The newest public group state, for a device that is not revoked and whose account is a member.
+    async fn group_state(&self, device: DeviceId, conversation: ConversationId)
+    -> Result<Option<GroupState>>;
     /// A tree that a waiting welcome of this device needs.
     async fn tree(
         &self,
@@ -217,6 +305,8 @@ pub struct Device {
     pub key: [u8; 32],
     /// It may do nothing any more.
     pub revoked: bool,
+    /// Others may learn that the account is online.
+    pub visible: bool,
     /// The last place of its mailbox.
     pub mailbox_head: Seq,
 }
@@ -253,6 +343,10 @@ pub enum Outcome {
     Stale(Epoch),
     /// No such conversation, not a member, not joined, or revoked.
     NotMember,
+    /// The other party of a direct conversation has blocked the sender.
+    NotAccepted,
+    /// The owner of a group with other members cannot leave it.
+    Owner,
 }
 
 /// A committed row.
@@ -305,6 +399,9 @@ pub struct NewCommit {
     pub joins: Vec<Join>,
     /// Devices whose leaf the commit removes; they may read nothing after its row.
     pub removes: Vec<DeviceId>,
+    /// What becomes of accounts of a group: the role that it has from now on (it comes in with this row
+    /// if it was no member), or `None`: it may read nothing after this row.
+    pub members: Vec<(AccountId, Option<Role>)>,
 }
 
 /// A device that is let in.
@@ -323,6 +420,66 @@ pub struct Committed {
     pub outcome: Outcome,
     /// The mailboxes that grew, if it was stored just now: device, its account, the new head.
     pub mailboxes: Vec<(DeviceId, AccountId, Seq)>,
+}
+
+/// A group, or its next generation, that was validated.
+#[derive(Debug, Clone)]
+pub struct NewGroup {
+    /// Chosen by the founder.
+    pub conversation: ConversationId,
+    /// The authenticated founder, which needs no welcome.
+    pub device: DeviceId,
+    /// 0 for a new group, else the founder's next count.
+    pub counter: Counter,
+    /// For a new generation: the epoch that it was validated against.
+    pub parent: Option<Epoch>,
+    /// MLS code point of the suite.
+    pub suite: u16,
+    /// The first epoch that the members share.
+    pub epoch: Epoch,
+    /// GroupInfo of that epoch; the row of a new generation holds its SHA-256.
+    pub group_info: Bytes,
+    /// Public state of that epoch.
+    pub state: Bytes,
+    /// Ratchet tree of that epoch.
+    pub tree: Bytes,
+    /// All members and their roles.
+    pub members: Vec<(AccountId, Role)>,
+    /// All other devices, with their welcomes.
+    pub joins: Vec<Join>,
+}
+
+/// A statement to leave that was verified.
+#[derive(Debug, Clone)]
+pub struct NewLeave {
+    /// Which group.
+    pub conversation: ConversationId,
+    /// The authenticated sender.
+    pub device: DeviceId,
+    /// Its next count.
+    pub counter: Counter,
+    /// The epoch that the statement names; accepted as an envelope's.
+    pub epoch: Epoch,
+    /// Signed bytes.
+    pub statement: Bytes,
+}
+
+/// Key packages that were asked for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Claimed {
+    /// One for each device that has any.
+    Packages(Vec<(DeviceId, Bytes)>),
+    /// The account has blocked who asks.
+    NotAccepted,
+}
+
+/// What a recovery code opens.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Recovery {
+    /// SHA-256 of the recovery key (which has 256 random bits, so nothing slower is needed).
+    pub key_hash: [u8; 32],
+    /// The account's keys, sealed under the code.
+    pub sealed: Bytes,
 }
 
 /// A direct conversation that was validated.
@@ -366,6 +523,8 @@ pub enum Founded {
     Existing(ConversationId),
     /// The founder's device, or the peer, is not there or revoked.
     NotMember,
+    /// The peer has blocked the founder.
+    NotAccepted,
 }
 
 /// Who may read a log.
@@ -397,6 +556,8 @@ pub struct GroupState {
     pub head: Seq,
     /// Who the members are.
     pub audience: Audience,
+    /// Accounts of a group that are out and may still have leaves in the tree.
+    pub left: Vec<AccountId>,
     /// GroupInfo.
     pub group_info: Bytes,
     /// Public state.

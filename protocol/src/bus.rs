@@ -43,6 +43,12 @@ frames! {
         3 => Connected(Connected),
         /// Live sockets of the account (or of one device) are to be closed.
         4 => Revoked(Revoked),
+        /// The account was let into a group: its gateways subscribe to it.
+        5 => Joined(Joined),
+        /// Somebody asks whether the account is online.
+        6 => PresenceAsked(PresenceAsked),
+        /// The answer, to who asked.
+        7 => PresenceTold(PresenceTold),
     }
     retired: []
 }
@@ -95,6 +101,33 @@ pub struct Revoked {
     /// A device that keeps its socket: the one that changed the password.
     #[serde(rename = "x", default, skip_serializing_if = "Option::is_none")]
     pub except: Option<DeviceId>,
+}
+
+/// The account was let into a group.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct Joined {
+    /// Which.
+    #[serde(rename = "c")]
+    pub conversation: ConversationId,
+}
+
+/// Somebody asks whether the account that the subject names is online.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct PresenceAsked {
+    /// Who asks.
+    #[serde(rename = "a")]
+    pub by: AccountId,
+}
+
+/// Somebody is online; for the account that the subject names.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct PresenceTold {
+    /// Who.
+    #[serde(rename = "a")]
+    pub account: AccountId,
+    /// A device is connected.
+    #[serde(rename = "o")]
+    pub online: bool,
 }
 
 #[cfg(test)]

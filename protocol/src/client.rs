@@ -2,7 +2,7 @@
 
 use crate::{
     frame::frames,
-    ids::{AccountId, ConversationId, Counter, DeviceId, Seq},
+    ids::{AccountId, ConversationId, Counter, DeviceId, Epoch, Seq, SlotId},
     name::AccountName,
 };
 use bytes::Bytes;
@@ -53,6 +53,36 @@ frames! {
         24 => PutManifest(PutManifest),
         /// Replaces the auth key. Answered by `Done`; other devices must prove themselves again.
         25 => ChangePassword(ChangePassword),
+        /// Founds a group, or goes on with it in a new generation. Answered by `Sent`.
+        26 => FoundGroup(FoundGroup),
+        /// Leaves a group, with all devices of the account. Answered by `Sent`.
+        27 => Leave(Leave),
+        /// Instead of `Login`: proves the password alone, to have a device linked. Answered by
+        /// `Restricted`; from there on only slots and accounts can be asked for.
+        28 => Link(Link),
+        /// Instead of `Login`: proves the recovery code. Answered by `Restricted`, as `Link`.
+        29 => Recover(Recover),
+        /// Puts a sealed part where other devices of the account find it. Answered by `Done`.
+        30 => PutSlot(PutSlot),
+        /// Reads a sealed part. Answered by `Slot`.
+        31 => GetSlot(GetSlot),
+        /// Removes all parts of a slot. Answered by `Done`.
+        32 => DropSlot(DropSlot),
+        /// Replaces what the recovery code opens. Answered by `Done`.
+        33 => SetRecovery(SetRecovery),
+        /// After `Recover`: the manifest with the new device, and a new password. Answered by `Done`.
+        34 => Restore(Restore),
+        /// Blocks an account, or no longer. Answered by `Done`.
+        35 => Block(Block),
+        /// Lists the blocked accounts. Answered by `Blocked`.
+        36 => GetBlocked(GetBlocked),
+        /// Ends the account for good. Answered by `Done`, then the connection ends.
+        37 => DeleteAccount(DeleteAccount),
+        /// Asks who of these is online. Answered by `Done`; each who is, and who shares a conversation
+        /// and wants it known, is then told by a `Presence` of its own.
+        38 => AskPresence(AskPresence),
+        /// Whether others may learn that this account is online. Answered by `Done`.
+        39 => SetVisible(SetVisible),
     }
     retired: []
 }
@@ -347,4 +377,161 @@ pub struct ChangePassword {
     /// The one to come.
     #[serde(rename = "n")]
     pub new: AuthKey,
+}
+
+/// A group with its members and roles, which its GroupInfo declares; or the next generation of one
+/// (another suite), which goes on in the same log.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct FoundGroup {
+    /// Chosen at random by the founder.
+    #[serde(rename = "c")]
+    pub conversation: ConversationId,
+    /// 0 for a new group; for a new generation the device's next count in the conversation.
+    #[serde(rename = "n")]
+    pub counter: Counter,
+    /// For a new generation: the epoch that it takes the place of, if that is still in force.
+    #[serde(rename = "r", default, skip_serializing_if = "Option::is_none")]
+    pub replaces: Option<Epoch>,
+    /// The signed GroupInfo of the first epoch that all members share.
+    #[serde(rename = "g")]
+    pub group_info: Bytes,
+    /// The ratchet tree of that epoch.
+    #[serde(rename = "t")]
+    pub tree: Bytes,
+    /// For every member device but the founder's.
+    #[serde(rename = "w", default)]
+    pub welcomes: Vec<Welcome>,
+}
+
+/// The account is out from this row on; the next member that sends removes its devices' leaves.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Leave {
+    /// Which group.
+    #[serde(rename = "c")]
+    pub conversation: ConversationId,
+    /// The device's next count in this conversation.
+    #[serde(rename = "n")]
+    pub counter: Counter,
+    /// A statement that the device signed, so that no gateway can make somebody leave.
+    #[serde(rename = "s")]
+    pub statement: Bytes,
+}
+
+/// Proves the password without a device.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Link {
+    /// The account's name.
+    #[serde(rename = "n")]
+    pub name: String,
+    /// See [`AuthKey`].
+    #[serde(rename = "k")]
+    pub auth_key: AuthKey,
+}
+
+/// Proves the recovery code.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Recover {
+    /// The account's name.
+    #[serde(rename = "n")]
+    pub name: String,
+    /// What the client makes of the recovery code; as long as an auth key, and as secret.
+    #[serde(rename = "k")]
+    pub recovery_key: AuthKey,
+}
+
+/// A sealed part of something that is handed from one device of an account to another.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct PutSlot {
+    /// Drawn or derived by the clients.
+    #[serde(rename = "i")]
+    pub slot: SlotId,
+    /// Which part; an earlier one of this number is replaced.
+    #[serde(rename = "p")]
+    pub part: u32,
+    /// Sealed bytes.
+    #[serde(rename = "b")]
+    pub bytes: Bytes,
+    /// Seconds after which the part may go; 0 keeps it.
+    #[serde(rename = "x", default)]
+    pub expires_in_s: u32,
+}
+
+/// Asks for a part.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct GetSlot {
+    /// Which slot.
+    #[serde(rename = "i")]
+    pub slot: SlotId,
+    /// Which part.
+    #[serde(rename = "p")]
+    pub part: u32,
+}
+
+/// Removes a slot.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct DropSlot {
+    /// Which.
+    #[serde(rename = "i")]
+    pub slot: SlotId,
+}
+
+/// What the recovery code opens.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct SetRecovery {
+    /// Proves the code later; the gateway keeps a hash of it.
+    #[serde(rename = "k")]
+    pub recovery_key: AuthKey,
+    /// The account's keys, sealed under the code.
+    #[serde(rename = "b")]
+    pub sealed: Bytes,
+}
+
+/// Brings a recovered account back to life.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Restore {
+    /// The next manifest: it lists the new device and revokes the lost ones.
+    #[serde(rename = "m")]
+    pub manifest: Bytes,
+    /// Of the new password.
+    #[serde(rename = "k")]
+    pub auth_key: AuthKey,
+}
+
+/// Whether an account may write to this one.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct Block {
+    /// Which.
+    #[serde(rename = "a")]
+    pub account: AccountId,
+    /// It may not, from now on.
+    #[serde(rename = "b")]
+    pub blocked: bool,
+}
+
+/// Asks for the blocked accounts.
+#[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
+pub struct GetBlocked {}
+
+/// Ends the account.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct DeleteAccount {
+    /// Of the password in force.
+    #[serde(rename = "k")]
+    pub auth_key: AuthKey,
+}
+
+/// Asks who is online.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct AskPresence {
+    /// At most [`crate::limits::MAX_PRESENCE`].
+    #[serde(rename = "a")]
+    pub accounts: Vec<AccountId>,
+}
+
+/// Whether others may learn that this account is online.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct SetVisible {
+    /// They may.
+    #[serde(rename = "o")]
+    pub visible: bool,
 }

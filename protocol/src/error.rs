@@ -127,6 +127,12 @@ codes! {
     51 => BadEnvelope, Never, "bad_envelope";
     /// No such tree, or it is past its time.
     52 => NoTree, Never, "no_tree";
+    /// The role in the group does not allow it.
+    53 => Forbidden, Never, "forbidden";
+    /// The account does not take messages or invitations from this one.
+    54 => NotAccepted, Never, "not_accepted";
+    /// More devices or accounts than the group's suite allows.
+    55 => GroupFull, Never, "group_full";
 }
 
 /// A refusal as it travels.

@@ -87,6 +87,10 @@ id! {
     /// A thread of two or many, with one log.
     ConversationId
 }
+id! {
+    /// A place where one device of an account leaves something sealed for another.
+    SlotId
+}
 
 macro_rules! number {
     ($(#[$doc:meta])* $name:ident($inner:ty)) => {

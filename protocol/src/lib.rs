@@ -21,13 +21,15 @@ pub mod frame;
 pub mod ids;
 pub mod limits;
 pub mod name;
+pub mod role;
 pub mod server;
 
 pub use bytes::Bytes;
 pub use client::ClientFrame;
 pub use error::{Code, Refusal, Retry};
-pub use ids::{AccountId, ConversationId, Counter, DeviceId, Epoch, RequestId, Seq};
+pub use ids::{AccountId, ConversationId, Counter, DeviceId, Epoch, RequestId, Seq, SlotId};
 pub use name::AccountName;
+pub use role::Role;
 pub use server::ServerFrame;
 
 /// The protocol versions that this build can serve, best first.

@@ -35,6 +35,23 @@ pub const MAX_STORED_KEY_PACKAGES: u32 = 200;
 /// Sends that a client may have in flight on one conversation; more are refused by their counter.
 pub const MAX_PIPELINE: usize = 64;
 
+/// Accounts of a group.
+pub const MAX_MEMBERS: usize = 1024;
+/// Member devices of a group in the classical suite.
+pub const MAX_GROUP_DEVICES: usize = 1024;
+/// Member devices of a group in the post-quantum suite, whose commits grow by 2 KB a device.
+pub const MAX_PQ_DEVICES: usize = 64;
+/// Devices that one commit adds; a founding is not stored in the log and may bring all of them.
+pub const MAX_ADDS: usize = 50;
+/// Accounts in one `AskPresence`.
+pub const MAX_PRESENCE: usize = 64;
+/// Bytes of one part of a slot.
+pub const MAX_SLOT_PART: usize = 512 * 1024;
+/// Bytes of all slots of an account: a history backup of about a hundred thousand messages.
+pub const MAX_SLOTS: usize = 64 * 1024 * 1024;
+/// Bytes of what a recovery code opens: two RSA keys and a seed are about 4 KB.
+pub const MAX_RECOVERY: usize = 16 * 1024;
+
 /// Characters of an account name.
 pub const MAX_NAME: usize = 32;
 /// Characters of an auth key: 32 bytes in base64url without padding. Longer would pass bcrypt's 72.

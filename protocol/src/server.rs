@@ -50,6 +50,14 @@ frames! {
         23 => Move(Move),
         /// The connection ends now, and why.
         24 => Closing(Refusal),
+        /// Answers `Link` and `Recover`: no device is known, and little can be asked for.
+        25 => Restricted(Restricted),
+        /// A sealed part.
+        26 => Slot(Slot),
+        /// The blocked accounts.
+        27 => Blocked(Blocked),
+        /// Somebody who was asked for is online, or is not any more.
+        28 => Presence(Presence),
     }
     retired: []
 }
@@ -122,12 +130,15 @@ pub struct Sent {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(from = "u8", into = "u8")]
 pub enum LogKind {
-    /// The conversation's first row; its envelope is empty.
+    /// The first row of a conversation (its envelope is empty) or of a new generation of it (its
+    /// envelope is the SHA-256 of the founder's GroupInfo).
     Founded,
     /// An MLS PrivateMessage.
     Application,
     /// An MLS PublicMessage with a commit.
     Commit,
+    /// A signed statement by which an account has left a group.
+    Left,
     /// A kind of a later version.
     Other(u8),
 }
@@ -138,6 +149,7 @@ impl From<u8> for LogKind {
             1 => Self::Founded,
             2 => Self::Application,
             3 => Self::Commit,
+            4 => Self::Left,
             other => Self::Other(other),
         }
     }
@@ -149,6 +161,7 @@ impl From<LogKind> for u8 {
             LogKind::Founded => 1,
             LogKind::Application => 2,
             LogKind::Commit => 3,
+            LogKind::Left => 4,
             LogKind::Other(number) => number,
         }
     }
@@ -281,9 +294,12 @@ pub struct ConversationState {
     /// Which.
     #[serde(rename = "c")]
     pub conversation: ConversationId,
-    /// The other party of a direct conversation; the own account in one with oneself.
+    /// The other party of a direct conversation; the own account in one with oneself; absent in a group.
     #[serde(rename = "p", default, skip_serializing_if = "Option::is_none")]
     pub peer: Option<AccountId>,
+    /// The account is a member, this device has not joined: it may, by an external commit.
+    #[serde(rename = "u", default, skip_serializing_if = "std::ops::Not::not")]
+    pub unjoined: bool,
     /// The newest epoch.
     #[serde(rename = "e")]
     pub epoch: Epoch,
@@ -409,4 +425,48 @@ pub struct Move {
     /// The balancer's ticket.
     #[serde(rename = "t")]
     pub ticket: Bytes,
+}
+
+/// Somebody who knows a password or a recovery code, on no device.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Restricted {
+    /// Whose.
+    #[serde(rename = "a")]
+    pub account: AccountId,
+    /// The account's name.
+    #[serde(rename = "n")]
+    pub name: AccountName,
+    /// Its newest signed manifest.
+    #[serde(rename = "m")]
+    pub manifest: Bytes,
+    /// After `Recover`: the account's keys, sealed under the code.
+    #[serde(rename = "r", default, skip_serializing_if = "Option::is_none")]
+    pub recovery: Option<Bytes>,
+}
+
+/// A part of a slot.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Slot {
+    /// Its bytes, if it is there.
+    #[serde(rename = "b", default, skip_serializing_if = "Option::is_none")]
+    pub bytes: Option<Bytes>,
+}
+
+/// Accounts that may not write to this one.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Blocked {
+    /// They.
+    #[serde(rename = "a")]
+    pub accounts: Vec<AccountId>,
+}
+
+/// Whether somebody is online.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct Presence {
+    /// Who.
+    #[serde(rename = "a")]
+    pub account: AccountId,
+    /// A device of the account is connected.
+    #[serde(rename = "o")]
+    pub online: bool,
 }

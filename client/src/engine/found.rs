@@ -184,7 +184,8 @@ impl Engine {
         let manifests = |account: AccountId| contacts.get(&account).map(|contact| contact.manifest.clone());
         let policy = Policy { rules: Rules::Direct([me.account(), peer]), manifests: &manifests };
         let made = self.store.write(|tx| {
-            let founding = conversation::found(&tx.vault(), &me, id, Suite::PostQuantum, packages, &policy)?;
+            let founding =
+                conversation::found(&tx.vault(), &me, id, Suite::PostQuantum, packages, None, &policy)?;
             let frame = FoundingFrame {
                 group_info: founding.group_info,
                 tree: founding.tree,

@@ -140,7 +140,7 @@ impl Engine {
         let (me, contacts) = (self.me.clone(), &self.contacts);
         let own = me.account();
         let manifests = |account: AccountId| contacts.get(&account).map(|contact| contact.manifest.clone());
-        let policy = Policy { rules: Rules::DirectOf(own), manifests: &manifests };
+        let policy = Policy { rules: Rules::Joiner(own), manifests: &manifests };
         let joined = self.store.write(|tx| {
             let joined = conversation::join(&tx.vault(), &me, &joining.welcome, tree, &policy)?;
             if joined.conversation != joining.conversation {

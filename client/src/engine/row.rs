@@ -68,6 +68,7 @@ pub(super) fn apply(
         LogKind::Founded => Step::Done(Vec::new()),
         LogKind::Application if row.sender == env.me.id() => own_message(tx, env, record, row, &envelope)?,
         LogKind::Application | LogKind::Commit => return opened(tx, env, record, arrived, &envelope),
+        LogKind::Left => Step::Done(Vec::new()),
         LogKind::Other(kind) => {
             let reason =
                 format!("something of a kind ({kind}) that this version does not know: update fastchat");

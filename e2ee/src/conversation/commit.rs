@@ -7,8 +7,8 @@ use super::{
     ConversationError, PendingCommit,
     entry::{bytes, parse_packages, welcomes},
     state::{
-        Waiting, delete_waiting, epoch, join_config, load, member, members, set_aside, suite_of, transact,
-        waiting, write_record, write_waiting,
+        Waiting, data, delete_waiting, epoch, join_config, load, member, members, set_aside, suite_of,
+        transact, waiting, write_record, write_waiting,
     },
 };
 use crate::{
@@ -16,7 +16,7 @@ use crate::{
     store::{KeyValue, Vault, provider::Mls},
 };
 use fastchat_delivery::{
-    Change, Leaf, Policy,
+    Change, GroupData, Leaf, Policy,
     change::leaves,
     header::{aad, parse_group_id},
     leaf::capabilities,
@@ -38,32 +38,47 @@ pub fn update_keys<K: KeyValue>(
 ) -> Result<PendingCommit, ConversationError> {
     transact(vault, |mls| {
         let mut group = member(mls, conversation)?;
-        commit(mls, me, &mut group, counter, Vec::new(), Vec::new())
+        commit(mls, me, &mut group, counter, Vec::new(), Vec::new(), None)
     })
 }
 
-/// Adds devices by their key packages and removes others, within what the policy allows.
-pub fn change_devices<K: KeyValue>(
+/// What is to change about the members of a conversation.
+#[derive(Debug, Clone, Default)]
+pub struct Members<'a> {
+    /// Key packages of devices that come.
+    pub add: &'a [Bytes],
+    /// Devices that go.
+    pub remove: &'a [DeviceId],
+    /// What the group declares from now on, if that changes. Whoever has a device in the group must be
+    /// declared, and nobody else.
+    pub data: Option<GroupData>,
+}
+
+/// Changes devices and roles, within what the policy allows.
+pub fn change_members<K: KeyValue>(
     vault: &Vault<'_, K>,
     me: &Device,
     conversation: ConversationId,
     counter: Counter,
-    add: &[Bytes],
-    remove: &[DeviceId],
+    change: &Members<'_>,
     policy: &Policy<'_>,
 ) -> Result<PendingCommit, ConversationError> {
     transact(vault, |mls| {
         let mut group = member(mls, conversation)?;
-        let (indices, removed) = find_all(&group, remove)?;
-        let added = parse_packages(add, suite_of(group.ciphersuite())?)?;
-        let change = Change {
+        let (indices, removed) = find_all(&group, change.remove)?;
+        let suite = suite_of(group.ciphersuite())?;
+        let added = parse_packages(change.add, suite)?;
+        let before = members(&group)?;
+        suite.check_devices((before.len() + added.len()).saturating_sub(removed.len()))?;
+        let judged = Change {
             committer: me.leaf(),
             external: false,
             added: added.iter().map(|(_, info)| info.into()).collect(),
             removed,
+            data: change.data.clone(),
         };
-        policy.check_commit(&members(&group)?, &change)?;
-        commit(mls, me, &mut group, counter, added, indices)
+        policy.check_commit(&before, data(&group)?.as_ref(), &judged)?;
+        commit(mls, me, &mut group, counter, added, indices, change.data.as_ref())
     })
 }
 
@@ -76,17 +91,23 @@ fn commit<K: KeyValue>(
     counter: Counter,
     add: Packages,
     remove: Vec<LeafNodeIndex>,
+    data: Option<&GroupData>,
 ) -> Result<PendingCommit, ConversationError> {
     if group.pending_commit().is_some() {
         return Err(ConversationError::Pending);
     }
     let devices = add.iter().map(|(_, info)| info.device).collect();
     group.set_aad(aad(counter));
-    let bundle = group
+    let mut builder = group
         .commit_builder()
         .force_self_update(true)
         .propose_adds(add.into_iter().map(|(package, _)| package))
-        .propose_removals(remove)
+        .propose_removals(remove);
+    if let Some(data) = data {
+        builder =
+            builder.propose_group_context_extensions(data.to_extensions()).map_err(ConversationError::mls)?;
+    }
+    let bundle = builder
         .load_psks(mls.storage())
         .map_err(ConversationError::mls)?
         .create_group_info(true)
@@ -148,9 +169,7 @@ pub fn resync<K: KeyValue>(
         parse_group_id(info.group_id().as_slice())
             .filter(|(of, _)| *of == conversation)
             .ok_or_else(|| ConversationError::Invalid("group information of another conversation".into()))?;
-    if info.group_context().extensions().iter().next().is_some() {
-        return Err(ConversationError::Invalid("the group has extensions that are not allowed".into()));
-    }
+    let data = GroupData::from_extensions(info.group_context().extensions())?;
     let base = Epoch { generation, number: info.epoch().as_u64() };
     let suite = suite_of(info.ciphersuite())?;
     let (pending, writes) = set_aside(vault, |mls| {
@@ -172,7 +191,9 @@ pub fn resync<K: KeyValue>(
             .finalize(mls)
             .map_err(ConversationError::mls)?;
         // Our own leaf is among them, so this also asks whether we are in our own manifest.
-        policy.check_members(&leaves(group.members())?)?;
+        let members = leaves(group.members())?;
+        suite.check_devices(members.len())?;
+        policy.check_members(&members, data.as_ref())?;
         write_record(mls.vault(), of, epoch(&group))?;
         let (commit, _, group_info) = bundle.into_messages();
         let group_info = group_info.ok_or_else(|| ConversationError::Mls("no group information".into()))?;

@@ -12,7 +12,7 @@ use crate::{
     store::{KeyValue, Vault, provider::Mls},
 };
 use fastchat_delivery::{
-    KeyPackageInfo, Leaf, Policy, Suite,
+    GroupData, KeyPackageInfo, Leaf, Policy, Suite,
     header::{group_id, parse_group_id},
     key_package,
     leaf::capabilities,
@@ -26,24 +26,28 @@ use openmls::prelude::{
 use openmls_traits::OpenMlsProvider;
 
 /// Founds a conversation with the devices whose key packages are given (none: with oneself, on this
-/// device alone). The gateway decides whether it stands: [`discard`] it if another was first.
+/// device alone). `data` declares the roles of a group; a direct conversation has none. The gateway
+/// decides whether it stands: [`discard`] it if another was first.
 pub fn found<K: KeyValue>(
     vault: &Vault<'_, K>,
     me: &Device,
     conversation: ConversationId,
     suite: Suite,
     packages: &[Bytes],
+    data: Option<&GroupData>,
     policy: &Policy<'_>,
 ) -> Result<Founding, ConversationError> {
     let packages = parse_packages(packages, suite)?;
     let mut leaves = vec![me.leaf()];
     leaves.extend(packages.iter().map(|(_, info)| Leaf::from(info)));
-    policy.check_members(&leaves)?;
+    suite.check_devices(leaves.len())?;
+    policy.check_founding(me.account(), data)?;
+    policy.check_members(&leaves, data)?;
     transact(vault, |mls| {
         if load(mls, conversation)?.is_some() {
             return Err(ConversationError::AlreadyJoined(conversation));
         }
-        let mut group = create(mls, me, conversation, suite)?;
+        let mut group = create(mls, me, conversation, suite, data)?;
         let welcomes = if packages.is_empty() { Vec::new() } else { add_all(mls, me, &mut group, packages)? };
         let info = group.export_group_info(mls.crypto(), me, false).map_err(ConversationError::mls)?;
         write_record(mls.vault(), conversation, epoch(&group))?;
@@ -66,8 +70,10 @@ fn create<K: KeyValue>(
     me: &Device,
     conversation: ConversationId,
     suite: Suite,
+    data: Option<&GroupData>,
 ) -> Result<MlsGroup, ConversationError> {
     MlsGroup::builder()
+        .with_group_context_extensions(data.map(GroupData::to_extensions).unwrap_or_default())
         .with_group_id(group_id(conversation, 0))
         .ciphersuite(suite.ciphersuite())
         .with_capabilities(capabilities(suite))
@@ -158,9 +164,7 @@ pub fn join<K: KeyValue>(
         let context = processed.unverified_group_info().group_context();
         let (conversation, generation) = parse_group_id(context.group_id().as_slice())
             .ok_or_else(|| ConversationError::Invalid("not a conversation's group".into()))?;
-        if context.extensions().iter().next().is_some() {
-            return Err(ConversationError::Invalid("the group has extensions that are not allowed".into()));
-        }
+        let data = GroupData::from_extensions(context.extensions())?;
         // Only a conversation that this device has left may be entered again, or a newer generation.
         let old = load(mls, conversation)?;
         if old.as_ref().is_some_and(|group| group.is_active() && epoch(group).generation >= generation) {
@@ -178,10 +182,13 @@ pub fn join<K: KeyValue>(
         if !members.contains(&me.leaf()) {
             return Err(ConversationError::Invalid("the welcome is not for this device".into()));
         }
-        policy.check_members(&members)?;
+        let suite = suite_of(group.ciphersuite())?;
+        suite.check_devices(members.len())?;
+        policy.check_members(&members, data.as_ref())?;
+        policy.check_welcome(me.account(), &by, data.as_ref())?;
         write_record(mls.vault(), conversation, epoch(&group))?;
         delete_waiting(mls.vault(), conversation)?;
-        Ok(Joined { conversation, epoch: epoch(&group), suite: suite_of(group.ciphersuite())?, by, members })
+        Ok(Joined { conversation, epoch: epoch(&group), suite, by, members, data })
     })
 }
 

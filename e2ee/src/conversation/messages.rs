@@ -3,7 +3,7 @@
 use super::{
     ConversationError, OpenError, Opened, Sealed,
     entry::bytes,
-    state::{MAX_PAST_EPOCHS, delete_waiting, epoch, load, member, record, transact, waiting},
+    state::{MAX_PAST_EPOCHS, data, delete_waiting, epoch, load, member, record, transact, waiting},
 };
 use crate::{
     device::Device,
@@ -133,14 +133,9 @@ fn try_waiting<K: KeyValue>(
     waiting.writes.apply(mls.vault())?;
     delete_waiting(mls.vault(), header.conversation)?;
     let group = load(mls, header.conversation)?.ok_or(OpenError::NotJoined)?;
-    let (epoch, committer) = (epoch(&group), me.leaf());
-    Ok(Some(Opened::OwnCommit(CommitSummary {
-        epoch,
-        external: true,
-        committer,
-        added: vec![committer],
-        removed,
-    })))
+    let committer = me.leaf();
+    let change = Change { committer, external: true, added: vec![committer], removed, data: None };
+    Ok(Some(Opened::OwnCommit(CommitSummary::new(epoch(&group), None, change))))
 }
 
 /// Envelopes that need no look inside. A commit applies to its own epoch only.
@@ -184,15 +179,17 @@ fn settle<K: KeyValue>(
                 .pending_commit()
                 .ok_or_else(|| OpenError::Undecryptable("no commit was pending".into()))?;
             let (_, change) = read_change(group, &sender, staged)?;
+            let before = data(group)?;
             group.merge_pending_commit(mls).map_err(undecryptable)?;
-            Ok(Opened::OwnCommit(summary(group, change)))
+            Ok(Opened::OwnCommit(CommitSummary::new(epoch(group), before, change)))
         }
         ProcessedMessageContent::StagedCommitMessage(staged) => {
             let (before, change) = read_change(group, &sender, &staged)?;
-            policy.check_commit(&before, &change)?;
+            let declared = data(group)?;
+            policy.check_commit(&before, declared.as_ref(), &change)?;
             let (lost_pending, removed) = (group.pending_commit().is_some(), staged.self_removed());
             group.merge_staged_commit(mls, *staged).map_err(undecryptable)?;
-            let summary = summary(group, change);
+            let summary = CommitSummary::new(epoch(group), declared, change);
             Ok(if removed && !summary.added.contains(&me.leaf()) {
                 Opened::Removed(summary)
             } else {
@@ -214,11 +211,6 @@ fn read_change(
     let members: Vec<_> = group.members().collect();
     let change = Change::read(&members, sender, staged)?;
     Ok((leaves(members.into_iter()).map_err(ChangeError::from)?, change))
-}
-
-fn summary(group: &MlsGroup, change: Change) -> CommitSummary {
-    let Change { committer, external, added, removed } = change;
-    CommitSummary { epoch: epoch(group), external, committer, added, removed }
 }
 
 /// Sorts OpenMLS's refusals into outcomes and errors.

@@ -3,7 +3,7 @@
 use super::{ConversationError, Info};
 use crate::store::{KeyValue, Overlay, Vault, VaultError, Writes, provider::Mls};
 use fastchat_delivery::{
-    Leaf, Suite,
+    GroupData, GroupDataError, Leaf, Suite,
     change::leaves,
     header::{group_id, parse_group_id},
 };
@@ -161,6 +161,11 @@ pub(super) fn members(group: &MlsGroup) -> Result<Vec<Leaf>, ConversationError> 
     Ok(leaves(group.members())?)
 }
 
+/// What a group declares; `None` for a direct conversation.
+pub(super) fn data(group: &MlsGroup) -> Result<Option<GroupData>, GroupDataError> {
+    GroupData::from_extensions(group.extensions())
+}
+
 /// How a conversation stands on this device; `None` if the device has no keys for it.
 pub fn info<K: KeyValue>(
     vault: &Vault<'_, K>,
@@ -175,6 +180,7 @@ pub fn info<K: KeyValue>(
         epoch: epoch(&group),
         suite: suite_of(group.ciphersuite())?,
         members: members(&group)?,
+        data: data(&group)?,
         epoch_authenticator_hash,
         pending: waits || group.pending_commit().is_some(),
         active: group.is_active(),

@@ -79,13 +79,13 @@ fn a_joiner_learns_who_began() {
     let welcome = &founding.welcomes[0].welcome;
     let nothing_known = Manifests::default();
     let refused = nothing_known
-        .judge_as(Rules::DirectOf(BOB), |policy| {
+        .judge_as(Rules::Joiner(BOB), |policy| {
             conversation::join(&b1.vault(), &b1.device, welcome, &founding.tree, policy)
         })
         .unwrap_err();
     assert!(refused.wants_manifest().is_some());
     let joined = manifests
-        .judge_as(Rules::DirectOf(BOB), |policy| {
+        .judge_as(Rules::Joiner(BOB), |policy| {
             conversation::join(&b1.vault(), &b1.device, welcome, &founding.tree, policy)
         })
         .unwrap();
@@ -97,7 +97,7 @@ fn founding_takes_only_its_own_suite_and_listed_devices() {
     let (manifests, a1, _, b1) = people();
     let found = |suite, packages: &[_]| {
         manifests.judge(|policy| {
-            conversation::found(&a1.vault(), &a1.device, CONVERSATION, suite, packages, policy)
+            conversation::found(&a1.vault(), &a1.device, CONVERSATION, suite, packages, None, policy)
         })
     };
     let refused = found(Suite::PostQuantum, &[b1.package(Suite::Classic)]).unwrap_err();

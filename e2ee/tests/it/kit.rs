@@ -117,7 +117,7 @@ impl Peer {
     pub fn found(&self, suite: Suite, packages: &[Bytes]) -> Founding {
         self.manifests
             .judge(|policy| {
-                conversation::found(&self.vault(), &self.device, CONVERSATION, suite, packages, policy)
+                conversation::found(&self.vault(), &self.device, CONVERSATION, suite, packages, None, policy)
             })
             .unwrap()
     }
@@ -174,13 +174,13 @@ impl Peer {
         manifests: &Manifests,
     ) -> Result<PendingCommit, ConversationError> {
         manifests.judge(|policy| {
-            conversation::change_devices(
+            let change = conversation::Members { add, remove, data: None };
+            conversation::change_members(
                 &self.vault(),
                 &self.device,
                 CONVERSATION,
                 counter,
-                add,
-                remove,
+                &change,
                 policy,
             )
         })

@@ -65,7 +65,7 @@ pub(super) async fn tree(gateway: &Gateway, me: &Me, request: &GetTree) -> Answe
 }
 
 async fn state_of(gateway: &Gateway, me: &Me, conversation: ConversationId) -> Result<GroupState, Refusal> {
-    let state = gateway.store.group_state(me.account, conversation).await.map_err(store_error)?;
+    let state = gateway.store.group_state(me.device, conversation).await.map_err(store_error)?;
     state.ok_or_else(refusal::not_member)
 }
 
@@ -102,6 +102,7 @@ pub(super) async fn found(gateway: &Gateway, me: &Me, request: Found) -> Answer 
             ..Refusal::new(Code::ConversationExists, "these two already have a direct conversation")
         }),
         Founded::NotMember => Err(refusal::not_member()),
+        Founded::NotAccepted => Err(refusal::not_accepted()),
     }
 }
 
@@ -198,7 +199,7 @@ fn judge_commit(
     me: &Me,
     request: &Commit,
     current: &GroupState,
-    rules: Rules,
+    rules: Rules<'_>,
     manifests: &[VerifiedManifest],
     mut joins: Vec<Join>,
 ) -> Result<NewCommit, Refusal> {
@@ -236,6 +237,7 @@ fn judge_commit(
         membership_changed: !added.is_empty() || !removed.is_empty(),
         joins,
         removes,
+        members: Vec::new(),
     })
 }
 
@@ -253,22 +255,22 @@ fn unjudged(me: &Me, request: &Commit, parent: Epoch) -> NewCommit {
         membership_changed: false,
         joins: Vec::new(),
         removes: Vec::new(),
+        members: Vec::new(),
     }
 }
 
-fn rules_of(audience: Audience) -> Result<Rules, Refusal> {
+fn rules_of(audience: Audience) -> Result<Rules<'static>, Refusal> {
     match audience {
         Audience::Pair(low, high) => Ok(Rules::Direct([low, high])),
         Audience::Group => refuse(Code::BadCommit, "groups are not served by this version"),
     }
 }
 
-fn accounts_of(rules: Rules) -> [AccountId; 2] {
+fn accounts_of(rules: Rules<'_>) -> [AccountId; 2] {
     match rules {
         Rules::Direct(pair) => pair,
-        Rules::DirectOf(account) => [account; 2],
-        // `Rules` may grow; a kind that `rules_of` does not make has nobody to look up here.
-        _ => [AccountId::new([0; 16]); 2],
+        Rules::Joiner(account) => [account; 2],
+        Rules::Group { .. } => [AccountId::new([0; 16]); 2],
     }
 }
 

@@ -4,8 +4,9 @@ use super::{Answer, done, refuse, store_error};
 use crate::{
     gateway::Gateway,
     passwords::PasswordError,
+    refusal,
     session::Me,
-    store::{self, NewManifest},
+    store::{self, Claimed, NewManifest},
 };
 use fastchat_delivery::{key_package, manifest::VerifiedManifest, suite::Suite};
 use fastchat_protocol::{
@@ -74,10 +75,14 @@ fn check_package(me: &Me, suite: Suite, package: &Bytes, last_resort: bool) -> R
     Ok(())
 }
 
-pub(super) async fn claim(gateway: &Gateway, request: &ClaimKeyPackages) -> Answer {
+pub(super) async fn claim(gateway: &Gateway, me: &Me, request: &ClaimKeyPackages) -> Answer {
     let suite = known_suite(request.suite)?;
-    let claimed =
-        gateway.store.claim_key_packages(request.account, suite.code()).await.map_err(store_error)?;
+    let claimed = gateway
+        .store
+        .claim_key_packages(me.account, request.account, suite.code())
+        .await
+        .map_err(store_error)?;
+    let Claimed::Packages(claimed) = claimed else { return Err(refusal::not_accepted()) };
     if claimed.is_empty() && gateway.store.account(request.account).await.map_err(store_error)?.is_none() {
         return Err(no_account());
     }

@@ -117,6 +117,7 @@ pub(super) trait Columns {
                 Audience::Pair(low, high) => Some(if account == low { high } else { low }),
                 Audience::Group => None,
             },
+            unjoined: false,
             epoch: self.epoch()?,
             head: self.seq("head")?,
             cursor: self.seq("cursor")?,

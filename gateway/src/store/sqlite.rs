@@ -91,8 +91,8 @@ impl Store for Sqlite {
         self.transaction(async |c| key_packages::publish(c, device, suite, one_time, last_resort).await).await
     }
 
-    async fn claim_key_packages(&self, account: AccountId, suite: u16) -> Result<Vec<(DeviceId, Bytes)>> {
-        self.transaction(async |c| key_packages::claim(c, account, suite).await).await
+    async fn claim_key_packages(&self, _: AccountId, account: AccountId, suite: u16) -> Result<Claimed> {
+        self.transaction(async |c| key_packages::claim(c, account, suite).await).await.map(Claimed::Packages)
     }
 
     async fn key_packages_left(&self, device: DeviceId) -> Result<Vec<KeyPackagesLeft>> {
@@ -136,10 +136,10 @@ impl Store for Sqlite {
 
     async fn group_state(
         &self,
-        account: AccountId,
+        device: DeviceId,
         conversation: ConversationId,
     ) -> Result<Option<GroupState>> {
-        self.read(async |c| read::group_state(c, account, conversation).await).await
+        self.read(async |c| read::group_state(c, device, conversation).await).await
     }
 
     async fn tree(

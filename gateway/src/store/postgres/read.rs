@@ -5,7 +5,7 @@ use super::super::{
     rows::{Columns, Fallible, stored},
 };
 use fastchat_protocol::{
-    AccountId, ConversationId, DeviceId, Seq,
+    ConversationId, DeviceId, Seq,
     limits::{MAX_PAGE_BYTES, MAX_PAGE_ROWS, MAX_SYNC_CONVERSATIONS},
     server::ConversationState,
 };
@@ -108,16 +108,17 @@ pub(super) async fn conversations(
 
 pub(super) async fn group_state(
     c: &mut PgConnection,
-    account: AccountId,
+    device: DeviceId,
     conversation: ConversationId,
 ) -> Fallible<Option<GroupState>> {
     let row = sqlx::query(
         "SELECT c.generation, c.epoch, c.head, c.low, c.high, g.group_info, g.state, g.tree
          FROM conversations c JOIN group_states g ON g.conversation = c.id
-         JOIN members m ON m.conversation = c.id AND m.account = $1 AND m.to_seq IS NULL
+         JOIN devices d ON d.id = $1 AND NOT d.revoked
+         JOIN members m ON m.conversation = c.id AND m.account = d.account AND m.to_seq IS NULL
          WHERE c.id = $2",
     )
-    .bind(account.as_bytes().as_slice())
+    .bind(device.as_bytes().as_slice())
     .bind(conversation.as_bytes().as_slice())
     .fetch_optional(c)
     .await?;
@@ -126,6 +127,7 @@ pub(super) async fn group_state(
         epoch: row.epoch()?,
         head: row.seq("head")?,
         audience: row.audience()?,
+        left: Vec::new(),
         group_info: row.bytes("group_info")?,
         state: row.bytes("state")?,
         tree: row.bytes("tree")?,

@@ -100,6 +100,7 @@ pub(super) async fn device(c: &mut SqliteConnection, device: DeviceId) -> Fallib
         name: name(&row)?,
         key: row.blob("key")?.try_into().map_err(|_| Fault::corrupt("devices.key", "not 32 bytes"))?,
         revoked: row.flag("revoked")?,
+        visible: true,
         mailbox_head: row.seq("head")?,
     }))
 }
