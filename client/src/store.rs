@@ -10,6 +10,7 @@
 
 mod contacts;
 mod conversations;
+mod group;
 mod history;
 mod model;
 mod outbox;
@@ -22,10 +23,11 @@ use rusqlite::{Connection, OptionalExtension, TransactionBehavior, params};
 use serde::{Serialize, de::DeserializeOwned};
 use std::path::Path;
 
+pub use group::{GroupRecord, MemberChange, Party, StoredPicture};
 pub use history::{Quarantined, quarantined};
 pub use model::{
-    CommitReason, Contact, Conversation, Entry, EntryKind, FoundingFrame, Item, ItemId, ItemState, OwnCommit,
-    Standing,
+    CommitReason, Contact, Conversation, Entry, EntryKind, FoundingFrame, Item, ItemId, ItemState,
+    MessageRequest, OwnCommit, Standing,
 };
 
 /// The form of the file that this program writes.

@@ -12,12 +12,13 @@ use crate::{
     api::{ApiError, ErrorKind},
     failpoint,
     link::LinkError,
-    store::{Contact, Conversation, FoundingFrame, ItemState, Standing},
+    store::{Contact, Conversation, FoundingFrame, ItemState, Party, Standing},
 };
 use fastchat_delivery::{Policy, Rules, Suite};
 use fastchat_e2ee::conversation::{self, ConversationError};
 use fastchat_protocol::{
-    AccountId, Bytes, ClientFrame, Code, ConversationId, Refusal, Seq, ServerFrame, client, server::Sent,
+    AccountId, Bytes, ClientFrame, Code, ConversationId, Counter, Refusal, Seq, ServerFrame, client,
+    server::Sent,
 };
 use std::time::Duration;
 use tokio::time::Instant;
@@ -191,7 +192,8 @@ impl Engine {
                 tree: founding.tree,
                 welcomes: founding.welcomes,
             };
-            let record = Conversation::new(id, peer, Standing::Founding(frame), Seq(0), now_ms());
+            let record =
+                Conversation::new(id, Party::Direct(peer), Standing::Founding(frame), Seq(0), now_ms());
             tx.put_conversation(&record)?;
             Ok::<_, OpError>(record)
         });
@@ -219,9 +221,21 @@ impl Engine {
         let Some(thread) = self.threads.get_mut(&id) else { return Ok(()) };
         let Standing::Founding(frame) = thread.record.standing.clone() else { return Ok(()) };
         thread.in_flight = true;
-        let peer = thread.record.peer;
+        let party = thread.record.peer();
         let FoundingFrame { group_info, tree, welcomes } = frame;
-        let found = ClientFrame::Found(client::Found { conversation: id, peer, group_info, tree, welcomes });
+        let found = match party {
+            Some(peer) => {
+                ClientFrame::Found(client::Found { conversation: id, peer, group_info, tree, welcomes })
+            }
+            None => ClientFrame::FoundGroup(client::FoundGroup {
+                conversation: id,
+                counter: Counter(0),
+                replaces: None,
+                group_info,
+                tree,
+                welcomes,
+            }),
+        };
         match self.transmit(&found, Asked::Found(id)).await {
             Ok(_) => Ok(()),
             Err(CallError::Down) => Err(Halt::Down),
@@ -286,7 +300,7 @@ impl Engine {
     /// The other party (or another device) was first. Our group goes; its drafts wait for the
     /// winner's welcome, which was stored together with the winner's conversation.
     fn lost_founding(&mut self, id: ConversationId, winner: ConversationId) -> Result<(), Halt> {
-        let Some(peer) = self.threads.get(&id).map(|thread| thread.record.peer) else { return Ok(()) };
+        let Some(peer) = self.threads.get(&id).and_then(|thread| thread.record.peer()) else { return Ok(()) };
         tracing::info!(%winner, "somebody else has founded the conversation first");
         self.forget_founding(id)?;
         self.mailbox_wanted = true;
@@ -304,7 +318,8 @@ impl Engine {
                 continue;
             }
             let why = "the conversation was begun without this device".to_owned();
-            let record = Conversation::new(winner, peer, Standing::Rejoining(why), Seq(0), now_ms());
+            let record =
+                Conversation::new(winner, Party::Direct(peer), Standing::Rejoining(why), Seq(0), now_ms());
             self.store.write(|tx| tx.put_conversation(&record))?;
             self.threads.insert(winner, Thread::new(record));
         }

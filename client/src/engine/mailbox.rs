@@ -8,7 +8,7 @@ use super::{
 };
 use crate::{
     failpoint,
-    store::{Conversation, Standing},
+    store::{Conversation, GroupRecord, Party, Standing},
 };
 use fastchat_delivery::{Policy, Rules};
 use fastchat_e2ee::conversation::{self, ConversationError, Joined};
@@ -192,6 +192,15 @@ impl Engine {
 }
 
 fn new_record(own: AccountId, joined: &Joined, join_seq: Seq) -> Conversation {
-    let peer = joined.members.iter().map(|leaf| leaf.account).find(|account| *account != own).unwrap_or(own);
-    Conversation::new(joined.conversation, peer, Standing::Ready, join_seq, now_ms())
+    let other = || joined.members.iter().map(|leaf| leaf.account).find(|account| *account != own);
+    let party = match &joined.data {
+        None => Party::Direct(other().unwrap_or(own)),
+        Some(data) => Party::Group(Box::new(GroupRecord {
+            roles: data.roles().clone(),
+            fence: joined.epoch,
+            invited_by: Some(joined.by.account),
+            ..GroupRecord::default()
+        })),
+    };
+    Conversation::new(joined.conversation, party, Standing::Ready, join_seq, now_ms())
 }

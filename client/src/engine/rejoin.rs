@@ -17,10 +17,10 @@ use crate::{
     link::LinkError,
     store::{CommitReason, OwnCommit, Standing},
 };
-use fastchat_delivery::{Policy, Rules};
+use fastchat_delivery::Policy;
 use fastchat_e2ee::conversation::{self, PendingCommit};
 use fastchat_protocol::{
-    AccountId, ClientFrame, Code, ConversationId, Counter, Refusal, Retry, Seq, ServerFrame, client,
+    AccountId, Bytes, ClientFrame, Code, ConversationId, Counter, Refusal, Retry, Seq, ServerFrame, client,
     server::{GroupState, LogKind, LogRow, Sent},
 };
 use std::time::Duration;
@@ -226,6 +226,9 @@ impl Engine {
         let what = match reason {
             CommitReason::Update => "new keys were refused",
             CommitReason::Rejoin(_) => "joining anew was refused",
+            CommitReason::Members(_) => "the change of members was refused",
+            CommitReason::Generation { .. } => "going on with other encryption was refused",
+            CommitReason::Leave => "leaving was refused",
         };
         let text = format!("{what}: {refusal}");
         let error = LinkError::from(refusal);
@@ -335,9 +338,9 @@ impl Engine {
         let (mut record, counter, me) = (thread.record.clone(), thread.lane.last().next(), self.me.clone());
         let contacts = &self.contacts;
         let manifests = |account: AccountId| contacts.get(&account).map(|contact| contact.manifest.clone());
-        let policy = Policy { rules: Rules::Direct([me.account(), record.peer]), manifests: &manifests };
         let made = self.store.write(|tx| {
             let vault = tx.vault();
+            let policy = Policy { rules: record.party.rules(me.account()), manifests: &manifests };
             let pending =
                 conversation::resync(&vault, &me, id, &state.group_info, &state.tree, counter, &policy)?;
             record.counter = counter;
@@ -392,7 +395,7 @@ fn may_be_a_lost_race(code: Code, reason: &CommitReason, failures: u32) -> bool 
 
 fn own_commit(pending: PendingCommit, counter: Counter, reason: CommitReason) -> OwnCommit {
     let PendingCommit { commit, group_info, welcomes, .. } = pending;
-    OwnCommit { counter, commit, group_info, welcomes, reason }
+    OwnCommit { counter, commit, group_info, welcomes, tree: Bytes::new(), reason }
 }
 
 #[cfg(test)]

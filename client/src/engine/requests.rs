@@ -272,7 +272,7 @@ impl Engine {
     }
 
     fn conversations_named(&self, with: &str) -> Vec<ConversationId> {
-        let threads = self.threads.values().filter(|thread| self.name_of(thread.record.peer) == with);
+        let threads = self.threads.values().filter(|thread| self.title(&thread.record) == with);
         threads.map(|thread| thread.record.id).collect()
     }
 

@@ -8,7 +8,7 @@ use crate::{
         quarantined,
     },
 };
-use fastchat_delivery::{CommitSummary, Policy, Rules};
+use fastchat_delivery::{CommitSummary, Policy};
 use fastchat_e2ee::{
     Content, Device,
     conversation::{self, OpenError, Opened},
@@ -116,8 +116,7 @@ fn opened(
 ) -> Result<Step, StoreError> {
     let row = &arrived.row;
     let manifests = |account: AccountId| env.contacts.get(&account).map(|contact| contact.manifest.clone());
-    let rules = Rules::Direct([env.me.account(), record.peer]);
-    let policy = Policy { rules, manifests: &manifests };
+    let policy = Policy { rules: record.party.rules(env.me.account()), manifests: &manifests };
     let result =
         conversation::open(&tx.vault(), env.me, record.id, row.sender, row.counter, envelope, &policy);
     let step = match result {

@@ -48,8 +48,8 @@ impl Engine {
             }
             let behind = thread.wanted_epoch.is_some() && thread.window.is_behind(thread.record.cursor);
             let changing = thread.record.commit.is_some() || thread.update.is_some();
-            let peer = thread.record.peer;
-            let blocked = self.contacts.get(&peer).is_some_and(|contact| contact.changed.is_some());
+            let peer = thread.record.peer().and_then(|peer| self.contacts.get(&peer));
+            let blocked = peer.is_some_and(|contact| contact.changed.is_some());
             thread.lane.sealing_held = behind || changing || blocked || !thread.is_ready();
             let (position, envelope) = match thread.lane.next() {
                 None => return Ok(()),

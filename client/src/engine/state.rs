@@ -5,7 +5,7 @@ use crate::{
     api::{ApiError, Response},
     cursor::Window,
     outbox::{Lane, Slot, Stage},
-    store::{Conversation, Entry, EntryKind, Item, ItemId, ItemState, Standing, StoreError, Tx},
+    store::{Conversation, Entry, EntryKind, Item, ItemId, ItemState, Party, Standing, StoreError, Tx},
 };
 use fastchat_delivery::VerifiedManifest;
 use fastchat_protocol::{AccountId, ConversationId, Epoch, Seq, server::LogRow};
@@ -144,11 +144,20 @@ impl Engine {
 
     /// The conversation with an account, if there is one that can be used (or will be).
     pub(super) fn conversation_with(&self, peer: AccountId) -> Option<ConversationId> {
-        let threads = self.threads.values().filter(|thread| thread.record.peer == peer);
+        let threads = self.threads.values().filter(|thread| thread.record.peer() == Some(peer));
         threads
             .filter(|thread| thread.record.standing != Standing::Removed)
             .map(|thread| thread.record.id)
             .min()
+    }
+
+    /// What a conversation is called where people read it: the account, or `#` and the group's name.
+    pub(super) fn title(&self, record: &Conversation) -> String {
+        match &record.party {
+            Party::Direct(peer) => self.name_of(*peer),
+            Party::Group(group) if group.name.is_empty() => format!("#{}", &record.id.to_string()[..8]),
+            Party::Group(group) => format!("#{}", group.name),
+        }
     }
 
     /// The name of an account, as far as it is known.
@@ -191,7 +200,7 @@ mod tests {
 
     fn thread() -> Thread {
         let (id, peer) = (ConversationId::new([1; 16]), AccountId::new([2; 16]));
-        Thread::new(Conversation::new(id, peer, Standing::Ready, Seq(5), 0))
+        Thread::new(Conversation::new(id, Party::Direct(peer), Standing::Ready, Seq(5), 0))
     }
 
     #[test]

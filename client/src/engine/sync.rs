@@ -9,7 +9,7 @@ use super::{
 use crate::{
     api::Event,
     failpoint,
-    store::{CommitReason, Conversation, Standing, StoreError},
+    store::{CommitReason, Conversation, Party, Standing, StoreError},
 };
 use fastchat_protocol::{ClientFrame, Code, ConversationId, Seq, ServerFrame, client, limits, server};
 use std::time::Duration;
@@ -121,11 +121,12 @@ impl Engine {
     /// The server lists a conversation that this device knows nothing of, and the mailbox does not
     /// explain it: the keys are lost.
     fn adopt(&mut self, state: &server::ConversationState) -> Result<(), Halt> {
-        let Some(peer) = state.peer else { return Ok(()) };
+        // What the server calls a group is judged as one: its keys must declare roles.
+        let party = state.peer.map_or_else(|| Party::Group(Box::default()), Party::Direct);
         let reason = "this device has no keys for the conversation".to_owned();
         let mut record = Conversation::new(
             state.conversation,
-            peer,
+            party,
             Standing::Rejoining(reason),
             state.join_seq.max(state.cursor),
             now_ms(),

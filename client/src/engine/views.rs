@@ -11,7 +11,7 @@ impl Engine {
     pub(super) fn view_entry(&self, record: &Conversation, entry: &Entry) -> MessageView {
         let from = entry.from.map(|(account, _)| self.name_of(account)).unwrap_or_default();
         MessageView {
-            with: self.name_of(record.peer),
+            with: self.title(record),
             conversation: record.id.to_string(),
             seq: entry.seq.0,
             kind: match entry.kind {
@@ -34,7 +34,7 @@ impl Engine {
             let last = self.store.read(|tx| tx.last_entries(record.id, 1))?.pop();
             views.push(ConversationView {
                 conversation: record.id.to_string(),
-                with: self.name_of(record.peer),
+                with: self.title(record),
                 unread: record.unread,
                 seq: record.cursor.0,
                 state: match record.standing {

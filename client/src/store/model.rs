@@ -5,6 +5,8 @@ use fastchat_protocol::{AccountId, Bytes, ConversationId, Counter, DeviceId, Epo
 use serde::{Deserialize, Serialize};
 use std::fmt;
 
+use super::group::{GroupRecord, MemberChange, Party};
+
 /// An account that this one has to do with, and what is believed about it.
 #[derive(Debug, Clone)]
 pub struct Contact {
@@ -26,8 +28,9 @@ pub struct Contact {
 pub struct Conversation {
     /// Which.
     pub id: ConversationId,
-    /// The other party; the own account in one with oneself.
-    pub peer: AccountId,
+    /// Between whom. Profiles from before groups call it `peer` and hold the account.
+    #[serde(alias = "peer")]
+    pub party: Party,
     /// Whether it can be used.
     pub standing: Standing,
     /// The last seq that is stored here, with all before it.
@@ -46,6 +49,24 @@ pub struct Conversation {
     pub sealed: u32,
     /// When the last external commit was made, in milliseconds since 1970; they are rate-limited.
     pub rejoined_ms: u64,
+    /// Begun by somebody whom nobody here has said yes to. `None`: accepted.
+    #[serde(default)]
+    pub request: Option<MessageRequest>,
+    /// What is to change about the members, in the order in which it was asked for.
+    #[serde(default)]
+    pub changes: Vec<MemberChange>,
+    /// The last epoch in which this device has told the others which manifest it has.
+    #[serde(default)]
+    pub gossiped: Option<Epoch>,
+}
+
+/// A conversation that waits for a yes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MessageRequest {
+    /// Who has begun it, or has let this account in.
+    pub by: AccountId,
+    /// The answer was no: it is not shown, and nothing of it is news.
+    pub declined: bool,
 }
 
 /// Whether a conversation can be used.
@@ -83,6 +104,9 @@ pub struct OwnCommit {
     pub group_info: Bytes,
     /// For devices that it adds.
     pub welcomes: Vec<Welcome>,
+    /// For a new generation: its ratchet tree.
+    #[serde(default)]
+    pub tree: Bytes,
     /// What it is for.
     pub reason: CommitReason,
 }
@@ -94,6 +118,17 @@ pub enum CommitReason {
     Update,
     /// This device joins anew, and why.
     Rejoin(String),
+    /// Other members, devices or roles.
+    Members(MemberChange),
+    /// The next generation, in another suite. `commit` is what its row holds: SHA-256 of the GroupInfo.
+    Generation {
+        /// The epoch that it takes the place of.
+        replaces: Epoch,
+        /// Who comes in by it.
+        change: MemberChange,
+    },
+    /// This account leaves. `commit` is the statement.
+    Leave,
 }
 
 /// An entry of a conversation's history.
@@ -196,10 +231,10 @@ pub enum ItemState {
 
 impl Conversation {
     /// A conversation that was just met.
-    pub fn new(id: ConversationId, peer: AccountId, standing: Standing, cursor: Seq, now_ms: u64) -> Self {
+    pub fn new(id: ConversationId, party: Party, standing: Standing, cursor: Seq, now_ms: u64) -> Self {
         Self {
             id,
-            peer,
+            party,
             standing,
             cursor,
             counter: Counter(0),
@@ -209,6 +244,33 @@ impl Conversation {
             updated_ms: now_ms,
             sealed: 0,
             rejoined_ms: 0,
+            request: None,
+            changes: Vec::new(),
+            gossiped: None,
+        }
+    }
+
+    /// The other party of a direct conversation; the own account in one with oneself.
+    pub fn peer(&self) -> Option<AccountId> {
+        match self.party {
+            Party::Direct(peer) => Some(peer),
+            Party::Group(_) => None,
+        }
+    }
+
+    /// What is known of a group.
+    pub fn group(&self) -> Option<&GroupRecord> {
+        match &self.party {
+            Party::Group(group) => Some(group),
+            Party::Direct(_) => None,
+        }
+    }
+
+    /// What is known of a group, to be changed.
+    pub fn group_mut(&mut self) -> Option<&mut GroupRecord> {
+        match &mut self.party {
+            Party::Group(group) => Some(group),
+            Party::Direct(_) => None,
         }
     }
 }

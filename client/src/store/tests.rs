@@ -37,7 +37,13 @@ fn nothing_can_be_read_without_the_key() {
     let path = dir.path().join("store.db");
     let mut store = Store::open(&path, key()).unwrap();
     write(&mut store, |tx| {
-        tx.put_conversation(&Conversation::new(ID, PEER, Standing::Rejoining(MARKER.into()), Seq(1), 0))?;
+        tx.put_conversation(&Conversation::new(
+            ID,
+            Party::Direct(PEER),
+            Standing::Rejoining(MARKER.into()),
+            Seq(1),
+            0,
+        ))?;
         tx.add_entry(ID, &entry(1, 0, MARKER))?;
         tx.add_item(&item(1, MARKER))?;
         tx.quarantine(&Quarantined { conversation: ID, seq: Seq(2), reason: MARKER.into(), envelope: None })?;
@@ -66,7 +72,7 @@ fn what_was_committed_is_there_again_and_another_key_opens_nothing() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("store.db");
     let mut store = Store::open(&path, key()).unwrap();
-    let record = Conversation::new(ID, PEER, Standing::Ready, Seq(1), 7);
+    let record = Conversation::new(ID, Party::Direct(PEER), Standing::Ready, Seq(1), 7);
     let positions = write(&mut store, |tx| {
         tx.put_conversation(&record)?;
         tx.add_entry(ID, &entry(2, 0, "two"))?;
@@ -129,4 +135,35 @@ fn a_store_of_a_newer_version_is_refused() {
     drop(Store::open(&path, key()).unwrap());
     Connection::open(&path).unwrap().pragma_update(None, "user_version", SCHEMA + 1).unwrap();
     assert!(matches!(Store::open(&path, key()), Err(StoreError::Schema(newer)) if newer == SCHEMA + 1));
+}
+
+/// A profile from before there were groups calls the party `peer`.
+#[test]
+fn regression_a_profile_from_before_groups_is_read() {
+    let record = Conversation::new(ID, Party::Direct(PEER), Standing::Ready, Seq(1), 7);
+    let mut map: std::collections::BTreeMap<String, serde_cbor::Value> =
+        serde_cbor::from_slice(&codec::encode(&record)).unwrap();
+    let party = map.remove("party").unwrap();
+    map.insert("peer".into(), party);
+    for field in ["request", "changes", "gossiped"] {
+        map.remove(field).unwrap();
+    }
+    assert_eq!(codec::decode_local::<Conversation>(&serde_cbor::to_vec(&map).unwrap()).unwrap(), record);
+}
+
+#[test]
+fn a_group_is_kept_with_all_that_is_known_of_it() {
+    let picture = StoredPicture { mime: "image/png".into(), bytes: Bytes::from_static(b"png") };
+    let group = GroupRecord {
+        name: "team".into(),
+        picture: Some(picture),
+        roles: [(PEER, fastchat_protocol::Role::Owner)].into(),
+        left: [PEER].into(),
+        ..GroupRecord::default()
+    };
+    let mut record = Conversation::new(ID, Party::Group(Box::new(group)), Standing::Ready, Seq(1), 7);
+    record.changes = vec![MemberChange::Remove(vec![PEER])];
+    record.request = Some(MessageRequest { by: PEER, declined: true });
+    let read = codec::decode_local::<Conversation>(&codec::encode(&record)).unwrap();
+    assert_eq!((read.group().map(|group| group.name.as_str()), read == record), (Some("team"), true));
 }

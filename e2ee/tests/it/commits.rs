@@ -205,7 +205,15 @@ fn a_joiner_refuses_a_conversation_with_a_ghost_in_it() {
     let packages = [b1.package(Suite::Classic), ghost.package(Suite::Classic)];
     let founding = lie
         .judge(|policy| {
-            conversation::found(&a1.vault(), &a1.device, CONVERSATION, Suite::Classic, &packages, None, policy)
+            conversation::found(
+                &a1.vault(),
+                &a1.device,
+                CONVERSATION,
+                Suite::Classic,
+                &packages,
+                None,
+                policy,
+            )
         })
         .unwrap();
     let refused = manifests.judge(|policy| {

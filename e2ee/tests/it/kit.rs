@@ -175,14 +175,7 @@ impl Peer {
     ) -> Result<PendingCommit, ConversationError> {
         manifests.judge(|policy| {
             let change = conversation::Members { add, remove, data: None };
-            conversation::change_members(
-                &self.vault(),
-                &self.device,
-                CONVERSATION,
-                counter,
-                &change,
-                policy,
-            )
+            conversation::change_members(&self.vault(), &self.device, CONVERSATION, counter, &change, policy)
         })
     }
 

@@ -1,0 +1,94 @@
+//! What a device keeps of a group besides its keys, and what is wanted of its members.
+
+use fastchat_delivery::Rules;
+use fastchat_protocol::{AccountId, Bytes, DeviceId, Epoch, Role};
+use serde::{Deserialize, Serialize};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt,
+};
+
+/// Between whom a conversation is.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum Party {
+    /// With this account; the own one in a conversation with oneself.
+    Direct(AccountId),
+    /// A group.
+    Group(Box<GroupRecord>),
+}
+
+/// A group as this device sees it. Who its members are, its keys say; what is here is for display,
+/// for judging leavers, and for what has to be told again.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct GroupRecord {
+    /// As the last profile said; empty before the first.
+    pub name: String,
+    /// As the last profile said.
+    #[serde(default)]
+    pub picture: Option<StoredPicture>,
+    /// Who sent that profile.
+    #[serde(default)]
+    pub profile_from: Option<AccountId>,
+    /// Devices came in that have not heard the profile: whoever may, says it again.
+    #[serde(default)]
+    pub profile_due: bool,
+    /// The members and their roles when last seen.
+    #[serde(default)]
+    pub roles: BTreeMap<AccountId, Role>,
+    /// Accounts that have left and whose leaves are still there.
+    #[serde(default)]
+    pub left: BTreeSet<AccountId>,
+    /// The last epoch that a change of leaves has made: older statements to leave are void.
+    #[serde(default)]
+    pub fence: Epoch,
+    /// Who let this account in.
+    #[serde(default)]
+    pub invited_by: Option<AccountId>,
+}
+
+/// A group's picture.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StoredPicture {
+    /// What kind of picture.
+    pub mime: String,
+    /// Its bytes.
+    pub bytes: Bytes,
+}
+
+/// What somebody wants to change about the members of a conversation. It is kept until it is done or
+/// impossible: the loser of a race makes its commit anew from this.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum MemberChange {
+    /// These accounts come in, with all their devices.
+    Add {
+        /// They.
+        accounts: Vec<AccountId>,
+        /// The suite may go classical where the group outgrows the post-quantum one.
+        leave_post_quantum: bool,
+    },
+    /// These accounts go.
+    Remove(Vec<AccountId>),
+    /// The account gets this role: member or admin.
+    Role(AccountId, Role),
+    /// The account owns the group from now on; the owner gets this role.
+    Transfer(AccountId, Role),
+    /// These leaves go, because no manifest lists them any more or their account has left.
+    Evict(Vec<DeviceId>),
+}
+
+impl Party {
+    /// The rules by which changes are judged.
+    pub fn rules(&self, own: AccountId) -> Rules<'_> {
+        match self {
+            Self::Direct(peer) => Rules::Direct([own, *peer]),
+            Self::Group(group) => Rules::Group { left: &group.left },
+        }
+    }
+}
+
+impl fmt::Debug for StoredPicture {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "StoredPicture({}, {} bytes)", self.mime, self.bytes.len())
+    }
+}
