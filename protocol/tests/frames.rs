@@ -56,8 +56,9 @@ proptest! {
     fn random_bytes_never_panic(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
         read_all(&bytes);
         // The same behind a good beginning, so that the bodies are reached.
-        for number in 1..=25 {
-            read_all(&[&[0x83, number, 0x07][..], &bytes].concat());
+        for number in 1..=39_u8 {
+            let number = if number < 24 { vec![number] } else { vec![0x18, number] };
+            read_all(&[&[0x83], &number[..], &[0x07], &bytes].concat());
         }
     }
 }
@@ -193,4 +194,12 @@ const _: () = {
     assert!(limits::MAX_PAGE_BYTES + limits::MAX_ENVELOPE + 128 * rows < limits::MAX_FRAME);
     assert!(limits::MAX_MANIFEST + 2 * AROUND < limits::MAX_FRAME_UNAUTHENTICATED);
     assert!(limits::MAX_LIVE_ENVELOPE <= limits::MAX_ENVELOPE);
+    assert!(limits::MAX_SLOT_PART + AROUND < limits::MAX_FRAME);
+    assert!(limits::MAX_SLOT_PART < limits::MAX_SLOTS);
+    // `Restricted` brings manifest and sealed keys at once.
+    assert!(limits::MAX_MANIFEST + limits::MAX_RECOVERY + AROUND < limits::MAX_FRAME);
+    assert!(limits::MAX_PRESENCE * 17 + AROUND < limits::MAX_FRAME);
+    assert!(limits::MAX_ADDS < limits::MAX_PQ_DEVICES && limits::MAX_PQ_DEVICES < limits::MAX_GROUP_DEVICES);
+    // Every account of a group has a device in it.
+    assert!(limits::MAX_MEMBERS <= limits::MAX_GROUP_DEVICES);
 };

@@ -61,11 +61,15 @@ impl Any {
         let bytes = match self {
             Self::Client(frame) => reference!(frame, request, ClientFrame:
                 Hello Register Login Resume Send Commit Found Fetch Ack FetchMailbox AckMailbox Sync FindAccount
-                GetAccount PublishKeyPackages ClaimKeyPackages GetGroupState GetTree PutManifest ChangePassword),
+                GetAccount PublishKeyPackages ClaimKeyPackages GetGroupState GetTree PutManifest ChangePassword
+                FoundGroup Leave Link Recover PutSlot GetSlot DropSlot SetRecovery Restore Block GetBlocked
+                DeleteAccount AskPresence SetVisible),
             Self::Server(frame) => reference!(frame, request, ServerFrame:
                 Hello Session Done Refused Sent Deliver LogPage Heads MailboxPage Conversations Account
-                KeyPackages KeyPackagesLeft GroupState Tree Resync Draining Move Closing),
-            Self::Bus(frame) => reference!(frame, request, BusFrame: Row Mailbox Connected Revoked),
+                KeyPackages KeyPackagesLeft GroupState Tree Resync Draining Move Closing
+                Restricted Slot Blocked Presence),
+            Self::Bus(frame) => reference!(frame, request, BusFrame:
+                Row Mailbox Connected Revoked Joined PresenceAsked PresenceTold),
         };
         bytes.expect("serde_cbor writes it")
     }
@@ -132,7 +136,30 @@ fn numbers_are_used_once_and_never_again() {
     }
 }
 
-/// Auth keys do not show themselves in a `;=` line.
+/// Keys do not show themselves in a `;=` line.
+#[test]
+fn a_recovery_key_is_no_auth_key() {
+    let all = vectors::load();
+    let of = |slug: &str| {
+        let vector = all.iter().find(|vector| vector.file.contains(slug)).expect("a vector");
+        let (_, Any::Client(frame)) = Any::decode(vector) else { panic!("another direction") };
+        match frame {
+            ClientFrame::Link(link) => link.auth_key,
+            ClientFrame::Restore(restore) => restore.auth_key,
+            ClientFrame::DeleteAccount(delete) => delete.auth_key,
+            ClientFrame::Recover(recover) => recover.recovery_key,
+            ClientFrame::SetRecovery(set) => set.recovery_key,
+            other => panic!("{} has no key", other.name()),
+        }
+    };
+    for slug in ["-link", "-restore", "-delete-account"] {
+        assert_eq!(of(slug).expose(), "q83vEjRWeJCrze8SNFZ4kKvN7xI0VniQq83vEjRWeJA", "{slug}");
+    }
+    for slug in ["-recover", "-set-recovery"] {
+        assert_eq!(of(slug).expose(), "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8", "{slug}");
+    }
+}
+
 #[test]
 fn the_old_auth_key_is_the_first() {
     let all = vectors::load();

@@ -4,7 +4,7 @@ use fastchat_protocol::{
     AccountName, Bytes, ClientFrame, Code, Counter, Epoch, Refusal, RequestId, Seq, ServerFrame,
     bus::{self, BusFrame},
     client::{self, AuthKey},
-    ids::{AccountId, ConversationId, DeviceId},
+    ids::{AccountId, ConversationId, DeviceId, SlotId},
     server::{self, LogKind},
 };
 use proptest::{array::uniform32, collection::vec, option, prelude::*};
@@ -28,6 +28,10 @@ fn device() -> impl Strategy<Value = DeviceId> {
 
 fn conversation() -> impl Strategy<Value = ConversationId> {
     any::<[u8; 16]>().prop_map(ConversationId::new)
+}
+
+fn slot() -> impl Strategy<Value = SlotId> {
+    any::<[u8; 16]>().prop_map(SlotId::new)
 }
 
 /// Numbers of every encoded length.
@@ -106,6 +110,24 @@ structs! {
     get_tree: client::GetTree { conversation: conversation(), hash: bytes() }
     put_manifest: client::PutManifest { manifest: bytes() }
     change_password: client::ChangePassword { old: key(), new: key() }
+    found_group: client::FoundGroup {
+        conversation: conversation(), counter: counter(), replaces: option::of(epoch()), group_info: bytes(),
+        tree: bytes(), welcomes: vec(welcome(), 0..4),
+    }
+    leave: client::Leave { conversation: conversation(), counter: counter(), statement: bytes() }
+    link: client::Link { name: text(), auth_key: key() }
+    recover: client::Recover { name: text(), recovery_key: key() }
+    put_slot: client::PutSlot {
+        slot: slot(), part: any::<u32>(), bytes: bytes(), expires_in_s: any::<u32>(),
+    }
+    get_slot: client::GetSlot { slot: slot(), part: any::<u32>() }
+    drop_slot: client::DropSlot { slot: slot() }
+    set_recovery: client::SetRecovery { recovery_key: key(), sealed: bytes() }
+    restore: client::Restore { manifest: bytes(), auth_key: key() }
+    block: client::Block { account: account(), blocked: any::<bool>() }
+    delete_account: client::DeleteAccount { auth_key: key() }
+    ask_presence: client::AskPresence { accounts: vec(account(), 0..9) }
+    set_visible: client::SetVisible { visible: any::<bool>() }
 
     server_hello: server::Hello {
         version: any::<u16>(), deployment: text(), nonce: uniform32(any::<u8>()), incarnation: any::<u32>(),
@@ -133,8 +155,8 @@ structs! {
     item: server::MailboxItem { seq: seq(), kind: any::<u8>(), body: bytes() }
     mailbox_page: server::MailboxPage { items: vec(item(), 0..4), head: seq() }
     state: server::ConversationState {
-        conversation: conversation(), peer: option::of(account()), epoch: epoch(), head: seq(), cursor: seq(),
-        join_seq: seq(), counter: counter(),
+        conversation: conversation(), peer: option::of(account()), unjoined: any::<bool>(), epoch: epoch(),
+        head: seq(), cursor: seq(), join_seq: seq(), counter: counter(),
     }
     conversations: server::Conversations { list: vec(state(), 0..4), more: any::<bool>() }
     account_frame: server::Account { account: account(), name: name(), manifest: bytes() }
@@ -146,6 +168,12 @@ structs! {
     resync: server::Resync { reason: text() }
     draining: server::Draining { reconnect_in_ms: any::<u32>() }
     go_elsewhere: server::Move { url: text(), ticket: bytes() }
+    restricted: server::Restricted {
+        account: account(), name: name(), manifest: bytes(), recovery: option::of(bytes()),
+    }
+    slot_part: server::Slot { bytes: option::of(bytes()) }
+    blocked: server::Blocked { accounts: vec(account(), 0..9) }
+    presence: server::Presence { account: account(), online: any::<bool>() }
 
     bus_row: bus::Row {
         conversation: conversation(), seq: seq(), sender: device(), revision: number(), frame: bytes(),
@@ -153,6 +181,9 @@ structs! {
     bus_mailbox: bus::Mailbox { device: device(), head: seq() }
     connected: bus::Connected { device: device() }
     revoked: bus::Revoked { device: option::of(device()), except: option::of(device()) }
+    joined: bus::Joined { conversation: conversation() }
+    presence_asked: bus::PresenceAsked { by: account() }
+    presence_told: bus::PresenceTold { account: account(), online: any::<bool>() }
 }
 
 /// Any frame of a client.
@@ -178,6 +209,20 @@ pub(crate) fn client_frame() -> impl Strategy<Value = ClientFrame> {
         get_tree().prop_map(ClientFrame::GetTree),
         put_manifest().prop_map(ClientFrame::PutManifest),
         change_password().prop_map(ClientFrame::ChangePassword),
+        found_group().prop_map(ClientFrame::FoundGroup),
+        leave().prop_map(ClientFrame::Leave),
+        link().prop_map(ClientFrame::Link),
+        recover().prop_map(ClientFrame::Recover),
+        put_slot().prop_map(ClientFrame::PutSlot),
+        get_slot().prop_map(ClientFrame::GetSlot),
+        drop_slot().prop_map(ClientFrame::DropSlot),
+        set_recovery().prop_map(ClientFrame::SetRecovery),
+        restore().prop_map(ClientFrame::Restore),
+        block().prop_map(ClientFrame::Block),
+        Just(ClientFrame::GetBlocked(client::GetBlocked {})),
+        delete_account().prop_map(ClientFrame::DeleteAccount),
+        ask_presence().prop_map(ClientFrame::AskPresence),
+        set_visible().prop_map(ClientFrame::SetVisible),
     ]
 }
 
@@ -203,6 +248,10 @@ pub(crate) fn server_frame() -> impl Strategy<Value = ServerFrame> {
         draining().prop_map(ServerFrame::Draining),
         go_elsewhere().prop_map(ServerFrame::Move),
         refusal().prop_map(ServerFrame::Closing),
+        restricted().prop_map(ServerFrame::Restricted),
+        slot_part().prop_map(ServerFrame::Slot),
+        blocked().prop_map(ServerFrame::Blocked),
+        presence().prop_map(ServerFrame::Presence),
     ]
 }
 
@@ -213,5 +262,8 @@ pub(crate) fn bus_frame() -> impl Strategy<Value = BusFrame> {
         bus_mailbox().prop_map(BusFrame::Mailbox),
         connected().prop_map(BusFrame::Connected),
         revoked().prop_map(BusFrame::Revoked),
+        joined().prop_map(BusFrame::Joined),
+        presence_asked().prop_map(BusFrame::PresenceAsked),
+        presence_told().prop_map(BusFrame::PresenceTold),
     ]
 }
