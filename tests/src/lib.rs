@@ -7,6 +7,7 @@
 //! - [`proxy`]: a TCP proxy that delays, swallows and cuts, in place of a bad network.
 //! - [`history`] and [`checker`]: what the clients of a run did and saw, and whether the promises of
 //!   the design (G1 to G7) held.
+//! - [`lax`]: a server that checks nothing, for what a client must check itself.
 //! - [`leaks`]: whether a planted plaintext is where it must never be (G9).
 //!
 //! Everything here ends only what it started itself, by its process id, and cleans up when dropped.
@@ -15,6 +16,7 @@ pub mod checker;
 pub mod cli;
 pub mod cluster;
 pub mod history;
+pub mod lax;
 pub mod leaks;
 pub mod process;
 pub mod proxy;
