@@ -3,7 +3,7 @@
 
 use crate::store::{KeyValue, Vault, VaultError, provider::Mls};
 use ed25519_dalek::{Signer as _, SigningKey};
-use fastchat_delivery::{Leaf, LeafCredential, ManifestDevice, Suite, leaf::capabilities};
+use fastchat_delivery::{Leaf, LeafCredential, Leave, ManifestDevice, Suite, leaf::capabilities};
 use fastchat_protocol::{AccountId, Bytes, DeviceId, challenge};
 use openmls::prelude::{CredentialWithKey, KeyPackage, KeyPackageBuilder, MlsMessageOut};
 use openmls_traits::{
@@ -110,6 +110,13 @@ impl Device {
     /// Answers a gateway's challenge for the host as it was dialled.
     pub fn sign_challenge(&self, deployment: &str, host: &str, nonce: &[u8; 32]) -> [u8; 64] {
         self.key.sign(&challenge::signed_bytes(deployment, host, self.id, nonce)).to_bytes()
+    }
+
+    /// Signs the statement that this device's account leaves a group. The caller fills it in for this
+    /// device; a statement for another one is good for nothing.
+    pub fn sign_leave(&self, leave: &Leave) -> Bytes {
+        let (body, signed) = leave.to_sign();
+        Leave::assemble(&body, &self.key.sign(&signed).to_bytes()).into()
     }
 
     /// Makes `count` key packages that are good for one use each; their private halves go into the

@@ -1,16 +1,19 @@
-//! The account's identity key and backup key, both RSA-3072.
+//! The account's identity key and backup key, both RSA-3072, and the seed of its hybrid key.
 //!
 //! The identity key (PSS-SHA256) signs manifests and nothing else; its fingerprint is what safety
-//! numbers show. The backup key (OAEP-SHA256) will wrap history keys, together with a post-quantum
-//! KEM. No remote party ever sees the result of a private operation, which is why the timing issue
-//! RUSTSEC-2023-0071 has nobody to exploit it here.
+//! numbers show. The backup key (OAEP-SHA256) wraps history keys, always together with the hybrid key
+//! (ML-KEM-768 and X25519): see [`crate::archive`]. No remote party ever sees the result of a private
+//! operation, which is why the timing issue RUSTSEC-2023-0071 has nobody to exploit it here.
 
-use crate::store::{KeyValue, Vault, VaultError};
+use crate::{
+    hybrid::KeyPair,
+    store::{KeyValue, Vault, VaultError},
+};
 use fastchat_delivery::{Manifest, ManifestDevice, ManifestError, VerifiedManifest, manifest};
-use fastchat_protocol::{AccountId, DeviceId};
+use fastchat_protocol::{AccountId, DeviceId, codec};
 use rand::CryptoRng;
 use rsa::{
-    RsaPrivateKey, RsaPublicKey,
+    Oaep, RsaPrivateKey, RsaPublicKey,
     pkcs8::{DecodePrivateKey, EncodePrivateKey, EncodePublicKey},
     pss::SigningKey,
     signature::{RandomizedSigner, SignatureEncoding},
@@ -21,23 +24,47 @@ use std::fmt;
 use zeroize::{Zeroize, Zeroizing};
 
 const LABEL: &str = "identity";
+const VERSION: u8 = 1;
 /// The version of the safety number's form; another form gives other digits.
 const SAFETY_VERSION: u16 = 1;
 const SAFETY_ROUNDS: usize = 5_200;
 const SAFETY_LABEL: &[u8] = b"fastchat/v1/safety-number\0";
 
-/// The two private keys of an account.
+/// The private keys of an account.
 pub struct Identity {
     identity: RsaPrivateKey,
     backup: RsaPrivateKey,
+    seed: Zeroizing<[u8; 32]>,
+}
+
+/// What others need in order to wrap a key for the account.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BackupPublic {
+    /// The RSA-3072 backup key (SPKI, DER), as the manifest has it.
+    #[serde(rename = "r", with = "serde_bytes")]
+    pub rsa: Vec<u8>,
+    /// The hybrid public key, 1216 bytes.
+    #[serde(rename = "h", with = "serde_bytes")]
+    pub hybrid: Vec<u8>,
 }
 
 #[derive(Serialize, Deserialize)]
 struct Stored {
+    v: u8,
     #[serde(with = "serde_bytes")]
     i: Vec<u8>,
     #[serde(with = "serde_bytes")]
     b: Vec<u8>,
+    #[serde(with = "serde_bytes")]
+    s: [u8; 32],
+}
+
+impl Drop for Stored {
+    fn drop(&mut self) {
+        self.i.zeroize();
+        self.b.zeroize();
+        self.s.zeroize();
+    }
 }
 
 /// Why identity keys cannot be made, kept or used.
@@ -49,6 +76,9 @@ pub enum IdentityError {
     /// The RSA library refuses.
     #[error("the identity keys cannot be used: {0}")]
     Rsa(String),
+    /// The stored bytes are not an identity.
+    #[error("the identity keys cannot be read")]
+    Form,
     /// What was signed does not pass its own check.
     #[error("the manifest would not be valid")]
     Manifest(#[from] ManifestError),
@@ -61,32 +91,69 @@ impl IdentityError {
 }
 
 impl Identity {
-    /// Makes both keys. Takes about a second: run it where it may block.
+    /// Makes the keys. Takes about a second: run it where it may block.
     pub fn generate<R: CryptoRng>(rng: &mut R) -> Result<Self, IdentityError> {
         let bits = manifest::RSA_BITS as usize;
         let identity = RsaPrivateKey::new(rng, bits).map_err(IdentityError::rsa)?;
         let backup = RsaPrivateKey::new(rng, bits).map_err(IdentityError::rsa)?;
-        Ok(Self { identity, backup })
+        let mut seed = Zeroizing::new([0; 32]);
+        rng.fill_bytes(seed.as_mut());
+        Ok(Self { identity, backup, seed })
     }
 
     /// Writes the keys into the vault of the primary device.
     pub fn save<K: KeyValue>(&self, vault: &Vault<'_, K>) -> Result<(), IdentityError> {
-        let der = |key: &RsaPrivateKey| {
-            key.to_pkcs8_der().map(|der| der.as_bytes().to_vec()).map_err(IdentityError::rsa)
-        };
-        let mut stored = Stored { i: der(&self.identity)?, b: der(&self.backup)? };
-        let written = vault.write(LABEL, &[], &stored);
-        stored.i.zeroize();
-        stored.b.zeroize();
-        Ok(written?)
+        Ok(vault.put(LABEL, &[], &self.to_bytes()?)?)
     }
 
     /// The keys of this vault; none on a device that is not the primary one.
     pub fn load<K: KeyValue>(vault: &Vault<'_, K>) -> Result<Option<Self>, IdentityError> {
-        let Some(Stored { i, b }) = vault.read(LABEL, &[])? else { return Ok(None) };
-        let (i, b) = (Zeroizing::new(i), Zeroizing::new(b));
+        vault.get(LABEL, &[])?.map(|bytes| Self::from_bytes(&bytes)).transpose()
+    }
+
+    /// The keys as they are sealed: CBOR `{v, i, b, s}`, about 3.6 KB.
+    pub(crate) fn to_bytes(&self) -> Result<Zeroizing<Vec<u8>>, IdentityError> {
+        let der = |key: &RsaPrivateKey| {
+            key.to_pkcs8_der().map(|der| der.as_bytes().to_vec()).map_err(IdentityError::rsa)
+        };
+        let stored = Stored { v: VERSION, i: der(&self.identity)?, b: der(&self.backup)?, s: *self.seed };
+        Ok(Zeroizing::new(codec::encode(&stored)))
+    }
+
+    /// The reverse of [`to_bytes`](Self::to_bytes).
+    pub(crate) fn from_bytes(bytes: &[u8]) -> Result<Self, IdentityError> {
+        let stored: Stored = codec::decode(bytes).map_err(|_| IdentityError::Form)?;
+        if stored.v != VERSION {
+            return Err(IdentityError::Form);
+        }
         let key = |der: &[u8]| RsaPrivateKey::from_pkcs8_der(der).map_err(IdentityError::rsa);
-        Ok(Some(Self { identity: key(&i)?, backup: key(&b)? }))
+        Ok(Self { identity: key(&stored.i)?, backup: key(&stored.b)?, seed: Zeroizing::new(stored.s) })
+    }
+
+    /// What is needed in order to wrap a key for this account.
+    pub fn backup_public(&self) -> Result<BackupPublic, IdentityError> {
+        let pair = KeyPair::derive(&self.seed).map_err(IdentityError::rsa)?;
+        Ok(BackupPublic { rsa: spki(&self.backup)?, hybrid: pair.public })
+    }
+
+    /// Opens the two shares of a wrapped key, each with its label.
+    pub(crate) fn open_shares<R: CryptoRng>(
+        &self,
+        rng: &mut R,
+        (oaep_label, first): (&[u8], &[u8]),
+        (info, second): (&[u8], &[u8]),
+    ) -> Option<Zeroizing<[u8; 64]>> {
+        let first = self.backup.decrypt_blinded(rng, Oaep::<Sha256>::new_with_label(oaep_label), first);
+        let first = Zeroizing::new(first.ok()?);
+        let second = KeyPair::derive(&self.seed).ok()?.open(info, second).ok()?;
+        let mut shares = Zeroizing::new([0; 64]);
+        let (one, other) = shares.split_at_mut(32);
+        if first.len() != one.len() || second.len() != other.len() {
+            return None;
+        }
+        one.copy_from_slice(&first);
+        other.copy_from_slice(&second);
+        Some(shares)
     }
 
     /// SHA-256 of the identity key's public half (SPKI): what credentials name.

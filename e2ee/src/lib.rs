@@ -4,6 +4,7 @@
 //! - [`sealed`] and [`store`]: everything at rest goes through a [`Vault`](store::Vault).
 //! - [`identity`] signs the account's manifest; [`device`] is one installation and its key.
 //! - [`conversation`] is what a client does with an MLS group; [`content`] is what an envelope holds.
+//! - [`link`] lets a new device in, [`recovery`] brings an account back, [`archive`] carries history.
 //!
 //! The flow of an operation: the caller opens a transaction of its database, makes a `Vault` on it,
 //! calls one function here, stores what it got (plaintext, cursor, outbox row) and commits. Nothing
@@ -17,21 +18,29 @@
     deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)
 )]
 
+pub mod archive;
 pub mod content;
 pub mod conversation;
+mod crockford;
 pub mod device;
+mod hybrid;
 pub mod identity;
+pub mod link;
 pub mod password;
+pub mod recovery;
 pub mod sealed;
 pub mod store;
 
-pub use content::Content;
+pub use archive::{ArchiveError, ArchiveKey, ArchiveReader};
+pub use content::{Content, GroupProfile, ManifestView, Message, Picture};
 pub use device::Device;
 pub use fastchat_delivery::{
-    Change, CommitSummary, GroupData, GroupDataError, Leaf, Manifest, ManifestDevice, ManifestError, Policy,
-    PolicyError, Rules, Suite, VerifiedManifest,
+    Change, CommitSummary, GroupData, GroupDataError, Leaf, Leave, Manifest, ManifestDevice, ManifestError,
+    Policy, PolicyError, Rules, Suite, VerifiedManifest,
 };
-pub use identity::{Identity, safety_number};
+pub use identity::{BackupPublic, Identity, safety_number};
+pub use link::{LinkCode, LinkError, LinkOffer, LinkSecret};
+pub use recovery::{RecoveryCode, RecoveryError};
 pub use sealed::{StoreKey, UnlockKey};
 pub use store::{KeyValue, MemoryStore, Vault, VaultError};
 pub use zeroize::Zeroizing;

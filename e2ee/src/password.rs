@@ -77,7 +77,7 @@ fn salt(deployment: &str, name: &str) -> [u8; 32] {
 }
 
 /// Base64url without padding (RFC 4648, section 5), into memory that is wiped.
-fn base64url(bytes: &[u8]) -> Zeroizing<String> {
+pub(crate) fn base64url(bytes: &[u8]) -> Zeroizing<String> {
     const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
     let mut text = Zeroizing::new(String::with_capacity(bytes.len().div_ceil(3) * 4));
     for chunk in bytes.chunks(3) {

@@ -118,7 +118,8 @@ impl StoreKey {
     }
 }
 
-fn seal(key: &[u8; 32], aad: &[u8], plain: &[u8]) -> Result<Vec<u8>, SealError> {
+/// Version, random nonce, ciphertext and tag: 29 bytes longer than `plain`.
+pub(crate) fn seal(key: &[u8; 32], aad: &[u8], plain: &[u8]) -> Result<Vec<u8>, SealError> {
     let mut nonce = [0; NONCE_BYTES];
     getrandom::fill(&mut nonce).map_err(|_| SealError::Random)?;
     let sealed = Aes256Gcm::new(key.into())
@@ -127,7 +128,8 @@ fn seal(key: &[u8; 32], aad: &[u8], plain: &[u8]) -> Result<Vec<u8>, SealError> 
     Ok([&[VERSION], nonce.as_slice(), &sealed].concat())
 }
 
-fn open(key: &[u8; 32], aad: &[u8], sealed: &[u8]) -> Result<Zeroizing<Vec<u8>>, SealError> {
+/// The reverse of [`seal`], for the same `aad`.
+pub(crate) fn open(key: &[u8; 32], aad: &[u8], sealed: &[u8]) -> Result<Zeroizing<Vec<u8>>, SealError> {
     let (version, rest) = sealed.split_first().ok_or(SealError::Form)?;
     let (nonce, sealed) = rest.split_first_chunk::<NONCE_BYTES>().ok_or(SealError::Form)?;
     if *version != VERSION || sealed.len() < TAG_BYTES {

@@ -2,6 +2,7 @@
 
 use super::{
     ConversationError, Founding, Joined,
+    generation::succeed,
     state::{
         delete_record, delete_waiting, epoch, join_config, load, members, ratchet_config, suite_of, transact,
         write_record,
@@ -47,34 +48,42 @@ pub fn found<K: KeyValue>(
         if load(mls, conversation)?.is_some() {
             return Err(ConversationError::AlreadyJoined(conversation));
         }
-        let mut group = create(mls, me, conversation, suite, data)?;
-        let welcomes = if packages.is_empty() { Vec::new() } else { add_all(mls, me, &mut group, packages)? };
-        let info = group.export_group_info(mls.crypto(), me, false).map_err(ConversationError::mls)?;
-        write_record(mls.vault(), conversation, epoch(&group))?;
-        Ok(Founding {
-            conversation,
-            epoch: epoch(&group),
-            group_info: bytes(&info)?,
-            tree: group
-                .export_ratchet_tree()
-                .tls_serialize_detached()
-                .map_err(ConversationError::mls)?
-                .into(),
-            welcomes,
-        })
+        let group = create(mls, me, (conversation, 0), suite, data)?;
+        founded(mls, me, group, conversation, packages)
     })
 }
 
-fn create<K: KeyValue>(
+/// Adds everybody to a new group and puts together what the gateway needs.
+pub(super) fn founded<K: KeyValue>(
     mls: &Mls<'_, K>,
     me: &Device,
+    mut group: MlsGroup,
     conversation: ConversationId,
+    packages: Vec<(KeyPackage, KeyPackageInfo)>,
+) -> Result<Founding, ConversationError> {
+    let welcomes = if packages.is_empty() { Vec::new() } else { add_all(mls, me, &mut group, packages)? };
+    let info = group.export_group_info(mls.crypto(), me, false).map_err(ConversationError::mls)?;
+    write_record(mls.vault(), conversation, epoch(&group))?;
+    let tree = group.export_ratchet_tree().tls_serialize_detached().map_err(ConversationError::mls)?;
+    Ok(Founding {
+        conversation,
+        epoch: epoch(&group),
+        group_info: bytes(&info)?,
+        tree: tree.into(),
+        welcomes,
+    })
+}
+
+pub(super) fn create<K: KeyValue>(
+    mls: &Mls<'_, K>,
+    me: &Device,
+    (conversation, generation): (ConversationId, u32),
     suite: Suite,
     data: Option<&GroupData>,
 ) -> Result<MlsGroup, ConversationError> {
     MlsGroup::builder()
         .with_group_context_extensions(data.map(GroupData::to_extensions).unwrap_or_default())
-        .with_group_id(group_id(conversation, 0))
+        .with_group_id(group_id(conversation, generation))
         .ciphersuite(suite.ciphersuite())
         .with_capabilities(capabilities(suite))
         .with_wire_format_policy(PURE_PLAINTEXT_WIRE_FORMAT_POLICY)
@@ -146,6 +155,9 @@ pub fn discard<K: KeyValue>(
 
 /// Joins by a Welcome and the tree that belongs to it (a wrong tree fails by its MLS hash).
 /// Uses up the key package that the Welcome was made for, unless it is the last resort.
+///
+/// A device that has an older generation gives it up, so it must have read the log up to the founding
+/// of this one first; the new members and roles are judged by the old ones.
 pub fn join<K: KeyValue>(
     vault: &Vault<'_, K>,
     me: &Device,
@@ -186,6 +198,7 @@ pub fn join<K: KeyValue>(
         suite.check_devices(members.len())?;
         policy.check_members(&members, data.as_ref())?;
         policy.check_welcome(me.account(), &by, data.as_ref())?;
+        succeed(mls, old, &group, &by, policy)?;
         write_record(mls.vault(), conversation, epoch(&group))?;
         delete_waiting(mls.vault(), conversation)?;
         Ok(Joined { conversation, epoch: epoch(&group), suite, by, members, data })
