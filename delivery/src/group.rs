@@ -1,6 +1,7 @@
 //! The public half of a group, as the gateway keeps it.
 //!
-//! - [`PublicState::found`] begins to follow a conversation.
+//! - [`PublicState::found`] begins to follow a conversation, [`PublicState::found_next`] the next
+//!   generation of a group.
 //! - [`PublicState::apply_commit`] judges a commit and goes one epoch on; on an error nothing moves,
 //!   because the state is passed by value and stored only after the whole transaction.
 //! - [`PublicState::to_bytes`] and [`PublicState::from_bytes`] are for the gateway's own storage:
@@ -90,6 +91,15 @@ pub enum FoundError {
     /// The group id is not a conversation's.
     #[error("the MLS group id is not a conversation's")]
     GroupId,
+    /// A new conversation begins with generation 0, and a next generation is one more.
+    #[error("generation {0} of the group cannot be founded now")]
+    Generation(u32),
+    /// The next generation of another conversation.
+    #[error("the next generation belongs to another conversation")]
+    Conversation,
+    /// Only a group has generations.
+    #[error("a direct conversation has no next generation")]
+    Direct,
     /// See the source.
     #[error(transparent)]
     Data(#[from] GroupDataError),
@@ -175,14 +185,52 @@ pub fn tree_hash(tree: &[u8]) -> [u8; 32] {
 }
 
 impl PublicState {
-    /// Begins to follow a group: the tree fits the GroupInfo, the founder is a member and has signed
-    /// it, every leaf passes the policy.
+    /// Begins to follow a new conversation: the tree fits the GroupInfo, the founder is a member, has
+    /// signed it and owns it if it is a group, every leaf passes the policy.
     pub fn found(
         group_info: &[u8],
         tree: &[u8],
         founder: DeviceId,
         policy: &Policy<'_>,
     ) -> Result<Self, FoundError> {
+        let (state, by) = Self::read(group_info, tree, founder, policy)?;
+        if state.generation != 0 {
+            return Err(FoundError::Generation(state.generation));
+        }
+        policy.check_founding(by.account, state.data().as_ref())?;
+        Ok(state)
+    }
+
+    /// Begins to follow the next generation of a group, which takes this state's place: as
+    /// [`found`](Self::found), judged by the members and roles of the epoch that it replaces.
+    pub fn found_next(
+        &self,
+        group_info: &[u8],
+        tree: &[u8],
+        founder: DeviceId,
+        policy: &Policy<'_>,
+    ) -> Result<Self, FoundError> {
+        let (next, by) = Self::read(group_info, tree, founder, policy)?;
+        if next.conversation != self.conversation {
+            return Err(FoundError::Conversation);
+        }
+        if self.generation.checked_add(1) != Some(next.generation) {
+            return Err(FoundError::Generation(next.generation));
+        }
+        let (Some(data), Some(next_data)) = (self.data(), next.data()) else {
+            return Err(FoundError::Direct);
+        };
+        policy.check_generation((&self.members(), &data), (&next.members(), &next_data), &by)?;
+        Ok(next)
+    }
+
+    /// A state that is right in itself, and who founded it.
+    fn read(
+        group_info: &[u8],
+        tree: &[u8],
+        founder: DeviceId,
+        policy: &Policy<'_>,
+    ) -> Result<(Self, Leaf), FoundError> {
         let crypto = RustCrypto::default();
         let info = info::read(group_info).map_err(|_| FoundError::GroupInfo)?;
         let tree = RatchetTreeIn::tls_deserialize_exact_bytes(tree).map_err(|_| FoundError::Tree)?;
@@ -195,11 +243,13 @@ impl PublicState {
             .map_err(|e| FoundError::Invalid(e.to_string()))?;
         let state = Self { group, slots, suite, conversation, generation };
         let members = leaves(state.group.members())?;
+        let by = members.iter().find(|leaf| leaf.device == founder).copied();
+        let by = by.ok_or(FoundError::Founder(founder))?;
         let index = state.index_of(founder).ok_or(FoundError::Founder(founder))?;
         info::check(&crypto, &state.group, group_info, index)?;
         suite.check_devices(members.len())?;
         policy.check_members(&members, data.as_ref())?;
-        Ok(state)
+        Ok((state, by))
     }
 
     /// Reads the gateway's own storage.

@@ -17,7 +17,8 @@ pub enum Rules<'a> {
     /// A group. Its roles are in its own state.
     Group {
         /// Accounts whose statement that they leave was verified, and whose leaves are still there:
-        /// any member may remove those.
+        /// any member may remove those, all at once. Until then they may do nothing and be given
+        /// nothing; the commit that removes them takes them off this list.
         left: &'a BTreeSet<AccountId>,
     },
     /// Of this account, which joins and does not know yet what it is: a direct conversation with
@@ -59,6 +60,9 @@ pub enum PolicyError {
     /// A device that joins by itself may remove nothing but its own old leaf.
     #[error("device {0} joins by itself and removes another device")]
     JoinerRemoves(DeviceId),
+    /// A device that joins by itself may bring nobody else.
+    #[error("device {0} joins by itself and brings another device")]
+    JoinerAdds(DeviceId),
     /// Only a device of the own account, or one that its manifest no longer lists, may be removed.
     #[error("device {by} may not remove device {removed}")]
     MayNotRemove {
@@ -87,9 +91,12 @@ pub enum PolicyError {
     /// Whoever comes in begins as a member.
     #[error("account {0} would come in with a role")]
     ComesWithRole(AccountId),
-    /// It has left, and may do nothing any more.
+    /// It has left, and may do nothing and be given nothing any more.
     #[error("account {0} has left this conversation")]
     Left(AccountId),
+    /// Only a member device founds the next generation.
+    #[error("device {0} is not in the conversation")]
+    NoMember(DeviceId),
 }
 
 impl PolicyError {
@@ -103,15 +110,28 @@ impl PolicyError {
 }
 
 impl Policy<'_> {
-    /// Judges the members of a conversation that one founds, joins or begins to follow. `data` is what
-    /// the group declares; a direct conversation declares nothing.
+    /// Judges the members of a conversation that one founds or begins to follow. `data` is what the
+    /// group declares; a direct conversation declares nothing.
     pub fn check_members(&self, members: &[Leaf], data: Option<&GroupData>) -> Result<(), PolicyError> {
-        if members.is_empty() {
-            return Err(PolicyError::Empty);
-        }
-        self.check_accounts(members, data)?;
-        check_unique(members)?;
+        self.check_set(members, data)?;
         members.iter().try_for_each(|leaf| self.check_listed(leaf))
+    }
+
+    /// Judges the members of a conversation that the device `own` enters. Others' devices that were
+    /// revoked since do not keep it out (nobody may have sent since, or the account may have no other
+    /// device there): whoever sends first removes what [`unlisted`](Self::unlisted) names.
+    pub fn check_entry(
+        &self,
+        own: &Leaf,
+        members: &[Leaf],
+        data: Option<&GroupData>,
+    ) -> Result<(), PolicyError> {
+        self.check_set(members, data)?;
+        self.check_listed(own)?;
+        members.iter().try_for_each(|leaf| match self.check_listed(leaf) {
+            Err(PolicyError::NotListed { .. }) if self.is_revoked(leaf) => Ok(()),
+            judged => judged,
+        })
     }
 
     /// Judges a new group: the founder owns it.
@@ -145,6 +165,12 @@ impl Policy<'_> {
     ) -> Result<(), PolicyError> {
         let role = data.role(founder.account).ok_or(PolicyError::Account(founder.account))?;
         allow(role >= Role::Admin, role, "changing the encryption of a group")?;
+        if !members.contains(founder) {
+            return Err(PolicyError::NoMember(founder.device));
+        }
+        if let Some(leaf) = next.iter().find(|leaf| self.has_left(leaf.account)) {
+            return Err(PolicyError::Left(leaf.account));
+        }
         let change = Change {
             committer: *founder,
             external: false,
@@ -165,24 +191,14 @@ impl Policy<'_> {
         let Change { committer, external, added, removed, data: new_data } = change;
         let after: Vec<Leaf> =
             members.iter().filter(|leaf| !removed.contains(leaf)).chain(added).copied().collect();
-        if after.is_empty() {
-            return Err(PolicyError::Empty);
-        }
-        self.check_accounts(&after, new_data.as_ref().or(data))?;
-        check_unique(&after)?;
+        self.check_set(&after, new_data.as_ref().or(data))?;
         added.iter().try_for_each(|leaf| self.check_listed(leaf))?;
         if let Some(data) = data {
             self.check_roles(committer.account, data, new_data.as_ref().unwrap_or(data), *external)?;
+            self.check_added(committer.account, data, added)?;
         }
         if *external {
-            // OpenMLS removes by key; the same device under another key would be a second leaf.
-            return match removed
-                .iter()
-                .all(|leaf| leaf.device == committer.device && leaf.account == committer.account)
-            {
-                true => Ok(()),
-                false => Err(PolicyError::JoinerRemoves(committer.device)),
-            };
+            return check_external(committer, added, removed);
         }
         let gone = |leaf: &&Leaf| after.iter().all(|other| other.account != leaf.account);
         // An account that goes altogether was judged by its role.
@@ -192,11 +208,30 @@ impl Policy<'_> {
             .try_for_each(|leaf| self.check_removal(committer, leaf))
     }
 
-    /// The members that no manifest at hand lists any more. The next who sends removes them first.
+    /// The devices that no manifest at hand lists any more. The next who sends removes them first.
+    ///
+    /// In a group an account keeps a device as long as none that is listed has come in its place:
+    /// without any it could not come back by itself. The gateway has barred the device already.
     pub fn unlisted(&self, members: &[Leaf]) -> Vec<DeviceId> {
-        let revoked =
-            |leaf: &&Leaf| (self.manifests)(leaf.account).is_some_and(|manifest| !is_listed(&manifest, leaf));
-        members.iter().filter(revoked).map(|leaf| leaf.device).collect()
+        let listed = |leaf: &Leaf| (self.manifests)(leaf.account).map(|manifest| is_listed(&manifest, leaf));
+        let replaced = |account| {
+            matches!(self.rules, Rules::Direct(_))
+                || members.iter().any(|leaf| leaf.account == account && listed(leaf) == Some(true))
+        };
+        members
+            .iter()
+            .filter(|leaf| listed(leaf) == Some(false) && replaced(leaf.account))
+            .map(|leaf| leaf.device)
+            .collect()
+    }
+
+    /// What can be said of a set of members without their manifests.
+    fn check_set(&self, members: &[Leaf], data: Option<&GroupData>) -> Result<(), PolicyError> {
+        if members.is_empty() {
+            return Err(PolicyError::Empty);
+        }
+        self.check_accounts(members, data)?;
+        check_unique(members)
     }
 
     fn check_accounts(&self, members: &[Leaf], data: Option<&GroupData>) -> Result<(), PolicyError> {
@@ -233,6 +268,7 @@ impl Policy<'_> {
         for (account, new) in after.roles() {
             match before.role(*account) {
                 Some(old) if old == *new => {}
+                Some(_) if self.has_left(*account) => return Err(PolicyError::Left(*account)),
                 Some(_) => allow(role == Role::Owner, role, "giving roles")?,
                 None if *new != Role::Member => return Err(PolicyError::ComesWithRole(*account)),
                 None => allow(role >= Role::Admin, role, "adding people")?,
@@ -246,6 +282,21 @@ impl Policy<'_> {
             allow(*account != by && may_remove(role, *old), role, "removing this member")?;
         }
         Ok(())
+    }
+
+    /// Own devices are everybody's own business, those of others an admin's.
+    fn check_added(&self, by: AccountId, data: &GroupData, added: &[Leaf]) -> Result<(), PolicyError> {
+        let role = data.role(by).ok_or(PolicyError::Account(by))?;
+        added.iter().try_for_each(|leaf| match leaf.account {
+            account if self.has_left(account) => Err(PolicyError::Left(account)),
+            account => allow(account == by || role >= Role::Admin, role, "adding another's device"),
+        })
+    }
+
+    fn is_revoked(&self, leaf: &Leaf) -> bool {
+        (self.manifests)(leaf.account).is_some_and(|manifest| {
+            manifest.identity_fingerprint() == leaf.identity_fingerprint && manifest.is_revoked(leaf.device)
+        })
     }
 
     fn has_left(&self, account: AccountId) -> bool {
@@ -283,6 +334,16 @@ pub fn is_listed(manifest: &VerifiedManifest, leaf: &Leaf) -> bool {
     manifest.account() == leaf.account
         && manifest.identity_fingerprint() == leaf.identity_fingerprint
         && manifest.device(leaf.device).is_some_and(|device| device.key == leaf.key)
+}
+
+/// A device that (re)joins brings itself and takes nothing but its own old leaf.
+fn check_external(committer: &Leaf, added: &[Leaf], removed: &[Leaf]) -> Result<(), PolicyError> {
+    if added != [*committer] {
+        return Err(PolicyError::JoinerAdds(committer.device));
+    }
+    // OpenMLS removes by key; the same device under another key would be a second leaf.
+    let own = |leaf: &Leaf| leaf.device == committer.device && leaf.account == committer.account;
+    if removed.iter().all(own) { Ok(()) } else { Err(PolicyError::JoinerRemoves(committer.device)) }
 }
 
 fn allow(allowed: bool, role: Role, what: &'static str) -> Result<(), PolicyError> {

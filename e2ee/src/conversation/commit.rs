@@ -190,10 +190,12 @@ pub fn resync<K: KeyValue>(
             .map_err(ConversationError::mls)?
             .finalize(mls)
             .map_err(ConversationError::mls)?;
-        // Our own leaf is among them, so this also asks whether we are in our own manifest.
         let members = leaves(group.members())?;
         suite.check_devices(members.len())?;
-        policy.check_members(&members, data.as_ref())?;
+        policy.check_entry(&me.leaf(), &members, data.as_ref())?;
+        if let Some(mut old) = load(mls, of)?.filter(|old| epoch(old).generation != generation) {
+            old.delete(mls.storage())?;
+        }
         write_record(mls.vault(), of, epoch(&group))?;
         let (commit, _, group_info) = bundle.into_messages();
         let group_info = group_info.ok_or_else(|| ConversationError::Mls("no group information".into()))?;

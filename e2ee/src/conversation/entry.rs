@@ -18,7 +18,7 @@ use fastchat_delivery::{
     key_package,
     leaf::capabilities,
 };
-use fastchat_protocol::{Bytes, ConversationId, DeviceId, client::Welcome};
+use fastchat_protocol::{Bytes, ConversationId, DeviceId, Epoch, client::Welcome};
 use openmls::prelude::{
     DeserializeBytes, KeyPackage, MlsGroup, MlsMessageBodyIn, MlsMessageIn, MlsMessageOut,
     PURE_PLAINTEXT_WIRE_FORMAT_POLICY, ProcessedWelcome, RatchetTreeIn, StagedWelcome,
@@ -182,6 +182,11 @@ pub fn join<K: KeyValue>(
         if old.as_ref().is_some_and(|group| group.is_active() && epoch(group).generation >= generation) {
             return Err(ConversationError::AlreadyJoined(conversation));
         }
+        let number = context.epoch().as_u64();
+        // A server that repeats an old welcome (for a last-resort key package) takes nobody back.
+        if old.as_ref().is_some_and(|group| epoch(group) >= Epoch { generation, number }) {
+            return Err(ConversationError::Invalid("a welcome of before this device was removed".into()));
+        }
         let staged = openmls::group::JoinBuilder::new(mls, processed)
             .with_ratchet_tree(tree)
             .skip_lifetime_validation()
@@ -196,8 +201,12 @@ pub fn join<K: KeyValue>(
         }
         let suite = suite_of(group.ciphersuite())?;
         suite.check_devices(members.len())?;
-        policy.check_members(&members, data.as_ref())?;
+        policy.check_entry(&me.leaf(), &members, data.as_ref())?;
         policy.check_welcome(me.account(), &by, data.as_ref())?;
+        // In the first epoch that has a welcome, whoever made it is the founder.
+        if epoch(&group) == (Epoch { generation: 0, number: 1 }) {
+            policy.check_founding(by.account, data.as_ref())?;
+        }
         succeed(mls, old, &group, &by, policy)?;
         write_record(mls.vault(), conversation, epoch(&group))?;
         delete_waiting(mls.vault(), conversation)?;
