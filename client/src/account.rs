@@ -6,7 +6,7 @@
 use crate::{
     api::{ApiError, ErrorKind},
     link::{self, Endpoint, LinkError, ServerUrl},
-    profile::{Cost, Location, Profile, Settings, derive},
+    profile::{Cost, Location, Profile, Settings, Unfinished, derive},
     store::{Contact, Store, StoreError},
 };
 use fastchat_e2ee::{Device, Identity, StoreKey, password::PasswordKeys};
@@ -112,6 +112,9 @@ fn check_unfinished(settings: &Settings, registration: &Registration) -> Result<
             settings.name
         ));
     }
+    if let Some(unfinished) = settings.unfinished {
+        return error(begun_otherwise(settings, unfinished));
+    }
     if settings.name != registration.name.as_str() || settings.server != registration.server.to_string() {
         return error(format!(
             "the registration of {} at {} was interrupted here: repeat it, or use --profile for another account",
@@ -119,6 +122,18 @@ fn check_unfinished(settings: &Settings, registration: &Registration) -> Result<
         ));
     }
     Ok(())
+}
+
+/// What to say where something else was begun in this profile.
+pub(crate) fn begun_otherwise(settings: &Settings, unfinished: Unfinished) -> String {
+    let (what, command) = match unfinished {
+        Unfinished::Link => ("linking this device to", "device link"),
+        Unfinished::Recovery => ("recovering", "recover"),
+    };
+    format!(
+        "{what} {0} was interrupted here: repeat it (`fastchat {command} {0}`), or use --profile",
+        settings.name
+    )
 }
 
 /// Makes all keys and stores them. Nothing has been sent.
@@ -168,6 +183,7 @@ async fn begin(
         ca: registration.ca.clone(),
         insecure: registration.insecure,
         registered: false,
+        unfinished: None,
         wraps: vec![hex::encode(wrap)],
     };
     place.put_settings(&settings)?;

@@ -4,8 +4,13 @@
 //! Ids are hexadecimal text here, because people and scripts copy them. Text from others is as it
 //! came: whoever shows it passes it through [`crate::terminal`].
 
+mod devices;
+
+use crate::devices::archive::Share;
 use serde::{Deserialize, Serialize};
 use std::fmt;
+
+pub use devices::{BackupAction, BackupView, DeviceView, HandoverView, ImportView, OfferView};
 
 /// What can be asked.
 #[derive(Clone, PartialEq, Serialize, Deserialize)]
@@ -77,6 +82,46 @@ pub enum Request {
         /// The one to come.
         new: String,
     },
+    /// The devices of this account. Answered by `Devices`.
+    Devices,
+    /// Takes a device's right to speak for the account, for good. Answered by `Done`.
+    RevokeDevice {
+        /// Its id, or an unambiguous beginning.
+        id: String,
+    },
+    /// Who wants to be linked under a code. Answered by `Offer`.
+    LinkOffer {
+        /// As the new device shows it.
+        code: String,
+    },
+    /// Lists the device of an offer and hands it what it needs. Answered by `Done`; repeating it goes on.
+    LinkGrant {
+        /// As the new device shows it.
+        code: String,
+        /// The six digits that were compared.
+        confirmation: String,
+        /// How much of the history it gets.
+        history: Share,
+    },
+    /// How far that is. Answered by `Handover`.
+    LinkProgress,
+    /// How far taking in is what another device or the backup has. Answered by `Import`.
+    ImportProgress,
+    /// Makes a recovery code the account's only one. Answered by `Done` once the server has it.
+    SetRecovery {
+        /// The code.
+        code: String,
+    },
+    /// About the backup of the history. Answered by `Backup`.
+    Backup {
+        /// What to do.
+        action: BackupAction,
+    },
+    /// Ends the account for good. Answered by `Done`.
+    DeleteAccount {
+        /// Of the password in force.
+        auth_key: String,
+    },
     /// Waits until everything that the server had at the beginning of the session is here.
     /// Answered by `Status`.
     Synced {
@@ -118,6 +163,19 @@ pub enum Response {
         /// In the order of sending.
         items: Vec<OutboxView>,
     },
+    /// To `Devices`.
+    Devices {
+        /// Those in use first.
+        devices: Vec<DeviceView>,
+    },
+    /// To `LinkOffer`.
+    Offer(OfferView),
+    /// To `LinkProgress`.
+    Handover(HandoverView),
+    /// To `ImportProgress`.
+    Import(ImportView),
+    /// To `Backup`.
+    Backup(BackupView),
     /// To `Status`.
     Status(StatusView),
 }
@@ -270,6 +328,9 @@ pub struct SafetyView {
     pub trust: String,
     /// The number with the identity that the server shows now, where it changed.
     pub changed_number: Option<String>,
+    /// The devices that the number covers: the identity has signed their list.
+    #[serde(default)]
+    pub devices: Vec<DeviceView>,
 }
 
 /// An entry of the outbox.

@@ -1,5 +1,7 @@
 //! The handle that everything else uses: to an engine in this process, or to the profile's owner.
 
+mod devices;
+
 use crate::{
     account::{self, Registration},
     api::{ApiError, ErrorKind, Event, MessageView, Request, Response, SentView, StatusView},

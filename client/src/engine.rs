@@ -10,12 +10,17 @@
 //! acknowledged is stored before that.
 
 mod acks;
+pub(crate) mod archive;
+mod chores;
 mod contacts;
+mod devices;
 mod error;
 mod found;
 mod keys;
 mod mailbox;
+pub(crate) mod manifest;
 mod receive;
+mod recovery;
 mod rejoin;
 mod requests;
 mod row;
@@ -118,6 +123,8 @@ pub(crate) struct Engine {
     mailbox_failures: u32,
     key_packages: Option<u32>,
 
+    chores: chores::Chores,
+
     dirty: HashSet<ConversationId>,
     ack_at: Option<Instant>,
 
@@ -170,6 +177,7 @@ impl Engine {
             mailbox_at: None,
             mailbox_failures: 0,
             key_packages: None,
+            chores: chores::Chores::default(),
             dirty: HashSet::new(),
             ack_at: None,
             commands,
@@ -182,6 +190,7 @@ impl Engine {
             online,
         };
         engine.load().map_err(ApiError::internal)?;
+        engine.load_chores().map_err(ApiError::internal)?;
         Ok(engine)
     }
 
@@ -267,6 +276,7 @@ impl Engine {
             self.pump_all().await?;
             self.commit_due().await?;
             self.flush_acks().await?;
+            self.do_chores().await?;
         }
         self.answer_waiters();
         Ok(())
@@ -288,7 +298,8 @@ impl Engine {
         let sync_waiters = self.sync_waiters.iter().map(|waiter| waiter.deadline);
         let routes = self.route_wait.values().map(|(at, _)| *at).filter(|_| online);
         let floor = Instant::now() + Duration::from_millis(5);
-        let session = sync.into_iter().chain(mailbox).chain(acks).chain(routes);
+        let chores = self.chores.next_at().filter(|_| online && self.synced);
+        let session = sync.into_iter().chain(mailbox).chain(acks).chain(routes).chain(chores);
         let earliest = threads.chain(session).chain(waiters).chain(sync_waiters).min();
         // Never a busy loop, even where something due cannot be done yet.
         earliest.unwrap_or_else(|| Instant::now() + IDLE).max(floor).min(Instant::now() + IDLE)

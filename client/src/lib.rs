@@ -13,6 +13,7 @@ pub mod account;
 pub mod api;
 pub mod client;
 pub mod cursor;
+pub mod devices;
 pub mod engine;
 pub mod failpoint;
 pub mod link;

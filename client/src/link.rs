@@ -2,6 +2,7 @@
 //!
 //! - [`open`] dials and says hello; [`Opened::prove`] ends the handshake. Registration and login use
 //!   these two alone.
+//! - [`restrict`] proves a password or a recovery code without a device: linking and recovery use it.
 //! - [`spawn`] keeps a session: it resumes by the device's key, hands frames to the engine, watches
 //!   for silence, and dials again with full jitter until something says that no retry can help.
 //!
@@ -10,6 +11,7 @@
 pub mod backoff;
 mod dial;
 mod error;
+mod restricted;
 mod supervise;
 pub mod url;
 
@@ -21,6 +23,7 @@ use std::{path::PathBuf, time::Duration};
 use tokio_tungstenite::tungstenite::Message;
 
 pub use error::LinkError;
+pub use restricted::{RestrictedSession, restrict};
 pub use supervise::{LinkEvent, LinkHandle, spawn};
 pub use url::{ServerUrl, UrlError};
 

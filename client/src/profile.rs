@@ -26,7 +26,7 @@ use std::{
 
 pub use location::Location;
 pub use password::Cost;
-pub use settings::Settings;
+pub use settings::{Settings, Unfinished};
 
 /// A profile that this process owns until it is dropped.
 #[derive(Debug)]

@@ -78,7 +78,10 @@ impl Engine {
             Observed::Older => {
                 tracing::warn!(account = %contact.account, "the server shows an older manifest than before")
             }
-            Observed::Newer => self.keep_contact(&contact)?,
+            Observed::Newer => {
+                self.chores.evict |= contact.account == self.me.account();
+                self.keep_contact(&contact)?;
+            }
             Observed::Changed => {
                 self.keep_contact(&contact)?;
                 if let (false, Some(id)) = (before, self.conversation_with(contact.account)) {

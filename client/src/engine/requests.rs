@@ -26,7 +26,7 @@ const MAX_WAIT: Duration = Duration::from_secs(24 * 3600);
 /// Entries of one answer.
 const MAX_ENTRIES: usize = 10_000;
 
-type Answer = Result<Response, ApiError>;
+pub(super) type Answer = Result<Response, ApiError>;
 type Reply = oneshot::Sender<Answer>;
 
 impl Engine {
@@ -45,6 +45,17 @@ impl Engine {
             Request::Outbox => Ok(Ok(self.view_outbox())),
             Request::OutboxCancel { id } => self.on_cancel(&id),
             Request::OutboxRetry { id } => self.on_retry(id.as_deref()),
+            Request::Devices => self.on_devices().await,
+            Request::RevokeDevice { id } => self.on_revoke(&id).await,
+            Request::LinkOffer { code } => self.on_link_offer(&code).await,
+            Request::LinkGrant { code, confirmation, history } => {
+                self.on_link_grant(&code, &confirmation, history).await
+            }
+            Request::LinkProgress => Ok(Ok(self.view_handover())),
+            Request::ImportProgress => Ok(Ok(self.view_import())),
+            Request::SetRecovery { code } => self.on_set_recovery(&code).await,
+            Request::Backup { action } => self.on_backup(action).await,
+            Request::DeleteAccount { auth_key } => self.on_delete_account(auth_key).await,
             Request::Status => Ok(self.view_status()),
             Request::Shutdown => {
                 self.stopping = true;
@@ -196,7 +207,7 @@ impl Engine {
             self.keep_contact(&contact)?;
             self.route_wait.remove(name);
         }
-        Ok(Ok(Response::Safety(self.safety(&contact))))
+        Ok(Ok(Response::Safety(self.safety(&contact)?)))
     }
 
     /// Drafts to a name go to the account that it stands for when they are sent.
@@ -224,7 +235,7 @@ impl Engine {
         self.keep_contact(&contact)
     }
 
-    fn safety(&self, contact: &Contact) -> SafetyView {
+    fn safety(&self, contact: &Contact) -> Result<SafetyView, Halt> {
         let own = (self.me.account(), self.me.identity_fingerprint());
         let number = |manifest: &fastchat_delivery::VerifiedManifest| {
             let digits = safety_number(own, (manifest.account(), manifest.identity_fingerprint()));
@@ -240,12 +251,13 @@ impl Engine {
             (None, true) => "verified",
             (None, false) => "unverified",
         };
-        SafetyView {
+        Ok(SafetyView {
             name: contact.name.clone(),
             number: number(&contact.manifest),
             trust: trust.to_owned(),
             changed_number: contact.changed.as_ref().map(number),
-        }
+            devices: self.devices_of(contact)?,
+        })
     }
 
     async fn on_change_password(&mut self, old: &str, new: &str) -> Result<Answer, Halt> {

@@ -8,6 +8,7 @@ use super::{
 };
 use crate::{
     api::Event,
+    devices::{NEW_DEVICE, archive},
     failpoint,
     store::{CommitReason, Conversation, Party, Standing, StoreError},
 };
@@ -123,7 +124,11 @@ impl Engine {
     fn adopt(&mut self, state: &server::ConversationState) -> Result<(), Halt> {
         // What the server calls a group is judged as one: its keys must declare roles.
         let party = state.peer.map_or_else(|| Party::Group(Box::default()), Party::Direct);
-        let reason = "this device has no keys for the conversation".to_owned();
+        let reason = match state.unjoined {
+            true => NEW_DEVICE,
+            false => "this device has no keys for the conversation",
+        }
+        .to_owned();
         let mut record = Conversation::new(
             state.conversation,
             party,
@@ -132,7 +137,10 @@ impl Engine {
             now_ms(),
         );
         record.counter = state.counter;
-        self.store.write(|tx| tx.put_conversation(&record))?;
+        self.store.write(|tx| {
+            archive::inherit(tx, &mut record)?;
+            tx.put_conversation(&record)
+        })?;
         self.threads.insert(record.id, Thread::new(record));
         Ok(())
     }

@@ -23,6 +23,19 @@ pub struct Settings {
     pub insecure: bool,
     /// The server has confirmed the account.
     pub registered: bool,
+    /// What was begun here and is not finished, where it is not a registration.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub unfinished: Option<Unfinished>,
     /// The store's key, wrapped; two while a change of the password is not confirmed.
     pub wraps: Vec<String>,
+}
+
+/// How a profile that is not registered yet was begun.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Unfinished {
+    /// `device link`: another device of the account lets this one in.
+    Link,
+    /// `recover`: the recovery code lets this one in.
+    Recovery,
 }

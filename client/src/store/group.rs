@@ -1,7 +1,7 @@
 //! What a device keeps of a group besides its keys, and what is wanted of its members.
 
 use fastchat_delivery::Rules;
-use fastchat_protocol::{AccountId, Bytes, DeviceId, Epoch, Role};
+use fastchat_protocol::{AccountId, Bytes, Epoch, Role};
 use serde::{Deserialize, Serialize};
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -73,8 +73,10 @@ pub enum MemberChange {
     Role(AccountId, Role),
     /// The account owns the group from now on; the owner gets this role.
     Transfer(AccountId, Role),
-    /// These leaves go, because no manifest lists them any more or their account has left.
-    Evict(Vec<DeviceId>),
+    /// Leaves go that no manifest lists any more, or whose account has left.
+    Evict,
+    /// This account goes, by its own statement.
+    Leave,
 }
 
 impl Party {

@@ -57,6 +57,49 @@ impl Tx<'_> {
         self.entries(conversation, sql, number(after))
     }
 
+    /// Entries after a place and up to a seq, oldest first, `limit` at most.
+    pub fn entries_between(
+        &self,
+        conversation: ConversationId,
+        (after, part): (Seq, u32),
+        upto: Seq,
+        limit: usize,
+    ) -> Result<Vec<Entry>> {
+        let key = self.index("conversation", conversation.as_bytes());
+        let sql = "SELECT seq, part, value FROM messages WHERE conversation = ?1 AND (seq, part) > (?2, ?3) \
+             AND seq <= ?4 ORDER BY seq, part LIMIT ?5";
+        let mut query = self.conn.prepare_cached(sql)?;
+        let bounds = params![key, number(after), part, number(upto), limit as i64];
+        let rows = query.query_map(bounds, |row| {
+            Ok((row.get::<_, i64>(0)?, row.get::<_, u32>(1)?, row.get::<_, Vec<u8>>(2)?))
+        })?;
+        rows.map(|row| {
+            let (seq, part, value) = row?;
+            self.unseal(&place(&key, Seq(seq.unsigned_abs()), part), &value)
+        })
+        .collect()
+    }
+
+    /// The place after which the last `count` entries are; `None` if there are no more than that.
+    pub fn place_before_last(&self, conversation: ConversationId, count: u32) -> Result<Option<(Seq, u32)>> {
+        let key = self.index("conversation", conversation.as_bytes());
+        let sql = "SELECT seq, part FROM messages WHERE conversation = ?1 ORDER BY seq DESC, part DESC LIMIT 1 OFFSET ?2";
+        let found = self.conn.prepare_cached(sql)?.query_row(params![key, count], |row| {
+            Ok((Seq(row.get::<_, i64>(0)?.unsigned_abs()), row.get(1)?))
+        });
+        Ok(found.optional()?)
+    }
+
+    /// Adds an entry that another device has had, unless there is one at its place; whether it was new.
+    pub fn add_entry_if_new(&self, conversation: ConversationId, entry: &Entry) -> Result<bool> {
+        let key = self.index("conversation", conversation.as_bytes());
+        let value = self.seal(&place(&key, entry.seq, entry.part), entry)?;
+        let sql = "INSERT OR IGNORE INTO messages VALUES (?1, ?2, ?3, ?4)";
+        let added =
+            self.conn.prepare_cached(sql)?.execute(params![key, number(entry.seq), entry.part, value])?;
+        Ok(added == 1)
+    }
+
     fn entries(&self, conversation: ConversationId, sql: &str, bound: i64) -> Result<Vec<Entry>> {
         let key = self.index("conversation", conversation.as_bytes());
         let mut query = self.conn.prepare_cached(sql)?;
