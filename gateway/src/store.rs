@@ -63,6 +63,11 @@ impl StoreError {
 /// What every store call returns.
 pub type Result<T> = std::result::Result<T, StoreError>;
 
+/// What a part of a slot counts at least, in bytes: rows of nothing would fill a disk as well.
+const SLOT_PART_COST: usize = 1024;
+/// Expired parts of anybody's that one put removes at most: more than it adds, and soon done.
+const SLOT_SWEEP: i64 = 16;
+
 /// Accounts, devices, key packages, conversations, logs, cursors, mailboxes.
 #[async_trait]
 pub trait Store: std::fmt::Debug + Send + Sync + 'static {
@@ -73,16 +78,18 @@ pub trait Store: std::fmt::Debug + Send + Sync + 'static {
 
     /// Makes account and first device in one transaction.
     async fn register(&self, new: NewAccount) -> Result<Registered>;
-    /// An account and its newest manifest, by name.
+    /// An account and its newest manifest, by name; `None` if it is deleted.
     async fn find_account(&self, name: &AccountName) -> Result<Option<Account>>;
-    /// An account and its newest manifest.
+    /// An account and its newest manifest; also of a deleted one, whose signatures others still check.
     async fn account(&self, account: AccountId) -> Result<Option<Account>>;
-    /// What a password is checked against.
+    /// What a password is checked against; `None` if the account is deleted.
     async fn password_hash(&self, account: AccountId) -> Result<Option<String>>;
     /// Replaces the password hash if it is still `old`; false if it is not.
     async fn set_password_hash(&self, account: AccountId, old: &str, new: &str) -> Result<bool>;
     /// Stores the next manifest with the devices that it lists and revokes; false if `version - 1`
-    /// is not the version in force.
+    /// is not the version in force, or the account is deleted. The one in force again is true. Devices
+    /// that it revokes may do nothing any more: their key packages and mailboxes are gone, and the
+    /// revision of every conversation that they are in is raised.
     async fn put_manifest(&self, account: AccountId, next: NewManifest) -> Result<bool>;
     /// A device with all that a connecting client needs, in one query.
     async fn device(&self, device: DeviceId) -> Result<Option<Device>>;
@@ -111,79 +118,67 @@ pub trait Store: std::fmt::Debug + Send + Sync + 'static {
     /// (`Unknown`). The caller puts no (conversation, device, counter) twice into one batch.
     async fn append(&self, batch: &[Append]) -> Result<Vec<Outcome>>;
     /// Appends a commit that was validated against the state of `commit.parent`: row, public state,
-    /// mailbox items and tree together, if the epoch is still `commit.parent`.
+    /// mailbox items and tree together, if the epoch is still `commit.parent`. `NotMember` also if an
+    /// account or device that it lets in is not there or deleted, and if it says anything of the
+    /// members of a direct conversation.
     async fn append_commit(&self, commit: NewCommit) -> Result<Committed>;
     /// Founds a direct conversation: its first row, members, public state and mailbox items together.
     /// `Existing` if the pair has one already. Repeating a founding with the same id is a duplicate.
+    /// A peer whom the founder has blocked comes in, and may not append.
     async fn found_direct(&self, founding: NewDirect) -> Result<Founded>;
 
     /// Founds a group, or goes on with it in a new generation (`parent` is then still its epoch): row,
     /// members, public state and mailbox items together. Devices and accounts that the new generation
-    /// leaves out are out; those that stay keep where they joined. The same founding (by device,
-    /// counter and GroupInfo) again is a duplicate.
-    async fn found_group(&self, founding: NewGroup) -> Result<Committed> {
-        let _ = founding;
-        Err(StoreError::Schema("not served yet".into()))
-    }
+    /// leaves out are out with the new row; those that stay keep where they joined. The same founding
+    /// (by device, counter and GroupInfo) again is a duplicate, also past retention of a group's first
+    /// row. `NotMember` also for an id that is another conversation's, a founder that is not among the
+    /// members, and if an account or device is not there or deleted; `OutOfOrder(0)` for a new group
+    /// with another counter.
+    async fn found_group(&self, founding: NewGroup) -> Result<Committed>;
     /// Appends the statement by which a device's account leaves a group, and bars the account in the
-    /// same transaction: it may read up to that row. An owner may leave only if nobody else is left.
-    async fn leave(&self, leave: NewLeave) -> Result<Outcome> {
-        let _ = leave;
-        Err(StoreError::Schema("not served yet".into()))
-    }
-    /// The groups of which a device may read what comes, for the subscriptions of its connection.
-    async fn groups(&self, device: DeviceId) -> Result<Vec<ConversationId>> {
-        let _ = device;
-        Err(StoreError::Schema("not served yet".into()))
-    }
+    /// same transaction: it and its devices may read up to that row, and it counts as `left` in
+    /// [`GroupState`] until a commit or a new generation says what becomes of it. An owner may leave
+    /// only if nobody else is left. `NotMember` for a direct conversation. Refusals come in the order
+    /// of an envelope's, `Owner` before the epoch.
+    async fn leave(&self, leave: NewLeave) -> Result<Outcome>;
+    /// The groups of which a device may read what comes, for the subscriptions of its connection; in the
+    /// order of ids.
+    async fn groups(&self, device: DeviceId) -> Result<Vec<ConversationId>>;
 
     /// Blocks an account or no longer: it cannot found a direct conversation with the blocker, append
-    /// to one, or claim its key packages.
-    async fn block(&self, account: AccountId, other: AccountId, blocked: bool) -> Result<()> {
-        let _ = (account, other, blocked);
-        Err(StoreError::Schema("not served yet".into()))
-    }
-    /// The accounts that this one has blocked.
-    async fn blocked(&self, account: AccountId) -> Result<Vec<AccountId>> {
-        let _ = account;
-        Err(StoreError::Schema("not served yet".into()))
-    }
+    /// to one (nor a commit), or claim its key packages. Idempotent; nothing happens for oneself, or if
+    /// one of the two is not there.
+    async fn block(&self, account: AccountId, other: AccountId, blocked: bool) -> Result<()>;
+    /// The accounts that this one has blocked, in the order of ids.
+    async fn blocked(&self, account: AccountId) -> Result<Vec<AccountId>>;
     /// Those of `others` that share a conversation with the account (both are members now) and have not
-    /// blocked it.
-    async fn acquainted(&self, account: AccountId, others: &[AccountId]) -> Result<Vec<AccountId>> {
-        let _ = (account, others);
-        Err(StoreError::Schema("not served yet".into()))
-    }
+    /// blocked it; each once, in the order of ids.
+    async fn acquainted(&self, account: AccountId, others: &[AccountId]) -> Result<Vec<AccountId>>;
     /// Whether others may learn that the account is online.
-    async fn set_visible(&self, account: AccountId, visible: bool) -> Result<()> {
-        let _ = (account, visible);
-        Err(StoreError::Schema("not served yet".into()))
-    }
+    async fn set_visible(&self, account: AccountId, visible: bool) -> Result<()>;
     /// Bars the account for good: no login, no device, no key package, no slot, out of every
-    /// conversation; the name stays taken. False if it owns a group with other members. Idempotent.
-    async fn delete_account(&self, account: AccountId) -> Result<bool> {
-        let _ = account;
-        Err(StoreError::Schema("not served yet".into()))
-    }
+    /// conversation; the name stays taken. False if it owns a group with other members, and then nothing
+    /// has changed. Idempotent; true for an account that is not there.
+    ///
+    /// The revision of every conversation that it was in is raised, and no row is written: nobody has
+    /// signed one, so nobody would believe it. Clients leave their groups by a statement first; where
+    /// they did not, the account counts as `left`. The other party of a direct conversation is refused
+    /// as `NotAccepted` from then on. The manifest and what was said stay.
+    async fn delete_account(&self, account: AccountId) -> Result<bool>;
 
-    /// What the recovery code opens, and a hash that proves the code.
-    async fn set_recovery(&self, account: AccountId, recovery: Recovery) -> Result<()> {
-        let _ = (account, recovery);
-        Err(StoreError::Schema("not served yet".into()))
-    }
+    /// What the recovery code opens, and a hash that proves the code; replaces the one before. Nothing
+    /// happens if the account is not there or deleted.
+    async fn set_recovery(&self, account: AccountId, recovery: Recovery) -> Result<()>;
     /// See [`Store::set_recovery`].
-    async fn recovery(&self, account: AccountId) -> Result<Option<Recovery>> {
-        let _ = account;
-        Err(StoreError::Schema("not served yet".into()))
-    }
-    /// Puts the next manifest and another password hash in one transaction; false as `put_manifest`.
-    async fn restore(&self, account: AccountId, next: NewManifest, password_hash: &str) -> Result<bool> {
-        let _ = (account, next, password_hash);
-        Err(StoreError::Schema("not served yet".into()))
-    }
+    async fn recovery(&self, account: AccountId) -> Result<Option<Recovery>>;
+    /// Puts the next manifest and another password hash in one transaction; false as `put_manifest`, and
+    /// then nothing has changed. With the manifest in force again it sets the hash: the answer to the
+    /// first try was lost, and every try proved the code.
+    async fn restore(&self, account: AccountId, next: NewManifest, password_hash: &str) -> Result<bool>;
 
-    /// Puts a part of a slot; false if the account's slots would hold more than `limits::MAX_SLOTS`.
-    /// Parts that have expired are removed first.
+    /// Puts a part of a slot, in the place of the one that was there; false if the account's slots would
+    /// hold more than `limits::MAX_SLOTS` (each part counts as 1 KiB at least), or there is no such
+    /// account. Parts that have expired are removed first, and a few of other accounts with them.
     async fn put_slot(
         &self,
         account: AccountId,
@@ -191,20 +186,11 @@ pub trait Store: std::fmt::Debug + Send + Sync + 'static {
         part: u32,
         bytes: &Bytes,
         expires_in_s: u32,
-    ) -> Result<bool> {
-        let _ = (account, slot, part, bytes, expires_in_s);
-        Err(StoreError::Schema("not served yet".into()))
-    }
+    ) -> Result<bool>;
     /// A part, unless it has expired.
-    async fn slot(&self, account: AccountId, slot: SlotId, part: u32) -> Result<Option<Bytes>> {
-        let _ = (account, slot, part);
-        Err(StoreError::Schema("not served yet".into()))
-    }
+    async fn slot(&self, account: AccountId, slot: SlotId, part: u32) -> Result<Option<Bytes>>;
     /// Removes all parts of a slot.
-    async fn drop_slot(&self, account: AccountId, slot: SlotId) -> Result<()> {
-        let _ = (account, slot);
-        Err(StoreError::Schema("not served yet".into()))
-    }
+    async fn drop_slot(&self, account: AccountId, slot: SlotId) -> Result<()>;
 
     /// Rows after `after` that this device may read; `None` if it may read nothing of this log.
     async fn fetch(
@@ -343,7 +329,7 @@ pub enum Outcome {
     Stale(Epoch),
     /// No such conversation, not a member, not joined, or revoked.
     NotMember,
-    /// The other party of a direct conversation has blocked the sender.
+    /// The other party of a direct conversation has blocked the sender, or is deleted.
     NotAccepted,
     /// The owner of a group with other members cannot leave it.
     Owner,

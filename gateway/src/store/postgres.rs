@@ -3,21 +3,27 @@
 //! - Every call is one statement or one transaction on one connection, under a deadline
 //!   ([`connection`]); there also is the one place that says what an error means for what was stored.
 //! - Appending is one round trip (`append_envelopes` in the migrations); commits and foundings are
-//!   ordinary transactions with the same rules and the same order of locks: conversations in the order
-//!   of ids, then mailboxes in the order of devices.
+//!   ordinary transactions with the same rules and the same order of locks ([`members`]): accounts,
+//!   conversations, cursors, mailboxes, each in the order of ids.
 //! - It connects when it is used, and again whenever Postgres is back; nothing needs a restart.
 //!
 //! The gateway's role has no DDL: `migrate` is run by another one, `check_schema` by the gateway.
 
 mod accounts;
 mod append;
+mod blocks;
 mod commit;
 mod connection;
+mod deletion;
 mod direct;
+mod group;
 mod key_packages;
 mod mailbox;
+mod members;
 mod read;
+mod row;
 mod schema;
+mod slots;
 
 use super::*;
 use sqlx::{PgPool, postgres::PgConnectOptions};
@@ -126,8 +132,8 @@ impl Store for Postgres {
         self.transaction(async |c| key_packages::publish(c, device, suite, one_time, last_resort).await).await
     }
 
-    async fn claim_key_packages(&self, _: AccountId, account: AccountId, suite: u16) -> Result<Claimed> {
-        self.write(async |c| key_packages::claim(c, account, suite).await).await.map(Claimed::Packages)
+    async fn claim_key_packages(&self, by: AccountId, account: AccountId, suite: u16) -> Result<Claimed> {
+        self.write(async |c| key_packages::claim(c, by, account, suite).await).await
     }
 
     async fn key_packages_left(&self, device: DeviceId) -> Result<Vec<KeyPackagesLeft>> {
@@ -147,6 +153,69 @@ impl Store for Postgres {
 
     async fn found_direct(&self, founding: NewDirect) -> Result<Founded> {
         self.transaction(async |c| direct::found(c, &founding).await).await
+    }
+
+    async fn found_group(&self, founding: NewGroup) -> Result<Committed> {
+        self.transaction(async |c| group::found(c, &founding).await).await
+    }
+
+    async fn leave(&self, leave: NewLeave) -> Result<Outcome> {
+        self.transaction(async |c| commit::leave(c, &leave).await).await
+    }
+
+    async fn groups(&self, device: DeviceId) -> Result<Vec<ConversationId>> {
+        self.read(async |c| read::groups(c, device).await).await
+    }
+
+    async fn block(&self, account: AccountId, other: AccountId, blocked: bool) -> Result<()> {
+        self.transaction(async |c| blocks::block(c, account, other, blocked).await).await
+    }
+
+    async fn blocked(&self, account: AccountId) -> Result<Vec<AccountId>> {
+        self.read(async |c| blocks::blocked(c, account).await).await
+    }
+
+    async fn acquainted(&self, account: AccountId, others: &[AccountId]) -> Result<Vec<AccountId>> {
+        self.read(async |c| blocks::acquainted(c, account, others).await).await
+    }
+
+    async fn set_visible(&self, account: AccountId, visible: bool) -> Result<()> {
+        self.write(async |c| accounts::set_visible(c, account, visible).await).await
+    }
+
+    async fn delete_account(&self, account: AccountId) -> Result<bool> {
+        self.transaction(async |c| deletion::delete_account(c, account).await).await
+    }
+
+    async fn set_recovery(&self, account: AccountId, recovery: Recovery) -> Result<()> {
+        self.write(async |c| slots::set_recovery(c, account, &recovery).await).await
+    }
+
+    async fn recovery(&self, account: AccountId) -> Result<Option<Recovery>> {
+        self.read(async |c| slots::recovery(c, account).await).await
+    }
+
+    async fn restore(&self, account: AccountId, next: NewManifest, password_hash: &str) -> Result<bool> {
+        self.transaction(async |c| accounts::restore(c, account, &next, password_hash).await).await
+    }
+
+    async fn put_slot(
+        &self,
+        account: AccountId,
+        slot: SlotId,
+        part: u32,
+        bytes: &Bytes,
+        expires_in_s: u32,
+    ) -> Result<bool> {
+        self.transaction(async |c| slots::put(c, account, (slot, part), bytes, expires_in_s).await).await
+    }
+
+    async fn slot(&self, account: AccountId, slot: SlotId, part: u32) -> Result<Option<Bytes>> {
+        self.read(async |c| slots::get(c, account, slot, part).await).await
+    }
+
+    async fn drop_slot(&self, account: AccountId, slot: SlotId) -> Result<()> {
+        self.write(async |c| slots::drop_all(c, account, slot).await).await
     }
 
     async fn fetch(

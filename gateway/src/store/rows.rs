@@ -2,13 +2,17 @@
 //!
 //! Ids are 16 bytes, numbers are `i64`. What cannot be so is `Corrupt` with its column, never a panic.
 
-use super::{Audience, StoreError, rules::Conversation};
+use super::{
+    Audience, GroupState, Join, NewGroup, StoreError,
+    rules::{Conversation, Standing, Used},
+};
 use bytes::Bytes;
 use fastchat_protocol::{
-    AccountId, Epoch, Seq, codec,
+    AccountId, Counter, Epoch, Role, Seq, codec,
     server::{ConversationState, Joining, LogKind, LogRow, MAILBOX_JOINING, MailboxItem},
 };
 use sqlx::{ColumnIndex, Decode, Row, Type};
+use std::collections::BTreeMap;
 
 /// Why a query gave nothing; the place where it ran knows what that means for what was stored.
 #[derive(Debug)]
@@ -117,12 +121,40 @@ pub(super) trait Columns {
                 Audience::Pair(low, high) => Some(if account == low { high } else { low }),
                 Audience::Group => None,
             },
-            unjoined: false,
+            unjoined: self.flag("unjoined")?,
             epoch: self.epoch()?,
             head: self.seq("head")?,
             cursor: self.seq("cursor")?,
             join_seq: self.seq("join_seq")?,
-            counter: fastchat_protocol::Counter(self.number("counter")?),
+            counter: Counter(self.number("counter")?),
+        })
+    }
+
+    /// From the columns that both stores ask for when something is to be appended.
+    fn standing(&self) -> Fallible<Standing> {
+        Ok(Standing {
+            member: self.flag("member")?,
+            joined: self.flag("joined")?,
+            barred: self.flag("barred")?,
+            needed: self.flag("needed")?,
+            high: Counter(self.number("high_water")?),
+        })
+    }
+
+    fn used(&self) -> Fallible<Used> {
+        Ok(Used { seq: self.seq("seq")?, at_ms: self.number("at_ms")?, same: self.flag("same")? })
+    }
+
+    /// But for the accounts that linger, which are rows of their own.
+    fn group_state(&self, left: Vec<AccountId>) -> Fallible<GroupState> {
+        Ok(GroupState {
+            epoch: self.epoch()?,
+            head: self.seq("head")?,
+            audience: self.audience()?,
+            left,
+            group_info: self.bytes("group_info")?,
+            state: self.bytes("state")?,
+            tree: self.bytes("tree")?,
         })
     }
 
@@ -130,7 +162,7 @@ pub(super) trait Columns {
         Ok(LogRow {
             seq: self.seq("seq")?,
             sender: self.id("sender")?,
-            counter: fastchat_protocol::Counter(self.number("counter")?),
+            counter: Counter(self.number("counter")?),
             kind: LogKind::from(self.small::<u8>("kind")?),
             at_ms: self.number("at_ms")?,
             envelope: Some(self.bytes("envelope")?),
@@ -188,6 +220,24 @@ pub(super) fn stored(number: u64) -> i64 {
 /// The two accounts of a direct conversation, in the order in which they are stored.
 pub(super) fn pair(a: AccountId, b: AccountId) -> (AccountId, AccountId) {
     if a <= b { (a, b) } else { (b, a) }
+}
+
+/// What becomes of accounts, each once and in the order of ids; those that stay or come in, with the
+/// number of their role, apart from those that go.
+pub(super) fn comings_and_goings(
+    members: &[(AccountId, Option<Role>)],
+) -> (Vec<(AccountId, i16)>, Vec<AccountId>) {
+    let members: BTreeMap<_, _> = members.iter().copied().collect();
+    let stay = |(account, role): (&AccountId, &Option<Role>)| Some((*account, u8::from((*role)?).into()));
+    let goes = |(account, role): (&AccountId, &Option<Role>)| role.is_none().then_some(*account);
+    (members.iter().filter_map(stay).collect(), members.iter().filter_map(goes).collect())
+}
+
+/// A founding's devices: those that it welcomes, and the founder, which needs no welcome.
+pub(super) fn with_founder(founding: &NewGroup) -> Vec<Join> {
+    let founder = Join { device: founding.device, welcome: None };
+    let others = founding.joins.iter().filter(|join| join.device != founding.device).cloned();
+    std::iter::once(founder).chain(others).collect()
 }
 
 /// The names by which a tree and a welcome are kept.

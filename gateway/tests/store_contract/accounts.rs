@@ -96,7 +96,7 @@ pub(crate) async fn key_packages_are_given_out_once_and_then_the_last_resort(wor
     world.store.publish_key_packages(third, 2, &[package(4)], None).await.unwrap();
 
     let claim = async || {
-        let claimed = world.store.claim_key_packages(alice.account, 1).await.unwrap();
+        let claimed = world.claim(alice.account).await;
         let of = |device| claimed.iter().find(|claim| claim.0 == device).map(|claim| claim.1.clone());
         assert_eq!(of(third), None);
         (of(first), of(second))
@@ -120,5 +120,5 @@ pub(crate) async fn key_packages_are_given_out_once_and_then_the_last_resort(wor
     let mut without = alice.manifest(2);
     without.revoked = vec![without.devices.remove(0).0];
     assert!(world.store.put_manifest(alice.account, without).await.unwrap());
-    assert_eq!(world.store.claim_key_packages(alice.account, 1).await.unwrap(), []);
+    assert_eq!(world.claim(alice.account).await, []);
 }

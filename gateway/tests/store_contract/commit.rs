@@ -11,7 +11,7 @@ pub(crate) async fn a_commit_moves_the_epoch_once(world: World) {
     assert_eq!(world.commit(commit(conversation, bob.devices[0], 1, 1)).await, Outcome::Stale(epoch(2)));
     // A repeated commit is the first one, though its parent is not in force any more.
     assert_eq!(duplicate(&world.commit(first).await), 2);
-    let state = world.store.group_state(bob.account, conversation).await.unwrap().unwrap();
+    let state = world.store.group_state(bob.devices[0], conversation).await.unwrap().unwrap();
     assert_eq!((state.epoch, state.head), (epoch(2), Seq(2)));
     assert_eq!(
         (state.group_info, state.state, state.tree),
@@ -137,7 +137,7 @@ pub(crate) async fn a_commit_is_stored_whole_or_not_at_all(world: World) {
     invited.joins =
         [bob.devices[1], eve.devices[0]].map(|device| Join { device, welcome: Some("w".into()) }).into();
     assert_eq!(world.commit(invited).await, Outcome::NotMember);
-    let state = world.store.group_state(alice.account, conversation).await.unwrap().unwrap();
+    let state = world.store.group_state(alice.devices[0], conversation).await.unwrap().unwrap();
     assert_eq!((state.epoch, state.head, state.state), (epoch(1), Seq(1), "state 1".into()));
     assert_eq!(world.store.mailbox(bob.devices[1], Seq(0), 9).await.unwrap().1, Seq(1));
     assert_eq!(stored(&world.append(item(conversation, alice.devices[0], 1, 1)).await), 2);

@@ -253,7 +253,7 @@ async fn perform(world: &World, operation: &Operation) -> Said {
             )
         }
         Operation::Claim(person) => {
-            format!("{:?}", store.claim_key_packages(person.account, 1).await.unwrap())
+            format!("{:?}", store.claim_key_packages(person.account, person.account, 1).await.unwrap())
         }
         Operation::Cursors(cursors) => format!("{:?}", store.set_cursors(cursors).await.unwrap()),
         Operation::AckMailbox(device, seq) => {
@@ -280,7 +280,7 @@ async fn look(world: &World, device: DeviceId, only: Option<ConversationId>, aft
         let mut page = store.fetch(device, conversation, Seq(after), 5).await.unwrap();
         page.iter_mut().flat_map(|page| &mut page.rows).for_each(|row| row.at_ms = 0);
         let readers = store.readers(conversation, &[device]).await.unwrap();
-        let state = store.group_state(account.account, conversation).await.unwrap();
+        let state = store.group_state(device, conversation).await.unwrap();
         write!(seen, "\n{page:?} {readers:?} {state:?}").unwrap();
     }
     write!(seen, "\n{:?}", store.key_packages_left(device).await.unwrap()).unwrap();

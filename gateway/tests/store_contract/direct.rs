@@ -48,7 +48,7 @@ pub(crate) async fn a_conversation_with_oneself(world: World) {
         let state = world.store.conversations(*device, None, 9).await.unwrap().remove(0);
         assert_eq!((state.conversation, state.peer), (conversation, Some(alice.account)));
     }
-    let state = world.store.group_state(alice.account, conversation).await.unwrap().unwrap();
+    let state = world.store.group_state(alice.devices[0], conversation).await.unwrap().unwrap();
     assert_eq!((state.audience, state.head), (Audience::Pair(alice.account, alice.account), Seq(3)));
 }
 

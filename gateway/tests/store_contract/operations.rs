@@ -153,7 +153,10 @@ async fn the_gateways_role_changes_rows_and_no_table() {
     let commit = crate::world::commit(conversation, alice, 2, 1);
     assert_eq!(stored(&store.append_commit(commit).await.unwrap().outcome), 3);
     store.publish_key_packages(alice, 1, &["package".into()], Some(&"last".into())).await.unwrap();
-    store.claim_key_packages(Person::new("alice", 1).account, 1).await.unwrap();
+    store
+        .claim_key_packages(Person::new("bob", 1).account, Person::new("alice", 1).account, 1)
+        .await
+        .unwrap();
     store.set_cursors(&[(bob, conversation, Seq(2))]).await.unwrap();
     store.ack_mailbox(bob, Seq(1)).await.unwrap();
     store.moved_since(None).await.unwrap();

@@ -2,7 +2,7 @@
 
 use crate::world::{World, commit, duplicate, founding, item, stored};
 use bytes::Bytes;
-use fastchat_gateway::store::{Founded, Join, Outcome};
+use fastchat_gateway::store::{Claimed, Founded, Join, Outcome};
 use fastchat_protocol::{ConversationId, DeviceId, Seq};
 use std::{
     collections::{BTreeMap, HashMap, HashSet},
@@ -102,7 +102,7 @@ pub(crate) async fn one_founder_wins(world: World) {
             Founded::Made { .. } => {}
             Founded::Duplicate(row) => assert_eq!((*conversation, row.seq), (winner, Seq(1))),
             Founded::Existing(existing) => assert_eq!(*existing, winner),
-            Founded::NotMember => panic!("both may found"),
+            Founded::NotMember | Founded::NotAccepted => panic!("both may found"),
         }
     }
     let listed = world.store.conversations(bob.devices[1], None, 9).await.unwrap();
@@ -122,7 +122,10 @@ pub(crate) async fn a_package_is_claimed_once(world: World) {
         tasks.spawn(async move {
             let mut claimed = Vec::new();
             for _ in 0..5 {
-                claimed.extend(store.claim_key_packages(account, 1).await.unwrap());
+                match store.claim_key_packages(account, account, 1).await.unwrap() {
+                    Claimed::Packages(packages) => claimed.extend(packages),
+                    Claimed::NotAccepted => panic!("nobody is blocked"),
+                }
             }
             claimed
         });
@@ -130,7 +133,7 @@ pub(crate) async fn a_package_is_claimed_once(world: World) {
     let claimed: Vec<_> = tasks.join_all().await.into_iter().flatten().collect();
     let distinct: HashSet<_> = claimed.iter().collect();
     assert_eq!((claimed.len(), distinct.len()), (80, 80));
-    assert_eq!(world.store.claim_key_packages(alice.account, 1).await.unwrap(), []);
+    assert_eq!(world.claim(alice.account).await, []);
 }
 
 pub(crate) async fn commits_and_sends_race(world: World) {
@@ -229,15 +232,14 @@ pub(crate) async fn moved_since_misses_nothing(world: World) {
                 let counter = counters.entry(conversation).or_insert(1);
                 if round % 10 == 9 {
                     let mut commit = commit(conversation, device, *counter, 0);
-                    commit.parent =
-                        store.group_state(alice.account, conversation).await.unwrap().unwrap().epoch;
+                    commit.parent = store.group_state(device, conversation).await.unwrap().unwrap().epoch;
                     commit.epoch.number = commit.parent.number + 1;
                     commit.joins = vec![Join { device: waiting, welcome: Some("w".into()) }];
                     let outcome = store.append_commit(commit).await.unwrap().outcome;
                     *counter += u64::from(matches!(outcome, Outcome::Stored(_)));
                     continue;
                 }
-                let current = store.group_state(alice.account, conversation).await.unwrap().unwrap().epoch;
+                let current = store.group_state(device, conversation).await.unwrap().unwrap().epoch;
                 let outcome =
                     store.append(&[item(conversation, device, *counter, current.number)]).await.unwrap();
                 *counter += u64::from(matches!(outcome[0], Outcome::Stored(_)));
@@ -248,7 +250,7 @@ pub(crate) async fn moved_since_misses_nothing(world: World) {
     writing.store(false, Ordering::SeqCst);
     let (heads, mailboxes) = watcher.await.unwrap();
     for conversation in conversations {
-        let head = world.store.group_state(alice.account, conversation).await.unwrap().unwrap().head;
+        let head = world.store.group_state(alice.devices[0], conversation).await.unwrap().unwrap().head;
         assert_eq!(heads.get(&conversation), Some(&head));
     }
     for device in alice.devices {

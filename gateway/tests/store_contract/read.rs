@@ -90,7 +90,7 @@ pub(crate) async fn a_former_member_reads_nothing_later(world: World) {
         world.store.readers(conversation, &[device]).await.unwrap().ranges,
         [(device, Seq(1), Some(Seq(3)))]
     );
-    assert_eq!(world.store.group_state(account, conversation).await.unwrap(), None);
+    assert_eq!(world.store.group_state(device, conversation).await.unwrap(), None);
     let refused = fastchat_gateway::store::Outcome::NotMember;
     assert_eq!(world.append(item(conversation, device, 1, 1)).await, refused);
     assert_eq!(world.commit(commit(conversation, device, 1, 1)).await, refused);
@@ -159,9 +159,9 @@ async fn settled(world: &World, mut mark: Mark) -> Mark {
 pub(crate) async fn the_state_is_for_members(world: World) {
     let (alice, _, conversation) = world.couple().await;
     let eve = world.person("eve", 1).await;
-    let state = world.store.group_state(alice.account, conversation).await.unwrap().unwrap();
+    let state = world.store.group_state(alice.devices[0], conversation).await.unwrap().unwrap();
     assert_eq!((state.group_info, state.tree), ("group info 1".into(), "tree 1".into()));
-    assert_eq!(world.store.group_state(eve.account, conversation).await.unwrap(), None);
+    assert_eq!(world.store.group_state(eve.devices[0], conversation).await.unwrap(), None);
     assert_eq!(world.store.fetch(eve.devices[0], conversation, Seq(0), 9).await.unwrap(), None);
     assert_eq!(world.store.tree(eve.devices[0], conversation, b"x").await.unwrap(), None);
     assert_eq!(world.store.readers(conversation, &[eve.devices[0]]).await.unwrap().ranges, []);

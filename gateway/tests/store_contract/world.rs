@@ -3,7 +3,8 @@
 use crate::cluster::{Database, command};
 use bytes::Bytes;
 use fastchat_gateway::store::{
-    Append, Founded, Join, NewAccount, NewCommit, NewDirect, NewManifest, Outcome, Registered, Store,
+    Append, Claimed, Founded, Join, NewAccount, NewCommit, NewDirect, NewManifest, Outcome, Registered,
+    Store,
     postgres::{Options, Postgres},
     sqlite::Sqlite,
 };
@@ -103,6 +104,15 @@ impl World {
 
     pub(crate) async fn commit(&self, commit: NewCommit) -> Outcome {
         self.store.append_commit(commit).await.expect("it answers").outcome
+    }
+
+    /// What somebody of no importance gets of an account's key packages.
+    pub(crate) async fn claim(&self, account: AccountId) -> Vec<(DeviceId, Bytes)> {
+        let stranger = AccountId::new(id("a stranger"));
+        match self.store.claim_key_packages(stranger, account, 1).await.expect("it answers") {
+            Claimed::Packages(packages) => packages,
+            Claimed::NotAccepted => panic!("nobody has blocked the stranger"),
+        }
     }
 
     /// The whole log as a device sees it.
@@ -218,6 +228,7 @@ pub(crate) fn commit(conversation: ConversationId, device: DeviceId, counter: u6
         membership_changed: false,
         joins: Vec::new(),
         removes: Vec::new(),
+        members: Vec::new(),
     }
 }
 

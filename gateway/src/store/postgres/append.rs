@@ -39,6 +39,7 @@ fn outcome(row: &PgRow) -> Fallible<Outcome> {
         5 => Outcome::OutOfOrder(Counter(row.number("expected")?)),
         6 => Outcome::Stale(row.epoch()?),
         7 => Outcome::NotMember,
+        8 => Outcome::NotAccepted,
         other => return Err(Fault::corrupt("append_envelopes.verdict", other)),
     })
 }

@@ -5,7 +5,9 @@ use super::{
         Audience, Founded, Join, NewDirect, Stored,
         rows::{Columns, Ending, Fallible, pair, stored},
     },
+    blocks,
     mailbox::{self, Entry},
+    members, row,
 };
 use fastchat_protocol::{AccountId, ConversationId, DeviceId, Seq};
 use sqlx::PgConnection;
@@ -17,8 +19,12 @@ pub(super) async fn found(c: &mut PgConnection, founding: &NewDirect) -> Fallibl
     if let Some(repeated) = existing(c, founding, false).await? {
         return Ok(Ending::Rollback(repeated));
     }
-    if !may_found(c, founding).await? {
+    let parties = [founding.account, founding.peer];
+    if !members::hold(c, &parties.into(), &[]).await? || !may_found(c, founding).await? {
         return Ok(Ending::Rollback(Founded::NotMember));
+    }
+    if blocks::has_blocked(c, founding.peer, founding.account).await? {
+        return Ok(Ending::Rollback(Founded::NotAccepted));
     }
     // The pair's row decides: a founder that comes second waits here for the first one's commit.
     let Some(at_ms) = claim_pair(c, founding).await? else {
@@ -65,16 +71,12 @@ async fn existing(c: &mut PgConnection, founding: &NewDirect, other: bool) -> Fa
 }
 
 async fn may_found(c: &mut PgConnection, founding: &NewDirect) -> Fallible<bool> {
-    sqlx::query(
-        "SELECT EXISTS (SELECT 1 FROM devices WHERE id = $1 AND account = $2 AND NOT revoked)
-            AND EXISTS (SELECT 1 FROM accounts WHERE id = $3) AS may",
-    )
-    .bind(founding.device.as_bytes().as_slice())
-    .bind(founding.account.as_bytes().as_slice())
-    .bind(founding.peer.as_bytes().as_slice())
-    .fetch_one(c)
-    .await?
-    .flag("may")
+    sqlx::query("SELECT EXISTS (SELECT 1 FROM devices WHERE id = $1 AND account = $2 AND NOT revoked) AS may")
+        .bind(founding.device.as_bytes().as_slice())
+        .bind(founding.account.as_bytes().as_slice())
+        .fetch_one(c)
+        .await?
+        .flag("may")
 }
 
 /// Returns the time of the founding, if the pair was free.
@@ -113,32 +115,19 @@ async fn insert_conversation(c: &mut PgConnection, founding: &NewDirect) -> Fall
 }
 
 async fn insert_rows(c: &mut PgConnection, founding: &NewDirect, at_ms: u64) -> Fallible<()> {
-    let conversation = founding.conversation.as_bytes().as_slice();
+    // Whom the founder has blocked may read what it says, and not answer.
     sqlx::query(
-        "INSERT INTO members (conversation, account, from_seq)
-         SELECT $1, account, 1 FROM (SELECT DISTINCT unnest($2::bytea[]) AS account) AS parties",
+        "INSERT INTO members (conversation, account, from_seq, barred)
+         SELECT $1, account, 1, EXISTS (SELECT 1 FROM blocks b WHERE b.account = $3 AND b.blocked = parties.account)
+         FROM (SELECT DISTINCT unnest($2::bytea[]) AS account) AS parties",
     )
-    .bind(conversation)
+    .bind(founding.conversation.as_bytes().as_slice())
     .bind([founding.account, founding.peer].each_ref().map(AccountId::as_bytes).map(|id| id.as_slice()))
+    .bind(founding.account.as_bytes().as_slice())
     .execute(&mut *c)
     .await?;
-    sqlx::query(
-        "INSERT INTO log (conversation, seq, sender, counter, kind, envelope, at_ms, tx)
-         VALUES ($1, 1, $2, 0, 1, '', $3, pg_current_xact_id()::text::bigint)",
-    )
-    .bind(conversation)
-    .bind(founding.device.as_bytes().as_slice())
-    .bind(stored(at_ms))
-    .execute(&mut *c)
-    .await?;
-    sqlx::query("INSERT INTO group_states (conversation, group_info, state, tree) VALUES ($1, $2, $3, $4)")
-        .bind(conversation)
-        .bind(founding.group_info.as_ref())
-        .bind(founding.state.as_ref())
-        .bind(founding.tree.as_ref())
-        .execute(c)
-        .await?;
-    Ok(())
+    row::insert_first(c, founding.conversation, founding.device, at_ms).await?;
+    row::put_state(c, founding.conversation, [&founding.group_info, &founding.state, &founding.tree]).await
 }
 
 fn first_row(founding: &NewDirect, at_ms: u64) -> Stored {

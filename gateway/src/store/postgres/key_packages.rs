@@ -1,6 +1,9 @@
 //! The directory of key packages.
 
-use super::super::rows::{Columns, Ending, Fallible};
+use super::super::{
+    Claimed,
+    rows::{Columns, Ending, Fallible},
+};
 use bytes::Bytes;
 use fastchat_protocol::{AccountId, DeviceId, limits::MAX_STORED_KEY_PACKAGES, server::KeyPackagesLeft};
 use sqlx::{PgConnection, postgres::PgRow};
@@ -43,15 +46,18 @@ pub(super) async fn publish(
 }
 
 /// A package that another claim has locked is passed over; one that it deleted is not seen. So each is
-/// given out once, and claims of one device do not wait for each other.
+/// given out once, and claims of one device do not wait for each other. A block is a row without a device.
 pub(super) async fn claim(
     c: &mut PgConnection,
+    by: AccountId,
     account: AccountId,
     suite: u16,
-) -> Fallible<Vec<(DeviceId, Bytes)>> {
+) -> Fallible<Claimed> {
     let rows = sqlx::query(
-        "WITH live AS MATERIALIZED (
-             SELECT id FROM devices WHERE account = $1 AND NOT revoked
+        "WITH block AS MATERIALIZED (
+             SELECT 1 FROM blocks WHERE account = $1 AND blocked = $3
+         ), live AS MATERIALIZED (
+             SELECT id FROM devices WHERE account = $1 AND NOT revoked AND NOT EXISTS (SELECT 1 FROM block)
          ), picked AS MATERIALIZED (
              SELECT l.id AS device, p.number FROM live l CROSS JOIN LATERAL (
                  SELECT number FROM key_packages WHERE device = l.id AND suite = $2
@@ -66,13 +72,22 @@ pub(super) async fn claim(
          UNION ALL
          SELECT r.device, r.package FROM last_resort_packages r JOIN live l ON l.id = r.device
          WHERE r.suite = $2 AND NOT EXISTS (SELECT 1 FROM taken t WHERE t.device = r.device)
+         UNION ALL SELECT NULL, NULL FROM block
          ORDER BY device",
     )
     .bind(account.as_bytes().as_slice())
     .bind(i32::from(suite))
+    .bind(by.as_bytes().as_slice())
     .fetch_all(c)
     .await?;
-    rows.iter().map(|row| Ok((row.id("device")?, row.bytes("package")?))).collect()
+    let mut packages = Vec::with_capacity(rows.len());
+    for row in rows {
+        if row.optional_blob("device")?.is_none() {
+            return Ok(Claimed::NotAccepted);
+        }
+        packages.push((row.id("device")?, row.bytes("package")?));
+    }
+    Ok(Claimed::Packages(packages))
 }
 
 pub(super) async fn left(c: &mut PgConnection, device: DeviceId) -> Fallible<Vec<KeyPackagesLeft>> {

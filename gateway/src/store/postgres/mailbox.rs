@@ -11,7 +11,7 @@ use fastchat_protocol::{
     server::MailboxItem,
 };
 use sqlx::PgConnection;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 /// What lets devices in.
 pub(super) struct Entry<'a> {
@@ -59,61 +59,67 @@ pub(super) async fn let_in(
         return Ok(Some(Vec::new()));
     }
     keep_parts(c, entry, &welcomes).await?;
-    let mut grown = Vec::with_capacity(welcomes.len());
-    for (device, welcome) in welcomes {
-        grown.push(put(c, entry, device, welcome).await?);
-    }
-    Ok(Some(grown))
+    put(c, entry, &welcomes).await.map(Some)
 }
 
-/// Tree and welcomes are stored once, however many devices they are for.
+/// Tree and welcomes are stored once, however many devices they are for. Parts that are there are held:
+/// whoever acks the last item that names one would not see these items yet. In the order in which an
+/// ack holds them.
 async fn keep_parts(
     c: &mut PgConnection,
     entry: &Entry<'_>,
     welcomes: &[(DeviceId, &Bytes)],
 ) -> Fallible<()> {
-    let mut parts: Vec<&[u8]> = welcomes.iter().map(|(_, welcome)| welcome.as_ref()).collect();
-    parts.push(entry.tree);
-    parts.sort_unstable();
-    parts.dedup();
-    for part in parts {
-        sqlx::query("INSERT INTO welcome_parts (conversation, hash, bytes) VALUES ($1, $2, $3) ON CONFLICT DO NOTHING")
-            .bind(entry.conversation.as_bytes().as_slice())
-            .bind(hash(part).as_slice())
-            .bind(part)
-            .execute(&mut *c)
-            .await?;
-    }
+    let distinct: BTreeSet<&[u8]> =
+        welcomes.iter().map(|(_, welcome)| welcome.as_ref()).chain([entry.tree]).collect();
+    sqlx::query(
+        "INSERT INTO welcome_parts (conversation, hash, bytes)
+         SELECT $1, sha256(bytes), bytes FROM unnest($2::bytea[]) AS p (bytes) ORDER BY sha256(bytes)
+         ON CONFLICT (conversation, hash) DO UPDATE SET hash = excluded.hash",
+    )
+    .bind(entry.conversation.as_bytes().as_slice())
+    .bind(distinct.into_iter().collect::<Vec<_>>())
+    .execute(c)
+    .await?;
     Ok(())
 }
 
 async fn put(
     c: &mut PgConnection,
     entry: &Entry<'_>,
-    device: DeviceId,
-    welcome: &Bytes,
-) -> Fallible<(DeviceId, AccountId, Seq)> {
-    let row = sqlx::query(
-        "WITH grown AS (
+    welcomes: &[(DeviceId, &Bytes)],
+) -> Fallible<Vec<(DeviceId, AccountId, Seq)>> {
+    // Many devices have one welcome: each is hashed once.
+    let mut hashes: HashMap<&[u8], [u8; 32]> = HashMap::new();
+    let hashes: Vec<_> = welcomes
+        .iter()
+        .map(|(_, welcome)| *hashes.entry(welcome.as_ref()).or_insert_with(|| hash(welcome)))
+        .collect();
+    let rows = sqlx::query(
+        "WITH waiting AS MATERIALIZED (
+             SELECT * FROM unnest($1::bytea[], $2::bytea[]) AS w (device, welcome_hash)
+         ), grown AS (
              INSERT INTO mailbox_heads AS h (device, account, head, tx)
-             SELECT id, account, 1, pg_current_xact_id()::text::bigint FROM devices WHERE id = $1
+             SELECT d.id, d.account, 1, pg_current_xact_id()::text::bigint
+             FROM waiting w JOIN devices d ON d.id = w.device ORDER BY d.id
              ON CONFLICT (device) DO UPDATE SET head = h.head + 1, tx = excluded.tx
-             RETURNING account, head
-         ), item AS (
+             RETURNING device, account, head
+         ), items AS (
              INSERT INTO mailbox (device, seq, conversation, join_seq, sender, welcome_hash, tree_hash)
-             SELECT $1, head, $2, $3, $4, $5, $6 FROM grown
+             SELECT g.device, g.head, $3, $4, $5, w.welcome_hash, $6
+             FROM grown g JOIN waiting w ON w.device = g.device
          )
-         SELECT account, head FROM grown",
+         SELECT device, account, head FROM grown ORDER BY device",
     )
-    .bind(device.as_bytes().as_slice())
+    .bind(welcomes.iter().map(|(device, _)| device.as_bytes().as_slice()).collect::<Vec<_>>())
+    .bind(hashes.iter().map(<[u8; 32]>::as_slice).collect::<Vec<_>>())
     .bind(entry.conversation.as_bytes().as_slice())
     .bind(stored(entry.seq.0))
     .bind(entry.by.as_bytes().as_slice())
-    .bind(hash(welcome).as_slice())
     .bind(hash(entry.tree).as_slice())
-    .fetch_one(c)
+    .fetch_all(c)
     .await?;
-    Ok((device, row.id("account")?, row.seq("head")?))
+    rows.iter().map(|row| Ok((row.id("device")?, row.id("account")?, row.seq("head")?))).collect()
 }
 
 pub(super) async fn page(
@@ -151,19 +157,30 @@ pub(super) async fn page(
 
 /// Drops the items, and the trees and welcomes that nobody waits for any more.
 pub(super) async fn ack(c: &mut PgConnection, device: DeviceId, seq: Seq) -> Fallible<Ending<()>> {
+    drop_items(c, &[device], seq).await?;
+    Ok(Ending::Commit(()))
+}
+
+/// Drops all items of devices that will not come for them.
+pub(super) async fn forget(c: &mut PgConnection, devices: &[DeviceId]) -> Fallible<()> {
+    drop_items(c, devices, Seq(u64::MAX)).await
+}
+
+async fn drop_items(c: &mut PgConnection, devices: &[DeviceId], seq: Seq) -> Fallible<()> {
     let dropped = sqlx::query(
         "WITH gone AS (
-             DELETE FROM mailbox WHERE device = $1 AND seq <= $2 RETURNING conversation, welcome_hash, tree_hash
+             DELETE FROM mailbox WHERE device = ANY ($1) AND seq <= $2
+             RETURNING conversation, welcome_hash, tree_hash
          )
          SELECT conversation, welcome_hash AS hash FROM gone
          UNION SELECT conversation, tree_hash FROM gone",
     )
-    .bind(device.as_bytes().as_slice())
+    .bind(devices.iter().map(|device| device.as_bytes().as_slice()).collect::<Vec<_>>())
     .bind(stored(seq.0))
     .fetch_all(&mut *c)
     .await?;
     if dropped.is_empty() {
-        return Ok(Ending::Commit(()));
+        return Ok(());
     }
     let conversations = dropped.iter().map(|row| row.blob("conversation")).collect::<Fallible<Vec<_>>>()?;
     let hashes = dropped.iter().map(|row| row.blob("hash")).collect::<Fallible<Vec<_>>>()?;
@@ -186,7 +203,7 @@ pub(super) async fn ack(c: &mut PgConnection, device: DeviceId, seq: Seq) -> Fal
     .bind(&hashes)
     .execute(c)
     .await?;
-    Ok(Ending::Commit(()))
+    Ok(())
 }
 
 pub(super) async fn tree(

@@ -93,10 +93,20 @@ pub(super) async fn conversations(
     limit: u32,
 ) -> Fallible<Vec<ConversationState>> {
     let rows = sqlx::query(
-        "SELECT r.*, coalesce(s.high, 0) AS counter FROM readable r
-         LEFT JOIN send_counters s ON s.conversation = r.conversation AND s.device = r.device
-         WHERE r.device = $1 AND ($2::bytea IS NULL OR r.conversation > $2)
-         ORDER BY r.conversation LIMIT $3",
+        "SELECT v.*, coalesce(s.high, 0) AS counter FROM (
+             SELECT r.conversation, r.device, r.account, r.join_seq, r.cursor, r.head,
+                    r.generation, r.epoch, r.low, r.high, false AS unjoined
+             FROM readable r WHERE r.device = $1
+             UNION ALL
+             SELECT c.id, a.device, a.account, c.head, c.head, c.head,
+                    c.generation, c.epoch, c.low, c.high, true
+             FROM admissible a JOIN conversations c ON c.id = a.conversation
+             WHERE a.device = $1 AND NOT EXISTS (
+                 SELECT 1 FROM readable r WHERE r.device = $1 AND r.conversation = a.conversation)
+         ) AS v
+         LEFT JOIN send_counters s ON s.conversation = v.conversation AND s.device = v.device
+         WHERE $2::bytea IS NULL OR v.conversation > $2
+         ORDER BY v.conversation LIMIT $3",
     )
     .bind(device.as_bytes().as_slice())
     .bind(after.as_ref().map(|after| after.as_bytes().as_slice()))
@@ -106,32 +116,40 @@ pub(super) async fn conversations(
     rows.iter().map(Columns::conversation_state).collect()
 }
 
+pub(super) async fn groups(c: &mut PgConnection, device: DeviceId) -> Fallible<Vec<ConversationId>> {
+    let query = sqlx::query(
+        "SELECT conversation FROM readable WHERE device = $1 AND low IS NULL AND to_seq IS NULL
+         ORDER BY conversation",
+    );
+    let rows = query.bind(device.as_bytes().as_slice()).fetch_all(c).await?;
+    rows.iter().map(|row| row.id("conversation")).collect()
+}
+
 pub(super) async fn group_state(
     c: &mut PgConnection,
     device: DeviceId,
     conversation: ConversationId,
 ) -> Fallible<Option<GroupState>> {
-    let row = sqlx::query(
-        "SELECT c.generation, c.epoch, c.head, c.low, c.high, g.group_info, g.state, g.tree
-         FROM conversations c JOIN group_states g ON g.conversation = c.id
-         JOIN devices d ON d.id = $1 AND NOT d.revoked
-         JOIN members m ON m.conversation = c.id AND m.account = d.account AND m.to_seq IS NULL
-         WHERE c.id = $2",
+    // One statement, one snapshot: who has left belongs to the state.
+    let rows = sqlx::query(
+        "SELECT c.generation, c.epoch, c.head, c.low, c.high, g.group_info, g.state, g.tree, l.account AS gone
+         FROM admissible a JOIN conversations c ON c.id = a.conversation
+         JOIN group_states g ON g.conversation = c.id
+         LEFT JOIN members l ON l.conversation = c.id AND l.lingers AND c.kind = 2
+         WHERE a.conversation = $2 AND a.device = $1 ORDER BY l.account",
     )
     .bind(device.as_bytes().as_slice())
     .bind(conversation.as_bytes().as_slice())
-    .fetch_optional(c)
+    .fetch_all(c)
     .await?;
-    let Some(row) = row else { return Ok(None) };
-    Ok(Some(GroupState {
-        epoch: row.epoch()?,
-        head: row.seq("head")?,
-        audience: row.audience()?,
-        left: Vec::new(),
-        group_info: row.bytes("group_info")?,
-        state: row.bytes("state")?,
-        tree: row.bytes("tree")?,
-    }))
+    let Some(row) = rows.first() else { return Ok(None) };
+    let mut left = Vec::new();
+    for row in &rows {
+        if row.optional_blob("gone")?.is_some() {
+            left.push(row.id("gone")?);
+        }
+    }
+    row.group_state(left).map(Some)
 }
 
 /// The mark is the oldest transaction that still ran when it was read: all older ones had ended, and

@@ -1,8 +1,11 @@
 //! Accounts, manifests, devices.
 
-use super::super::{
-    Account, Device, NewAccount, NewManifest, Registered,
-    rows::{Columns, Ending, Fallible, Fault, stored},
+use super::{
+    super::{
+        Account, Device, NewAccount, NewManifest, Registered,
+        rows::{Columns, Ending, Fallible, Fault, stored},
+    },
+    deletion, members,
 };
 use fastchat_protocol::{AccountId, AccountName, DeviceId};
 use sqlx::{SqliteConnection, sqlite::SqliteRow};
@@ -18,7 +21,7 @@ pub(super) async fn register(c: &mut SqliteConnection, new: &NewAccount) -> Fall
     .await?;
     if made.rows_affected() == 0 {
         // A repeated registration finds its own id: that says more than the name.
-        let id_taken = password_hash(c, new.account).await?.is_some();
+        let id_taken = get(c, new.account).await?.is_some();
         return Ok(Ending::Rollback(if id_taken { Registered::IdTaken } else { Registered::NameTaken }));
     }
     Ok(match store_manifest(c, new.account, &new.manifest).await? {
@@ -30,7 +33,7 @@ pub(super) async fn register(c: &mut SqliteConnection, new: &NewAccount) -> Fall
 pub(super) async fn find(c: &mut SqliteConnection, name: &AccountName) -> Fallible<Option<Account>> {
     let query = sqlx::query(
         "SELECT a.id, a.name, m.bytes FROM accounts a JOIN manifests m ON m.account = a.id
-         WHERE a.name = $1 ORDER BY m.version DESC LIMIT 1",
+         WHERE a.name = $1 AND NOT a.deleted ORDER BY m.version DESC LIMIT 1",
     );
     let row = query.bind(name.as_str()).fetch_optional(c).await?;
     row.as_ref().map(account).transpose()
@@ -46,7 +49,7 @@ pub(super) async fn get(c: &mut SqliteConnection, id: AccountId) -> Fallible<Opt
 }
 
 pub(super) async fn password_hash(c: &mut SqliteConnection, account: AccountId) -> Fallible<Option<String>> {
-    let query = sqlx::query("SELECT password_hash FROM accounts WHERE id = $1");
+    let query = sqlx::query("SELECT password_hash FROM accounts WHERE id = $1 AND NOT deleted");
     let row = query.bind(account.as_bytes().as_slice()).fetch_optional(c).await?;
     row.map(|row| row.string("password_hash")).transpose()
 }
@@ -57,7 +60,9 @@ pub(super) async fn set_password_hash(
     old: &str,
     new: &str,
 ) -> Fallible<Ending<bool>> {
-    let query = sqlx::query("UPDATE accounts SET password_hash = $3 WHERE id = $1 AND password_hash = $2");
+    let query = sqlx::query(
+        "UPDATE accounts SET password_hash = $3 WHERE id = $1 AND password_hash = $2 AND NOT deleted",
+    );
     let done = query.bind(account.as_bytes().as_slice()).bind(old).bind(new).execute(c).await?;
     Ok(Ending::Commit(done.rows_affected() == 1))
 }
@@ -67,28 +72,58 @@ pub(super) async fn put_manifest(
     account: AccountId,
     next: &NewManifest,
 ) -> Fallible<Ending<bool>> {
+    Ok(match follow(c, account, next).await? {
+        Followed::Stored => Ending::Commit(true),
+        Followed::InForce => Ending::Rollback(true),
+        Followed::Refused => Ending::Rollback(false),
+    })
+}
+
+pub(super) async fn restore(
+    c: &mut SqliteConnection,
+    account: AccountId,
+    next: &NewManifest,
+    password_hash: &str,
+) -> Fallible<Ending<bool>> {
+    if let Followed::Refused = follow(c, account, next).await? {
+        return Ok(Ending::Rollback(false));
+    }
+    let query = sqlx::query("UPDATE accounts SET password_hash = $2 WHERE id = $1");
+    query.bind(account.as_bytes().as_slice()).bind(password_hash).execute(c).await?;
+    Ok(Ending::Commit(true))
+}
+
+/// What became of a manifest.
+enum Followed {
+    Stored,
+    /// It was the one in force: the answer to the first try was lost.
+    InForce,
+    /// Somebody else was first, or it is another account's device, or there is no account.
+    Refused,
+}
+
+async fn follow(c: &mut SqliteConnection, account: AccountId, next: &NewManifest) -> Fallible<Followed> {
+    if !members::are_there(c, &[account], &[]).await? {
+        return Ok(Followed::Refused);
+    }
     let query =
         sqlx::query("SELECT version, bytes FROM manifests WHERE account = $1 ORDER BY version DESC LIMIT 1");
     let Some(newest) = query.bind(account.as_bytes().as_slice()).fetch_optional(&mut *c).await? else {
-        return Ok(Ending::Rollback(false));
+        return Ok(Followed::Refused);
     };
     let version = newest.number("version")?;
-    if version == next.version {
-        // The answer to the first try was lost, or somebody else was first.
-        return Ok(Ending::Rollback(newest.bytes("bytes")? == next.bytes));
+    if version == next.version && newest.bytes("bytes")? == next.bytes {
+        return Ok(Followed::InForce);
     }
-    if version.checked_add(1) != Some(next.version) {
-        return Ok(Ending::Rollback(false));
+    if version.checked_add(1) != Some(next.version) || !store_manifest(c, account, next).await? {
+        return Ok(Followed::Refused);
     }
-    Ok(match store_manifest(c, account, next).await? {
-        true => Ending::Commit(true),
-        false => Ending::Rollback(false),
-    })
+    Ok(Followed::Stored)
 }
 
 pub(super) async fn device(c: &mut SqliteConnection, device: DeviceId) -> Fallible<Option<Device>> {
     let query = sqlx::query(
-        "SELECT d.account, a.name, d.key, d.revoked, coalesce(h.head, 0) AS head
+        "SELECT d.account, a.name, d.key, d.revoked, a.visible, coalesce(h.head, 0) AS head
          FROM devices d JOIN accounts a ON a.id = d.account LEFT JOIN mailbox_heads h ON h.device = d.id
          WHERE d.id = $1",
     );
@@ -100,9 +135,19 @@ pub(super) async fn device(c: &mut SqliteConnection, device: DeviceId) -> Fallib
         name: name(&row)?,
         key: row.blob("key")?.try_into().map_err(|_| Fault::corrupt("devices.key", "not 32 bytes"))?,
         revoked: row.flag("revoked")?,
-        visible: true,
+        visible: row.flag("visible")?,
         mailbox_head: row.seq("head")?,
     }))
+}
+
+pub(super) async fn set_visible(
+    c: &mut SqliteConnection,
+    account: AccountId,
+    visible: bool,
+) -> Fallible<Ending<()>> {
+    let query = sqlx::query("UPDATE accounts SET visible = $2 WHERE id = $1");
+    query.bind(account.as_bytes().as_slice()).bind(visible).execute(c).await?;
+    Ok(Ending::Commit(()))
 }
 
 pub(super) async fn revoked(c: &mut SqliteConnection, devices: &[DeviceId]) -> Fallible<Vec<DeviceId>> {
@@ -145,8 +190,12 @@ async fn store_manifest(
 
 async fn revoke(c: &mut SqliteConnection, account: AccountId, devices: &[DeviceId]) -> Fallible<()> {
     for device in devices {
-        let query = sqlx::query("UPDATE devices SET revoked = 1 WHERE account = $1 AND id = $2");
-        query.bind(account.as_bytes().as_slice()).bind(device.as_bytes().as_slice()).execute(&mut *c).await?;
+        let query =
+            sqlx::query("UPDATE devices SET revoked = 1 WHERE account = $1 AND id = $2 AND NOT revoked");
+        let query = query.bind(account.as_bytes().as_slice()).bind(device.as_bytes().as_slice());
+        if query.execute(&mut *c).await?.rows_affected() == 1 {
+            deletion::retire(c, *device).await?;
+        }
     }
     Ok(())
 }

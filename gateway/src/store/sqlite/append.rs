@@ -12,7 +12,7 @@ use super::{
     connection::{next_change, now_ms},
 };
 use fastchat_protocol::{ConversationId, Counter, DeviceId, Seq, server::LogKind};
-use sqlx::{SqliteConnection, sqlite::SqliteRow};
+use sqlx::SqliteConnection;
 use std::collections::HashMap;
 
 /// What the batch has read and changed so far; written when all items are judged.
@@ -33,6 +33,14 @@ pub(super) struct Row<'a> {
     pub(super) envelope: &'a [u8],
     pub(super) at_ms: u64,
     pub(super) tx: i64,
+}
+
+impl Row<'static> {
+    /// The first row of a conversation, which no counter names.
+    pub(super) fn first(conversation: ConversationId, sender: DeviceId, at_ms: u64, tx: i64) -> Self {
+        let (seq, counter, kind) = (Seq(1), Counter(0), LogKind::Founded);
+        Self { conversation, seq, sender, counter, kind, envelope: &[], at_ms, tx }
+    }
 }
 
 pub(super) async fn append(c: &mut SqliteConnection, items: &[Append]) -> Fallible<Ending<Vec<Outcome>>> {
@@ -150,23 +158,22 @@ pub(super) async fn standing(
     conversation: ConversationId,
     device: DeviceId,
 ) -> Fallible<Standing> {
-    let row = sqlx::query(
-        "SELECT EXISTS (SELECT 1 FROM devices d JOIN members m ON m.account = d.account
-                        WHERE d.id = $2 AND NOT d.revoked AND m.conversation = $1 AND m.to_seq IS NULL) AS member,
+    sqlx::query(
+        "SELECT a.account IS NOT NULL AS member, coalesce(a.barred, 0) AS barred,
+                coalesce(a.role = 3, 0) AND EXISTS (
+                    SELECT 1 FROM members o
+                    WHERE o.conversation = $1 AND o.account <> a.account AND o.to_seq IS NULL) AS needed,
                 EXISTS (SELECT 1 FROM cursors u
                         WHERE u.conversation = $1 AND u.device = $2 AND u.to_seq IS NULL) AS joined,
                 coalesce((SELECT s.high FROM send_counters s
-                          WHERE s.conversation = $1 AND s.device = $2), 0) AS high_water",
+                          WHERE s.conversation = $1 AND s.device = $2), 0) AS high_water
+         FROM (SELECT 1) LEFT JOIN admissible a ON a.conversation = $1 AND a.device = $2",
     )
     .bind(conversation.as_bytes().as_slice())
     .bind(device.as_bytes().as_slice())
     .fetch_one(c)
-    .await?;
-    Ok(Standing {
-        member: row.flag("member")?,
-        joined: row.flag("joined")?,
-        high: Counter(row.number("high_water")?),
-    })
+    .await?
+    .standing()
 }
 
 pub(super) async fn used(
@@ -186,10 +193,7 @@ pub(super) async fn used(
     .bind(envelope)
     .fetch_optional(c)
     .await?;
-    let used = |row: SqliteRow| {
-        Ok(Used { seq: row.seq("seq")?, at_ms: row.number("at_ms")?, same: row.flag("same")? })
-    };
-    row.map(used).transpose()
+    row.map(|row| row.used()).transpose()
 }
 
 pub(super) async fn insert_row(c: &mut SqliteConnection, row: &Row<'_>) -> Fallible<()> {

@@ -1,16 +1,18 @@
-//! Commits: the row and all that it changes, if no other commit came first.
+//! Commits, and statements to leave: the row and all that it changes.
 
 use super::{
     super::{
-        Committed, NewCommit, Outcome,
+        Committed, NewCommit, NewLeave, Outcome,
         rows::{Ending, Fallible, stored},
         rules::Conversation,
     },
     append::{Row, conversation, insert_row, raise_counter, standing, used},
     connection::{next_change, now_ms},
     mailbox::{self, Entry},
+    members,
 };
-use fastchat_protocol::{Seq, server::LogKind};
+use bytes::Bytes;
+use fastchat_protocol::{ConversationId, server::LogKind};
 use sqlx::SqliteConnection;
 
 pub(super) async fn append(c: &mut SqliteConnection, commit: &NewCommit) -> Fallible<Ending<Committed>> {
@@ -25,6 +27,9 @@ pub(super) async fn append(c: &mut SqliteConnection, commit: &NewCommit) -> Fall
     if let Some(refused) = before.refuse_commit(&sender, commit) {
         return Ok(Ending::Rollback(refused.into()));
     }
+    if !members::are_there_for(c, commit).await? {
+        return Ok(Ending::Rollback(Outcome::NotMember.into()));
+    }
     let (after, at_ms, tx) = (before.after(commit), now_ms(), next_change(c).await?);
     let row = Row {
         conversation: commit.conversation,
@@ -36,10 +41,9 @@ pub(super) async fn append(c: &mut SqliteConnection, commit: &NewCommit) -> Fall
         at_ms,
         tx,
     };
-    insert_row(c, &row).await?;
-    raise_counter(c, commit.conversation, commit.device, commit.counter).await?;
-    advance(c, commit, &after).await?;
-    remove(c, commit, after.head).await?;
+    put_row(c, &row, &after, None).await?;
+    put_state(c, commit.conversation, [&commit.group_info, &commit.state, &commit.tree]).await?;
+    members::change(c, commit, after.head).await?;
     let entry = Entry {
         conversation: commit.conversation,
         seq: after.head,
@@ -55,39 +59,76 @@ pub(super) async fn append(c: &mut SqliteConnection, commit: &NewCommit) -> Fall
     Ok(Ending::Commit(Committed { outcome, mailboxes }))
 }
 
-async fn advance(c: &mut SqliteConnection, commit: &NewCommit, after: &Conversation) -> Fallible<()> {
+pub(super) async fn leave(c: &mut SqliteConnection, leave: &NewLeave) -> Fallible<Ending<Outcome>> {
+    let Some(before) = conversation(c, leave.conversation).await? else {
+        return Ok(Ending::Rollback(Outcome::NotMember));
+    };
+    let sender = standing(c, leave.conversation, leave.device).await?;
+    if sender.has_used(leave.counter) {
+        let used = used(c, leave.conversation, leave.device, leave.counter, &leave.statement).await?;
+        return Ok(Ending::Rollback(before.repeated(used)));
+    }
+    if let Some(refused) = before.refuse_leave(&sender, leave) {
+        return Ok(Ending::Rollback(refused));
+    }
+    let (after, at_ms) = (before.after_leave(), now_ms());
+    let row = Row {
+        conversation: leave.conversation,
+        seq: after.head,
+        sender: leave.device,
+        counter: leave.counter,
+        kind: LogKind::Left,
+        envelope: &leave.statement,
+        at_ms,
+        tx: next_change(c).await?,
+    };
+    put_row(c, &row, &after, None).await?;
+    members::leave(c, leave.conversation, leave.device, after.head).await?;
+    Ok(Ending::Commit(Outcome::Stored(after.stored(after.head, at_ms))))
+}
+
+/// The row, its sender's counter, and the conversation as it is after it; with another suite, if there
+/// is one.
+pub(super) async fn put_row(
+    c: &mut SqliteConnection,
+    row: &Row<'_>,
+    after: &Conversation,
+    suite: Option<u16>,
+) -> Fallible<()> {
+    insert_row(c, row).await?;
+    raise_counter(c, row.conversation, row.sender, row.counter).await?;
     sqlx::query(
-        "UPDATE conversations SET head = $2, generation = $3, epoch = $4, fence = $5, revision = $6 WHERE id = $1",
+        "UPDATE conversations SET head = $2, generation = $3, epoch = $4, fence = $5, revision = $6,
+                suite = coalesce($7, suite) WHERE id = $1",
     )
-    .bind(commit.conversation.as_bytes().as_slice())
+    .bind(row.conversation.as_bytes().as_slice())
     .bind(stored(after.head.0))
     .bind(i64::from(after.epoch.generation))
     .bind(stored(after.epoch.number))
     .bind(stored(after.fence))
     .bind(stored(after.revision))
-    .execute(&mut *c)
+    .bind(suite.map(i64::from))
+    .execute(c)
     .await?;
-    sqlx::query("UPDATE group_states SET group_info = $2, state = $3, tree = $4 WHERE conversation = $1")
-        .bind(commit.conversation.as_bytes().as_slice())
-        .bind(commit.group_info.as_ref())
-        .bind(commit.state.as_ref())
-        .bind(commit.tree.as_ref())
-        .execute(c)
-        .await?;
     Ok(())
 }
 
-/// Before the joins: a device that comes back by an external commit removes its old leaf with it.
-async fn remove(c: &mut SqliteConnection, commit: &NewCommit, seq: Seq) -> Fallible<()> {
-    for device in &commit.removes {
-        sqlx::query(
-            "UPDATE cursors SET to_seq = $3 WHERE conversation = $1 AND device = $2 AND to_seq IS NULL",
-        )
-        .bind(commit.conversation.as_bytes().as_slice())
-        .bind(device.as_bytes().as_slice())
-        .bind(stored(seq.0))
-        .execute(&mut *c)
-        .await?;
-    }
+/// The public state of the newest epoch: GroupInfo, state, tree.
+pub(super) async fn put_state(
+    c: &mut SqliteConnection,
+    id: ConversationId,
+    [group_info, state, tree]: [&Bytes; 3],
+) -> Fallible<()> {
+    sqlx::query(
+        "INSERT INTO group_states (conversation, group_info, state, tree) VALUES ($1, $2, $3, $4)
+         ON CONFLICT (conversation) DO UPDATE
+         SET group_info = excluded.group_info, state = excluded.state, tree = excluded.tree",
+    )
+    .bind(id.as_bytes().as_slice())
+    .bind(group_info.as_ref())
+    .bind(state.as_ref())
+    .bind(tree.as_ref())
+    .execute(c)
+    .await?;
     Ok(())
 }

@@ -20,9 +20,10 @@ const PATIENCE: Duration = Duration::from_secs(2);
 const READERS: u32 = 4;
 
 /// Each migration once, in order. A released one never changes: its checksum is stored.
-const MIGRATIONS: [(i64, &str, &str); 2] = [
+const MIGRATIONS: [(i64, &str, &str); 3] = [
     (1, "accounts", include_str!("../../../migrations/sqlite/0001_accounts.sql")),
     (2, "conversations", include_str!("../../../migrations/sqlite/0002_conversations.sql")),
+    (3, "groups", include_str!("../../../migrations/sqlite/0003_groups.sql")),
 ];
 
 pub(super) async fn open(path: &Path) -> Result<Sqlite> {

@@ -5,8 +5,12 @@ use super::{
         Audience, Founded, Join, NewDirect, Stored,
         rows::{Columns, Ending, Fallible, pair, stored},
     },
+    append::{Row, insert_row},
+    blocks,
+    commit::put_state,
     connection::{next_change, now_ms},
     mailbox::{self, Entry},
+    members,
 };
 use fastchat_protocol::{ConversationId, DeviceId, Seq};
 use sqlx::SqliteConnection;
@@ -18,8 +22,12 @@ pub(super) async fn found(c: &mut SqliteConnection, founding: &NewDirect) -> Fal
     if let Some(repeated) = existing(c, founding, false).await? {
         return Ok(Ending::Rollback(repeated));
     }
-    if !may_found(c, founding).await? {
+    let parties = [founding.account, founding.peer];
+    if !members::are_there(c, &parties, &[]).await? || !may_found(c, founding).await? {
         return Ok(Ending::Rollback(Founded::NotMember));
+    }
+    if blocks::has_blocked(c, founding.peer, founding.account).await? {
+        return Ok(Ending::Rollback(Founded::NotAccepted));
     }
     if let Some(first) = existing(c, founding, true).await? {
         return Ok(Ending::Rollback(first));
@@ -67,16 +75,12 @@ async fn existing(c: &mut SqliteConnection, founding: &NewDirect, other: bool) -
 }
 
 async fn may_found(c: &mut SqliteConnection, founding: &NewDirect) -> Fallible<bool> {
-    sqlx::query(
-        "SELECT EXISTS (SELECT 1 FROM devices WHERE id = $1 AND account = $2 AND NOT revoked)
-            AND EXISTS (SELECT 1 FROM accounts WHERE id = $3) AS may",
-    )
-    .bind(founding.device.as_bytes().as_slice())
-    .bind(founding.account.as_bytes().as_slice())
-    .bind(founding.peer.as_bytes().as_slice())
-    .fetch_one(c)
-    .await?
-    .flag("may")
+    sqlx::query("SELECT EXISTS (SELECT 1 FROM devices WHERE id = $1 AND account = $2 AND NOT revoked) AS may")
+        .bind(founding.device.as_bytes().as_slice())
+        .bind(founding.account.as_bytes().as_slice())
+        .fetch_one(c)
+        .await?
+        .flag("may")
 }
 
 /// False if the id is another conversation's.
@@ -108,32 +112,21 @@ async fn insert_conversation(c: &mut SqliteConnection, founding: &NewDirect, at_
 }
 
 async fn insert_rows(c: &mut SqliteConnection, founding: &NewDirect, at_ms: u64, tx: i64) -> Fallible<()> {
-    let conversation = founding.conversation.as_bytes().as_slice();
     for account in [founding.account, founding.peer] {
-        // The second time, in a conversation with oneself, there is nothing to do.
+        // The second time, in a conversation with oneself, there is nothing to do. Whom the founder has
+        // blocked may read what it says, and not answer.
         let query = sqlx::query(
-            "INSERT INTO members (conversation, account, from_seq) VALUES ($1, $2, 1) ON CONFLICT DO NOTHING",
-        );
-        query.bind(conversation).bind(account.as_bytes().as_slice()).execute(&mut *c).await?;
+            "INSERT INTO members (conversation, account, from_seq, barred)
+             VALUES ($1, $2, 1, EXISTS (SELECT 1 FROM blocks WHERE account = $3 AND blocked = $2))
+             ON CONFLICT DO NOTHING",
+        )
+        .bind(founding.conversation.as_bytes().as_slice())
+        .bind(account.as_bytes().as_slice())
+        .bind(founding.account.as_bytes().as_slice());
+        query.execute(&mut *c).await?;
     }
-    sqlx::query(
-        "INSERT INTO log (conversation, seq, sender, counter, kind, envelope, at_ms, tx)
-         VALUES ($1, 1, $2, 0, 1, x'', $3, $4)",
-    )
-    .bind(conversation)
-    .bind(founding.device.as_bytes().as_slice())
-    .bind(stored(at_ms))
-    .bind(tx)
-    .execute(&mut *c)
-    .await?;
-    sqlx::query("INSERT INTO group_states (conversation, group_info, state, tree) VALUES ($1, $2, $3, $4)")
-        .bind(conversation)
-        .bind(founding.group_info.as_ref())
-        .bind(founding.state.as_ref())
-        .bind(founding.tree.as_ref())
-        .execute(c)
-        .await?;
-    Ok(())
+    insert_row(c, &Row::first(founding.conversation, founding.device, at_ms, tx)).await?;
+    put_state(c, founding.conversation, [&founding.group_info, &founding.state, &founding.tree]).await
 }
 
 fn first_row(founding: &NewDirect, at_ms: u64) -> Stored {

@@ -1,6 +1,12 @@
 //! The directory of key packages.
 
-use super::super::rows::{Columns, Ending, Fallible};
+use super::{
+    super::{
+        Claimed,
+        rows::{Columns, Ending, Fallible},
+    },
+    blocks,
+};
 use bytes::Bytes;
 use fastchat_protocol::{AccountId, DeviceId, limits::MAX_STORED_KEY_PACKAGES, server::KeyPackagesLeft};
 use sqlx::{SqliteConnection, sqlite::SqliteRow};
@@ -40,9 +46,13 @@ pub(super) async fn publish(
 /// One statement deletes what it returns, and statements that write come one after the other.
 pub(super) async fn claim(
     c: &mut SqliteConnection,
+    by: AccountId,
     account: AccountId,
     suite: u16,
-) -> Fallible<Ending<Vec<(DeviceId, Bytes)>>> {
+) -> Fallible<Ending<Claimed>> {
+    if blocks::has_blocked(c, account, by).await? {
+        return Ok(Ending::Rollback(Claimed::NotAccepted));
+    }
     let devices = sqlx::query("SELECT id FROM devices WHERE account = $1 AND NOT revoked ORDER BY id")
         .bind(account.as_bytes().as_slice())
         .fetch_all(&mut *c)
@@ -54,7 +64,7 @@ pub(super) async fn claim(
             claimed.push((device, package));
         }
     }
-    Ok(Ending::Commit(claimed))
+    Ok(Ending::Commit(Claimed::Packages(claimed)))
 }
 
 async fn claim_one(c: &mut SqliteConnection, device: DeviceId, suite: u16) -> Fallible<Option<Bytes>> {

@@ -153,6 +153,16 @@ pub(super) async fn page(
 
 /// Drops the items, and the trees and welcomes that nobody waits for any more.
 pub(super) async fn ack(c: &mut SqliteConnection, device: DeviceId, seq: Seq) -> Fallible<Ending<()>> {
+    drop_items(c, device, seq).await?;
+    Ok(Ending::Commit(()))
+}
+
+/// Drops all items of a device that will not come for them.
+pub(super) async fn forget(c: &mut SqliteConnection, device: DeviceId) -> Fallible<()> {
+    drop_items(c, device, Seq(u64::MAX)).await
+}
+
+async fn drop_items(c: &mut SqliteConnection, device: DeviceId, seq: Seq) -> Fallible<()> {
     let dropped = sqlx::query(
         "DELETE FROM mailbox WHERE device = $1 AND seq <= $2 RETURNING conversation, welcome_hash, tree_hash",
     )
@@ -172,7 +182,7 @@ pub(super) async fn ack(c: &mut SqliteConnection, device: DeviceId, seq: Seq) ->
         .execute(&mut *c)
         .await?;
     }
-    Ok(Ending::Commit(()))
+    Ok(())
 }
 
 pub(super) async fn tree(

@@ -1,0 +1,123 @@
+//! What an account keeps for its own devices: sealed parts in slots, and what its recovery code opens.
+
+use super::super::{
+    Recovery, SLOT_PART_COST, SLOT_SWEEP,
+    rows::{Columns, Ending, Fallible, Fault},
+};
+use bytes::Bytes;
+use fastchat_protocol::{AccountId, SlotId, limits::MAX_SLOTS};
+use sqlx::PgConnection;
+
+pub(super) async fn put(
+    c: &mut PgConnection,
+    account: AccountId,
+    (slot, part): (SlotId, u32),
+    bytes: &Bytes,
+    expires_in_s: u32,
+) -> Fallible<Ending<bool>> {
+    // Two that fill the last room would both measure before they insert.
+    let lock = sqlx::query("SELECT 1 FROM accounts WHERE id = $1 AND NOT deleted FOR NO KEY UPDATE");
+    if lock.bind(account.as_bytes().as_slice()).fetch_optional(&mut *c).await?.is_none() {
+        return Ok(Ending::Rollback(false));
+    }
+    sweep(c, account).await?;
+    // A statement of its own: it sees what the sweep, and who was first, have done.
+    let put = sqlx::query(
+        "INSERT INTO slots (account, slot, part, bytes, expires_at_ms)
+         SELECT $1, $2, $3, $4, floor(extract(epoch FROM clock_timestamp()) * 1000)::bigint + $5
+         WHERE greatest(octet_length($4), $6) + coalesce((
+             SELECT sum(greatest(octet_length(bytes), $6)) FROM slots
+             WHERE account = $1 AND NOT (slot = $2 AND part = $3)), 0) <= $7
+         ON CONFLICT (account, slot, part) DO UPDATE
+         SET bytes = excluded.bytes, expires_at_ms = excluded.expires_at_ms",
+    )
+    .bind(account.as_bytes().as_slice())
+    .bind(slot.as_bytes().as_slice())
+    .bind(i64::from(part))
+    .bind(bytes.as_ref())
+    .bind(i64::from(expires_in_s) * 1000)
+    .bind(SLOT_PART_COST as i32)
+    .bind(MAX_SLOTS as i64)
+    .execute(c)
+    .await?;
+    // What the sweep removed had expired in any case.
+    Ok(Ending::Commit(put.rows_affected() == 1))
+}
+
+/// Removes what has expired: all of the account's, and a few of other accounts, which may never put
+/// anything again.
+async fn sweep(c: &mut PgConnection, account: AccountId) -> Fallible<()> {
+    sqlx::query(
+        "DELETE FROM slots
+         WHERE account = $1 AND expires_at_ms <= floor(extract(epoch FROM clock_timestamp()) * 1000)",
+    )
+    .bind(account.as_bytes().as_slice())
+    .execute(&mut *c)
+    .await?;
+    sqlx::query(
+        "DELETE FROM slots s USING (
+             SELECT account, slot, part FROM slots
+             WHERE expires_at_ms <= floor(extract(epoch FROM clock_timestamp()) * 1000)
+             ORDER BY expires_at_ms LIMIT $1 FOR UPDATE SKIP LOCKED
+         ) AS old
+         WHERE s.account = old.account AND s.slot = old.slot AND s.part = old.part",
+    )
+    .bind(SLOT_SWEEP)
+    .execute(c)
+    .await?;
+    Ok(())
+}
+
+pub(super) async fn get(
+    c: &mut PgConnection,
+    account: AccountId,
+    slot: SlotId,
+    part: u32,
+) -> Fallible<Option<Bytes>> {
+    let row = sqlx::query(
+        "SELECT bytes FROM slots WHERE account = $1 AND slot = $2 AND part = $3
+            AND expires_at_ms > floor(extract(epoch FROM clock_timestamp()) * 1000)",
+    )
+    .bind(account.as_bytes().as_slice())
+    .bind(slot.as_bytes().as_slice())
+    .bind(i64::from(part))
+    .fetch_optional(c)
+    .await?;
+    row.map(|row| row.bytes("bytes")).transpose()
+}
+
+pub(super) async fn drop_all(c: &mut PgConnection, account: AccountId, slot: SlotId) -> Fallible<()> {
+    let query = sqlx::query("DELETE FROM slots WHERE account = $1 AND slot = $2");
+    query.bind(account.as_bytes().as_slice()).bind(slot.as_bytes().as_slice()).execute(c).await?;
+    Ok(())
+}
+
+pub(super) async fn set_recovery(
+    c: &mut PgConnection,
+    account: AccountId,
+    recovery: &Recovery,
+) -> Fallible<()> {
+    sqlx::query(
+        "INSERT INTO recoveries (account, key_hash, sealed)
+         SELECT id, $2, $3 FROM accounts WHERE id = $1 AND NOT deleted FOR SHARE
+         ON CONFLICT (account) DO UPDATE SET key_hash = excluded.key_hash, sealed = excluded.sealed",
+    )
+    .bind(account.as_bytes().as_slice())
+    .bind(recovery.key_hash.as_slice())
+    .bind(recovery.sealed.as_ref())
+    .execute(c)
+    .await?;
+    Ok(())
+}
+
+pub(super) async fn recovery(c: &mut PgConnection, account: AccountId) -> Fallible<Option<Recovery>> {
+    let query = sqlx::query("SELECT key_hash, sealed FROM recoveries WHERE account = $1");
+    let Some(row) = query.bind(account.as_bytes().as_slice()).fetch_optional(c).await? else {
+        return Ok(None);
+    };
+    let key_hash = row.blob("key_hash")?.try_into();
+    Ok(Some(Recovery {
+        key_hash: key_hash.map_err(|_| Fault::corrupt("recoveries.key_hash", "not 32 bytes"))?,
+        sealed: row.bytes("sealed")?,
+    }))
+}
