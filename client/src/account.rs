@@ -12,7 +12,7 @@ use crate::{
 use fastchat_e2ee::{Device, Identity, StoreKey, password::PasswordKeys};
 use fastchat_protocol::{
     AccountId, AccountName, Bytes, ClientFrame, Code, DeviceId,
-    client::{AuthKey, Login, Register, Resume},
+    client::{AuthKey, Link, Login, Register, Resume},
     server::Session,
 };
 use std::path::PathBuf;
@@ -302,10 +302,35 @@ pub async fn login(profile: &Profile, password: &str, cost: Cost) -> Result<Unlo
             return Err(ApiError::new(ErrorKind::Auth, message));
         }
         Err(error) if error.kind == ErrorKind::Network => Some(error),
+        Err(error) if error.kind == ErrorKind::Auth && resumes(&settings.endpoint()?, &own.device).await => {
+            let message = "the account's password was changed on another device; this one still opens with the old one: \
+                 `fastchat passwd --this-device` makes it the same";
+            Some(ApiError::new(ErrorKind::Auth, message))
+        }
         Err(error) => return Err(error),
     };
     profile.location.remember_key(&key)?;
     Ok(Unlocked { key, unconfirmed })
+}
+
+/// Whether the server knows the device, whatever it thinks of the password.
+async fn resumes(endpoint: &Endpoint, device: &Device) -> bool {
+    let Ok(opened) = link::open(endpoint).await else { return false };
+    let resume = Resume { device: device.id(), signature: opened.sign(device) };
+    opened.prove(ClientFrame::Resume(resume)).await.is_ok()
+}
+
+/// After the password was changed on another device: this one opens with the new one, too, which the
+/// server is asked about. `old` opens this device now.
+pub async fn follow_change(place: &Location, old: &str, new: &str, cost: Cost) -> Result<(), ApiError> {
+    let mut settings = place.settings()?.ok_or_else(|| crate::profile::no_account(place))?;
+    let old = derive(old, &settings.deployment, &settings.name, cost).await?;
+    let (_, key) = settings.unwrap_key(&old.unlock_key)?;
+    let new = derive(new, &settings.deployment, &settings.name, cost).await?;
+    let proof = Link { name: settings.name.clone(), auth_key: AuthKey::new(new.auth_key.as_str()) };
+    link::restrict(&settings.endpoint()?, ClientFrame::Link(proof)).await?.close().await;
+    settings.wraps = vec![hex::encode(key.wrap(&new.unlock_key).map_err(ApiError::internal)?)];
+    place.put_settings(&settings)
 }
 
 async fn prove_password(

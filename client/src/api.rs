@@ -107,6 +107,8 @@ pub enum Request {
     LinkProgress,
     /// How far taking in is what another device or the backup has. Answered by `Import`.
     ImportProgress,
+    /// How many conversations are not as they shall be. Answered by `Unsettled`.
+    Unsettled,
     /// Makes a recovery code the account's only one. Answered by `Done` once the server has it.
     SetRecovery {
         /// The code.
@@ -176,6 +178,11 @@ pub enum Response {
     Import(ImportView),
     /// To `Backup`.
     Backup(BackupView),
+    /// To `Unsettled`.
+    Unsettled {
+        /// Conversations that this device has not joined yet, or whose members are still to be changed.
+        conversations: usize,
+    },
     /// To `Status`.
     Status(StatusView),
 }

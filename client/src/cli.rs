@@ -1,8 +1,12 @@
 //! The command line: arguments, a file for each command, output, exit codes.
 
+mod account;
+mod ask;
+mod backup;
 mod context;
 mod conversations;
 mod debug;
+mod device;
 mod doctor;
 mod history;
 mod listen;
@@ -11,6 +15,8 @@ mod logout;
 mod outbox;
 mod output;
 mod passwd;
+mod recover;
+mod recovery;
 mod register;
 mod send;
 mod verify;
@@ -77,6 +83,11 @@ enum Command {
     Logout(logout::Args),
     Passwd(passwd::Args),
     Whoami(whoami::Args),
+    Device(device::Args),
+    Recover(recover::Args),
+    Recovery(recovery::Args),
+    Backup(backup::Args),
+    Account(account::Args),
     Send(send::Args),
     Listen(listen::Args),
     History(history::Args),
@@ -86,6 +97,20 @@ enum Command {
     Doctor(doctor::Args),
     #[command(hide = true)]
     Debug(debug::Args),
+}
+
+impl Command {
+    /// What to say when a signal ends it.
+    fn interrupted(&self) -> &'static str {
+        match self {
+            Self::Device(_) | Self::Recover(_) => {
+                "interrupted; nothing is damaged: run the same command again to go on"
+            }
+            Self::Register(_) => "interrupted; run the same command again to finish it",
+            Self::Backup(_) => "interrupted; the last backup is in force",
+            _ => "interrupted; what was not sent is in the outbox",
+        }
+    }
 }
 
 /// Diagnostics for developers: `FASTCHAT_LOG=debug`, on stderr. Never text of messages.
@@ -100,9 +125,10 @@ pub(crate) fn logging() {
 pub(crate) async fn run(args: Args) -> ExitCode {
     let Args { global, command } = args;
     let json = global.json;
+    let interrupt = command.interrupted();
     let result = tokio::select! {
         result = dispatch(global, command) => result,
-        () = interrupted() => Err(ApiError::new(ErrorKind::Interrupted, "interrupted; what was not sent is in the outbox")),
+        () = interrupted() => Err(ApiError::new(ErrorKind::Interrupted, interrupt)),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,
@@ -121,6 +147,11 @@ async fn dispatch(global: Global, command: Command) -> Result<(), ApiError> {
         Command::Logout(args) => logout::run(&context, args).await,
         Command::Passwd(args) => passwd::run(&context, args).await,
         Command::Whoami(args) => whoami::run(&context, args).await,
+        Command::Device(args) => device::run(&context, args).await,
+        Command::Recover(args) => recover::run(&context, args).await,
+        Command::Recovery(args) => recovery::run(&context, args).await,
+        Command::Backup(args) => backup::run(&context, args).await,
+        Command::Account(args) => account::run(&context, args).await,
         Command::Send(args) => send::run(&context, args).await,
         Command::Listen(args) => listen::run(&context, args).await,
         Command::History(args) => history::run(&context, args).await,

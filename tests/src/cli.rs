@@ -74,9 +74,13 @@ impl Person {
 
     /// Starts a command that goes on.
     pub fn start(&self, arguments: &[&str], environment: &[(&str, &str)]) -> Result<Process> {
+        // Nobody is there to whom a recovery code could be shown.
+        let silent = arguments.first() == Some(&"register")
+            && !arguments.iter().any(|argument| argument.contains("recovery"));
         Process::spawn("fastchat", |command| {
             command
                 .args(arguments)
+                .args(silent.then_some("--no-recovery"))
                 .env("FASTCHAT_DATA_DIR", self.dir.join("data"))
                 .env("XDG_RUNTIME_DIR", self.dir.join("run"))
                 .env("FASTCHAT_PASSWORD_FILE", self.dir.join("password"))

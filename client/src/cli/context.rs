@@ -12,7 +12,7 @@ use fastchat_e2ee::{StoreKey, Zeroizing};
 use serde::Serialize;
 use std::{
     io::IsTerminal,
-    path::Path,
+    path::{Path, PathBuf},
     time::{Duration, Instant},
 };
 
@@ -94,6 +94,12 @@ impl Context {
         }
     }
 
+    /// The profile, for this process alone.
+    pub(crate) fn own_profile(&self) -> Result<Profile, ApiError> {
+        let message = "another command is using this profile: end it, or use --profile";
+        Profile::lock(&self.location)?.ok_or_else(|| ApiError::new(ErrorKind::Usage, message))
+    }
+
     /// Another server than the profile's would be another account.
     fn check_server(&self) -> Result<(), ApiError> {
         let (Some(given), Some(settings)) = (&self.global.server, self.location.settings()?) else {
@@ -165,6 +171,16 @@ impl Context {
             other => Err(unexpected(&other)),
         }
     }
+}
+
+/// The server that was named, and whose certificates to trust.
+pub(crate) fn wanted_server(context: &Context) -> Result<(ServerUrl, Option<PathBuf>), ApiError> {
+    let usage = |message: String| ApiError::new(ErrorKind::Usage, message);
+    let url = context.global.server.as_deref();
+    let url = url.ok_or_else(|| usage("which server? Give --server URL (or FASTCHAT_SERVER)".into()))?;
+    let server = url.parse().map_err(|e| usage(format!("{e}")))?;
+    let ca = context.global.ca.as_deref().map(std::path::absolute).transpose().map_err(ApiError::internal)?;
+    Ok((server, ca))
 }
 
 /// An error for a session that did not come up.

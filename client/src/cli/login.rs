@@ -3,14 +3,14 @@
 use super::{context::Context, output};
 use fastchat_client::{
     account,
-    api::ApiError,
+    api::{ApiError, ErrorKind},
     profile::{Profile, derive, no_account},
 };
 
 /// Unlock this profile until `logout` (or until this login session of the machine ends).
 ///
-/// Commands then need no password. An account that was made on another machine cannot be opened here:
-/// linking and recovering devices come later.
+/// Commands then need no password. An account that was made on another machine gets here by
+/// `fastchat device link`, or by `fastchat recover` if that machine is lost.
 #[derive(Debug, clap::Args)]
 #[command(
     after_help = "Examples:\n  fastchat login\n  fastchat --profile work login --password-file ~/.secret"
@@ -27,7 +27,11 @@ pub(crate) async fn run(context: &Context, _: Args) -> Result<(), ApiError> {
         Some(profile) => {
             let unlocked = account::login(&profile, &password, cost).await?;
             if let Some(why) = unlocked.unconfirmed {
-                output::note(&format!("unlocked on this device; the server could not be asked: {why}"));
+                let text = match why.kind {
+                    ErrorKind::Auth => why.message,
+                    _ => format!("unlocked on this device; the server could not be asked: {why}"),
+                };
+                output::note(&text);
             }
         }
         // The owner has a session, which a login of our own would displace.

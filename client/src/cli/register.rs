@@ -1,20 +1,22 @@
 //! `fastchat register`.
 
 use super::{
-    context::{Context, not_connected},
+    context::{Context, not_connected, wanted_server},
     output,
+    recovery::Wish,
 };
 use fastchat_client::{
     Client,
     account::Registration,
     api::{ApiError, ErrorKind, Request},
     client::Options,
-    link::ServerUrl,
 };
+use std::path::PathBuf;
 
 /// Make an account, with this machine as its first device.
 ///
-/// Repeating an interrupted registration finishes it.
+/// Shows a recovery code, which alone brings the account back when all devices are lost. Repeating an
+/// interrupted registration finishes it.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:\n  fastchat register alice --server wss://chat.example.org\n  \
     fastchat --profile work register alice --server ws://127.0.0.1:4000 --password-file ~/.secret")]
@@ -24,17 +26,19 @@ pub(crate) struct Args {
     /// An invite, where registration needs one.
     #[arg(long, value_name = "CODE")]
     invite: Option<String>,
+    /// Write the recovery code into this file (0600) instead of showing it.
+    #[arg(long, value_name = "FILE", conflicts_with = "no_recovery")]
+    recovery_file: Option<PathBuf>,
+    /// Make no recovery code: the account is lost with its last device.
+    #[arg(long)]
+    no_recovery: bool,
 }
 
 pub(crate) async fn run(context: &Context, args: Args) -> Result<(), ApiError> {
     let usage = |message: String| ApiError::new(ErrorKind::Usage, message);
     let name = args.name.parse().map_err(|e| usage(format!("{:?} cannot be a name: {e}", args.name)))?;
-    let url = context
-        .global
-        .server
-        .as_deref()
-        .ok_or_else(|| usage("which server? Give --server URL (or FASTCHAT_SERVER)".into()))?;
-    let server: ServerUrl = url.parse().map_err(|e| usage(format!("{e}")))?;
+    let (server, ca) = wanted_server(context)?;
+    let wish = Wish::of(args.recovery_file, args.no_recovery)?;
     if let Some(settings) = context.location.settings()?.filter(|settings| settings.registered) {
         return Err(usage(format!(
             "this profile already belongs to {}: use --profile for another account",
@@ -49,13 +53,13 @@ pub(crate) async fn run(context: &Context, args: Args) -> Result<(), ApiError> {
     if !context.json() {
         output::note("making keys; this takes a few seconds");
     }
-    let ca = context.global.ca.as_deref().map(std::path::absolute).transpose().map_err(ApiError::internal)?;
     let insecure = context.global.insecure;
     let registration = Registration { name, password, server, ca, insecure, invite: args.invite, cost };
     let client = Client::register(&context.location, &registration, Options::default()).await?;
     // Others can write to this account once its key packages are there.
     let status = client.synced(context.timeout()).await?;
     let response = client.request(Request::WhoAmI).await?;
+    let recovery = set_recovery(&client, &wish, &registration).await;
     client.close().await;
     if !status.synced {
         let why = not_connected(&status);
@@ -64,5 +68,27 @@ pub(crate) async fn run(context: &Context, args: Args) -> Result<(), ApiError> {
         ));
     }
     context.print(&response, || format!("registered as {} at {}", registration.name, registration.server));
-    Ok(())
+    recovery
+}
+
+/// The account is made; without its code it is lost with its last device.
+async fn set_recovery(client: &Client, wish: &Wish, registration: &Registration) -> Result<(), ApiError> {
+    let Registration { name, server, .. } = registration;
+    let set = match wish.code(name.as_str(), &server.to_string()).await {
+        Ok(Some(code)) => client.set_recovery(&code.to_string()).await,
+        Ok(None) => Ok(()),
+        Err(error) => Err(error),
+    };
+    match set {
+        // It is kept, and the server is told with the next command.
+        Err(error) if error.kind == ErrorKind::Network => {
+            output::note(&format!("the recovery code is in force once the server can be reached: {error}"));
+            Ok(())
+        }
+        Err(error) => Err(ApiError::new(
+            error.kind,
+            format!("{error}; the account is made, and has no recovery code yet: `fastchat recovery new`"),
+        )),
+        Ok(()) => Ok(()),
+    }
 }

@@ -1,6 +1,9 @@
 //! `fastchat verify`.
 
-use super::context::{Context, unexpected};
+use super::{
+    context::{Context, unexpected},
+    device::described,
+};
 use fastchat_client::{
     api::{ApiError, ErrorKind, Request, Response},
     client::Options,
@@ -8,7 +11,8 @@ use fastchat_client::{
 
 /// Show the safety number with an account; compare it with what the other side sees.
 ///
-/// Equal numbers mean that nobody is in between, not even the server. After an identity key has
+/// Equal numbers mean that nobody is in between, not even the server. They are over the identity keys,
+/// which sign each account's list of devices, so they cover all devices of both. After an identity key has
 /// changed, nothing is sent to that account until the new number was accepted.
 #[derive(Debug, clap::Args)]
 #[command(
@@ -36,6 +40,14 @@ pub(crate) async fn run(context: &Context, args: Args) -> Result<(), ApiError> {
         if let Some(changed) = &view.changed_number {
             text +=
                 &format!("\nThe server now shows another identity, whose number is:\n{}", halves(changed));
+        }
+        let used: Vec<_> = view.devices.iter().filter(|device| !device.revoked).collect();
+        let devices =
+            if used.len() == 1 { "one device".to_owned() } else { format!("{} devices", used.len()) };
+        text +=
+            &format!("\nThe identity key has signed the list of devices, so the number covers {devices}:");
+        for device in used {
+            text += &format!("\n  {}", described(device));
         }
         text
     });

@@ -3,8 +3,8 @@
 use super::{Client, unexpected};
 use crate::{
     api::{
-        ApiError, BackupAction, BackupView, DeviceView, ErrorKind, HandoverView, ImportView, OfferView,
-        Request, Response,
+        ApiError, BackupAction, BackupView, ConversationView, DeviceView, ErrorKind, HandoverView,
+        ImportView, OfferView, Request, Response, WhoAmI,
     },
     devices::archive::Share,
 };
@@ -98,6 +98,37 @@ impl Client {
                 }
                 _ => tokio::time::sleep(LOOK).await,
             }
+        }
+    }
+
+    /// Waits until every conversation is joined and no member is to be changed any more, `wait` at most;
+    /// how many are not.
+    pub async fn settled(&self, wait: Duration) -> Result<usize, ApiError> {
+        let until = Instant::now() + wait;
+        loop {
+            match self.request(Request::Unsettled).await? {
+                Response::Unsettled { conversations } if conversations == 0 || Instant::now() >= until => {
+                    return Ok(conversations);
+                }
+                Response::Unsettled { .. } => tokio::time::sleep(LOOK).await,
+                other => return Err(unexpected(&other)),
+            }
+        }
+    }
+
+    /// Who this profile is.
+    pub async fn who_am_i(&self) -> Result<WhoAmI, ApiError> {
+        match self.request(Request::WhoAmI).await? {
+            Response::WhoAmI(who) => Ok(who),
+            other => Err(unexpected(&other)),
+        }
+    }
+
+    /// All conversations.
+    pub async fn conversations(&self) -> Result<Vec<ConversationView>, ApiError> {
+        match self.request(Request::Conversations).await? {
+            Response::Conversations { conversations } => Ok(conversations),
+            other => Err(unexpected(&other)),
         }
     }
 

@@ -143,6 +143,11 @@ impl Linking {
         self.code.to_string()
     }
 
+    /// This device.
+    pub fn device(&self) -> DeviceId {
+        self.device.id()
+    }
+
     /// Six digits; the other device shows the same ones.
     pub async fn confirmation(&self) -> Result<String, ApiError> {
         let (code, offer) = (self.code.clone(), self.offer.clone());

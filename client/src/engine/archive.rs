@@ -324,6 +324,17 @@ impl Engine {
         self.put_slot(link, part, note, HANDOVER_SECONDS).await
     }
 
+    pub(super) fn view_unsettled(&self) -> Response {
+        let unsettled = |thread: &&Thread| {
+            let record = &thread.record;
+            matches!(record.standing, Standing::Rejoining(_))
+                || (record.standing == Standing::Ready
+                    && (!record.changes.is_empty() || record.commit.is_some()))
+        };
+        let conversations = self.threads.values().filter(unsettled).count();
+        Response::Unsettled { conversations: conversations + usize::from(self.chores.evict) }
+    }
+
     pub(super) fn view_import(&self) -> Response {
         let none = || ImportView { state: "none".to_owned(), entries: 0, reason: None };
         Response::Import(match &self.chores.import {

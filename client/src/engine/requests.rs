@@ -53,6 +53,7 @@ impl Engine {
             }
             Request::LinkProgress => Ok(Ok(self.view_handover())),
             Request::ImportProgress => Ok(Ok(self.view_import())),
+            Request::Unsettled => Ok(Ok(self.view_unsettled())),
             Request::SetRecovery { code } => self.on_set_recovery(&code).await,
             Request::Backup { action } => self.on_backup(action).await,
             Request::DeleteAccount { auth_key } => self.on_delete_account(auth_key).await,
