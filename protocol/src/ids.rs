@@ -91,6 +91,10 @@ id! {
     /// A place where one device of an account leaves something sealed for another.
     SlotId
 }
+id! {
+    /// A gateway's process. Drawn at random when it starts.
+    GatewayId
+}
 
 macro_rules! number {
     ($(#[$doc:meta])* $name:ident($inner:ty)) => {

@@ -27,7 +27,7 @@ pub mod server;
 pub use bytes::Bytes;
 pub use client::ClientFrame;
 pub use error::{Code, Refusal, Retry};
-pub use ids::{AccountId, ConversationId, Counter, DeviceId, Epoch, RequestId, Seq, SlotId};
+pub use ids::{AccountId, ConversationId, Counter, DeviceId, Epoch, GatewayId, RequestId, Seq, SlotId};
 pub use name::AccountName;
 pub use role::Role;
 pub use server::ServerFrame;
