@@ -10,8 +10,10 @@ mod cluster;
 mod commit;
 mod differential;
 mod direct;
+mod groups;
 mod mailbox;
 mod operations;
+mod people;
 mod races;
 mod read;
 mod world;
@@ -63,6 +65,23 @@ contract! {
         a_pair_has_one_conversation,
         a_conversation_with_oneself,
         nobody_founds_for_others;
+    groups:
+        a_group_is_founded_once,
+        a_member_that_comes_again_starts_anew,
+        a_new_device_is_unjoined_until_it_lets_itself_in,
+        a_direct_conversation_keeps_its_members,
+        whoever_leaves_reads_up_to_its_statement,
+        an_owner_hands_over_and_leaves,
+        the_next_generation_replaces_everything,
+        a_large_group_is_founded_at_once;
+    people:
+        a_blocked_party_is_not_accepted,
+        a_block_comes_before_the_conversation,
+        those_who_talk_are_acquainted,
+        a_revocation_raises_revisions,
+        a_deleted_account_is_out_for_good,
+        a_recovery_replaces_manifest_and_password,
+        slots_hold_parts_until_they_expire;
     mailbox:
         welcomes_wait_with_their_tree_until_they_are_acked,
         a_page_ends_at_its_size;

@@ -3,12 +3,12 @@
 use crate::cluster::{Database, command};
 use bytes::Bytes;
 use fastchat_gateway::store::{
-    Append, Claimed, Founded, Join, NewAccount, NewCommit, NewDirect, NewManifest, Outcome, Registered,
-    Store,
+    Append, Claimed, Founded, Join, NewAccount, NewCommit, NewDirect, NewGroup, NewLeave, NewManifest,
+    Outcome, Registered, Store,
     postgres::{Options, Postgres},
     sqlite::Sqlite,
 };
-use fastchat_protocol::{AccountId, ConversationId, Counter, DeviceId, Epoch, Seq};
+use fastchat_protocol::{AccountId, ConversationId, Counter, DeviceId, Epoch, Role, Seq};
 use sha2::{Digest, Sha256};
 use sqlx::{AssertSqlSafe, Connection, PgConnection, SqliteConnection};
 use std::sync::Arc;
@@ -93,6 +93,14 @@ impl World {
         let conversation = founding.conversation;
         let founded = self.store.found_direct(founding).await.expect("it answers");
         assert!(matches!(founded, Founded::Made { .. }), "{founded:?}");
+        conversation
+    }
+
+    /// A group with all devices of its members; the first of the first one founds it.
+    pub(crate) async fn group(&self, name: &str, members: &[(&Person, Role)]) -> ConversationId {
+        let founding = group(name, members);
+        let conversation = founding.conversation;
+        assert_eq!(stored(&self.store.found_group(founding).await.expect("it answers").outcome), 1);
         conversation
     }
 
@@ -205,6 +213,36 @@ pub(crate) fn founding(founder: &Person, peer: &Person, name: &str) -> NewDirect
         tree: "tree 1".into(),
         joins: devices.map(join).collect(),
     }
+}
+
+pub(crate) fn group(name: &str, members: &[(&Person, Role)]) -> NewGroup {
+    let founder = members[0].0.devices[0];
+    let devices = members.iter().flat_map(|(person, _)| &person.devices).filter(|device| **device != founder);
+    NewGroup {
+        conversation: ConversationId::new(id(name)),
+        device: founder,
+        counter: Counter(0),
+        parent: None,
+        suite: 0x004d,
+        epoch: epoch(1),
+        group_info: format!("group info of {name}").into(),
+        state: "state 1".into(),
+        tree: "tree 1".into(),
+        members: members.iter().map(|(person, role)| (person.account, *role)).collect(),
+        joins: joins(devices, &format!("welcome to {name}")),
+    }
+}
+
+/// These devices, with one welcome for all.
+pub(crate) fn joins<'a>(devices: impl IntoIterator<Item = &'a DeviceId>, welcome: &str) -> Vec<Join> {
+    let welcome: Bytes = welcome.to_owned().into();
+    let join = |device: &DeviceId| Join { device: *device, welcome: Some(welcome.clone()) };
+    devices.into_iter().map(join).collect()
+}
+
+pub(crate) fn leave(conversation: ConversationId, device: DeviceId, counter: u64, number: u64) -> NewLeave {
+    let statement = format!("{device} leaves {counter}").into();
+    NewLeave { conversation, device, counter: Counter(counter), epoch: epoch(number), statement }
 }
 
 /// Envelope `counter` of a device, at an epoch.
