@@ -18,7 +18,7 @@ use crate::{
     policy::{Policy, PolicyError},
     suite::{Suite, TooManyDevices, UnknownSuite},
 };
-use fastchat_protocol::{ConversationId, DeviceId, Epoch, codec::DecodeError};
+use fastchat_protocol::{AccountId, ConversationId, DeviceId, Epoch, codec::DecodeError};
 use openmls::prelude::tls_codec::Serialize as _;
 use openmls::prelude::{
     DeserializeBytes, LeafNodeIndex, MlsMessageBodyIn, MlsMessageIn, ProcessedMessageContent, ProposalStore,
@@ -26,7 +26,7 @@ use openmls::prelude::{
 };
 use openmls_rust_crypto::RustCrypto;
 use sha2::{Digest, Sha256};
-use std::fmt;
+use std::{collections::BTreeSet, fmt};
 use storage::Slots;
 
 pub use info::InfoError;
@@ -40,6 +40,15 @@ pub struct PublicState {
     suite: Suite,
     conversation: ConversationId,
     generation: u32,
+}
+
+/// A commit whose signatures are verified, and which no rule has judged yet.
+pub struct ReadCommit {
+    state: PublicState,
+    sender: Sender,
+    staged: StagedCommit,
+    before: Vec<Leaf>,
+    change: Change,
 }
 
 /// What an accepted commit did.
@@ -302,32 +311,26 @@ impl PublicState {
     ///
     /// `committer` is the device that the session authenticated.
     pub fn apply_commit(
-        mut self,
+        self,
         commit: &[u8],
         group_info: &[u8],
         committer: DeviceId,
         policy: &Policy<'_>,
     ) -> Result<(Self, CommitSummary), CommitError> {
-        let crypto = RustCrypto::default();
-        let (sender, staged) = self.stage(&crypto, commit)?;
+        self.read_commit(commit, committer)?.apply(group_info, policy)
+    }
+
+    /// Reads a commit and verifies its signatures, without judging it yet: what it does says whose
+    /// manifests the rules will ask for.
+    pub fn read_commit(self, commit: &[u8], committer: DeviceId) -> Result<ReadCommit, CommitError> {
+        let (sender, staged) = self.stage(&RustCrypto::default(), commit)?;
         let members: Vec<_> = self.group.members().collect();
         let change = Change::read(&members, &sender, &staged)?;
         if change.committer.device != committer {
             return Err(CommitError::Committer { sender: committer, committer: change.committer.device });
         }
         let before = leaves(members.into_iter()).map_err(ChangeError::from)?;
-        let data = self.data();
-        policy.check_commit(&before, data.as_ref(), &change)?;
-        let invalid = |e: &dyn fmt::Display| CommitError::Invalid(e.to_string());
-        let index = match sender {
-            Sender::Member(index) => index,
-            _ => self.group.ext_commit_sender_index(&staged).map_err(|e| invalid(&e))?,
-        };
-        self.group.merge_commit(&self.slots, staged).map_err(|e| invalid(&e))?;
-        info::check(&crypto, &self.group, group_info, index)?;
-        self.suite.check_devices(self.group.members().count())?;
-        let summary = CommitSummary::new(self.epoch(), data, change);
-        Ok((self, summary))
+        Ok(ReadCommit { state: self, sender, staged, before, change })
     }
 
     fn stage(&self, crypto: &RustCrypto, commit: &[u8]) -> Result<(Sender, StagedCommit), CommitError> {
@@ -362,6 +365,60 @@ impl PublicState {
             .members()
             .find(|member| Leaf::from_member(member).is_ok_and(|leaf| leaf.device == device))
             .map(|member| member.index)
+    }
+}
+
+impl ReadCommit {
+    /// What it does.
+    pub fn change(&self) -> &Change {
+        &self.change
+    }
+
+    /// The accounts whose manifests [`apply`](Self::apply) asks for: of those who come in, and of those
+    /// that lose some of their devices by somebody else.
+    pub fn judged(&self) -> BTreeSet<AccountId> {
+        let Change { committer, added, removed, .. } = &self.change;
+        let stays = |leaf: &Leaf| {
+            self.before.iter().any(|other| other.account == leaf.account && !removed.contains(other))
+        };
+        let by_others = removed.iter().filter(|leaf| leaf.account != committer.account);
+        let direct = self.state.data().is_none();
+        added.iter().chain(by_others.filter(|leaf| direct || stays(leaf))).map(|leaf| leaf.account).collect()
+    }
+
+    /// Judges it and the GroupInfo that comes with it, and goes one epoch on.
+    pub fn apply(
+        self,
+        group_info: &[u8],
+        policy: &Policy<'_>,
+    ) -> Result<(PublicState, CommitSummary), CommitError> {
+        let Self { mut state, sender, staged, before, change } = self;
+        let data = state.data();
+        policy.check_commit(&before, data.as_ref(), &change)?;
+        let invalid = |e: &dyn fmt::Display| CommitError::Invalid(e.to_string());
+        let index = match sender {
+            Sender::Member(index) => index,
+            _ => state.group.ext_commit_sender_index(&staged).map_err(|e| invalid(&e))?,
+        };
+        state.group.merge_commit(&state.slots, staged).map_err(|e| invalid(&e))?;
+        info::check(&RustCrypto::default(), &state.group, group_info, index)?;
+        state.suite.check_devices(state.group.members().count())?;
+        let summary = CommitSummary::new(state.epoch(), data, change);
+        Ok((state, summary))
+    }
+}
+
+/// What a GroupInfo says of itself, not verified: where it belongs, and the accounts that it declares
+/// (none in a direct conversation). Good for knowing which manifests [`PublicState::found`] will ask for.
+pub fn declared(group_info: &[u8]) -> Result<(ConversationId, Option<GroupData>), FoundError> {
+    let info = info::read(group_info).map_err(|_| FoundError::GroupInfo)?;
+    let (conversation, _) = header::parse_group_id(info.group_id().as_slice()).ok_or(FoundError::GroupId)?;
+    Ok((conversation, GroupData::from_extensions(info.group_context().extensions())?))
+}
+
+impl fmt::Debug for ReadCommit {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ReadCommit").field("change", &self.change).finish_non_exhaustive()
     }
 }
 

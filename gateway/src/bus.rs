@@ -28,6 +28,8 @@ pub trait Bus: std::fmt::Debug + Send + Sync + 'static {
     ///
     /// Cancel safety: a dropped call leaves the subscription in place, like one that returned.
     async fn subscribe(&self, subject: Subject);
+    /// Subscribes to all of these with one wait, as [`subscribe`](Bus::subscribe).
+    async fn subscribe_all(&self, subjects: &[Subject]);
     /// Ends a subscription. Records that wait in the event queue still come out.
     fn unsubscribe(&self, subject: Subject);
     /// Whether the bus can carry records at the moment.

@@ -91,6 +91,18 @@ pub struct Settings {
     /// Messages of one connection in a second, ten times as many at once [default: 100]
     #[arg(long, env = "FASTCHAT_GATEWAY_SENDS_PER_SECOND", value_name = "N", global = true)]
     pub sends_per_second: Option<NonZeroU32>,
+    /// Claims of key packages of one account in a minute [default: 1200]
+    #[arg(long, env = "FASTCHAT_GATEWAY_CLAIMS_PER_MINUTE", value_name = "N", global = true)]
+    pub claims_per_minute: Option<NonZeroU32>,
+    /// Foundings, commits and other changes of one account in a minute [default: 300]
+    #[arg(long, env = "FASTCHAT_GATEWAY_COMMITS_PER_MINUTE", value_name = "N", global = true)]
+    pub commits_per_minute: Option<NonZeroU32>,
+    /// Parts of slots of one account in a minute [default: 600]
+    #[arg(long, env = "FASTCHAT_GATEWAY_SLOTS_PER_MINUTE", value_name = "N", global = true)]
+    pub slots_per_minute: Option<NonZeroU32>,
+    /// Questions of one account who is online, in a minute [default: 60]
+    #[arg(long, env = "FASTCHAT_GATEWAY_PRESENCE_PER_MINUTE", value_name = "N", global = true)]
+    pub presence_per_minute: Option<NonZeroU32>,
     /// What to log, e.g. info or fastchat_gateway=debug [default: info]
     #[arg(long, env = "FASTCHAT_GATEWAY_LOG", value_name = "FILTER", global = true)]
     pub log: Option<String>,
@@ -255,6 +267,10 @@ impl Settings {
             logins_per_minute,
             guesses_per_hour,
             sends_per_second,
+            claims_per_minute,
+            commits_per_minute,
+            slots_per_minute,
+            presence_per_minute,
             log,
             log_format,
         )
@@ -317,6 +333,10 @@ impl Settings {
                 logins_per_minute: self.logins_per_minute.unwrap_or(per(120)),
                 guesses_per_hour: self.guesses_per_hour.unwrap_or(per(20)),
                 sends_per_second: self.sends_per_second.unwrap_or(per(100)),
+                claims_per_minute: self.claims_per_minute.unwrap_or(per(1_200)),
+                commits_per_minute: self.commits_per_minute.unwrap_or(per(300)),
+                slots_per_minute: self.slots_per_minute.unwrap_or(per(600)),
+                presence_per_minute: self.presence_per_minute.unwrap_or(per(60)),
             },
             bcrypt_threads: std::thread::available_parallelism().map_or(1, |cores| (cores.get() - 1).max(1)),
             listen,

@@ -6,10 +6,12 @@
 //! - While a request is being answered no further frame is read: that is the client's back-pressure.
 //! - Nothing here waits for another connection, and nobody waits for this one.
 
+mod guest;
+
 use crate::{
     fanout::Committed,
     gateway::Gateway,
-    handshake::{Identified, Unidentified},
+    handshake::{self, Identified, Unidentified},
     limits::{
         LINGER, LINGER_BYTES, MAX_WRITE_BUFFER, OPENING_TIMEOUT, READ_BUFFER, WRITE_BUFFER, WRITE_TIMEOUT,
     },
@@ -31,9 +33,10 @@ use fastchat_protocol::{
     server::{self, Draining, LogKind, Resync},
 };
 use futures_util::{SinkExt, StreamExt};
+use guest::Visit;
 use std::{
     pin::Pin,
-    sync::Arc,
+    sync::{Arc, atomic::Ordering},
     time::{Duration, Instant},
 };
 use tokio::{
@@ -60,11 +63,12 @@ pub async fn serve<S: AsyncRead + AsyncWrite + Unpin + Send>(
     peer: Unidentified,
     place: OwnedSemaphorePermit,
 ) {
-    let identified = Box::pin(identify(&gateway, socket, peer)).await;
+    let opened = Box::pin(identify(&gateway, socket, peer)).await;
     drop(place);
-    let reason = match identified {
+    let reason = match opened {
         Err(reason) => reason,
-        Ok(identified) => identified.enter(gateway).run().await,
+        Ok(Opened::Device(proved)) => proved.enter(gateway).run().await,
+        Ok(Opened::Guest(visit)) => Box::pin(visit.run(gateway)).await,
     };
     metrics::ended(reason);
 }
@@ -73,7 +77,7 @@ async fn identify<S: AsyncRead + AsyncWrite + Unpin>(
     gateway: &Arc<Gateway>,
     socket: S,
     peer: Unidentified,
-) -> Result<Proved<S>, Reason> {
+) -> Result<Opened<S>, Reason> {
     let mut ws = WebSocketStream::from_raw_socket(
         socket,
         Role::Server,
@@ -100,15 +104,26 @@ async fn identify<S: AsyncRead + AsyncWrite + Unpin>(
     // One answer a challenge, in its time; the gateway's clock decides, and a moment more lets it say so.
     let (request, frame) =
         opening_frame(&mut ws, gateway.config.challenge_timeout + Duration::from_secs(1)).await?;
-    let identified = match challenged.proof(gateway, frame, Instant::now()).await {
-        Ok(identified) => identified,
+    let proved = match challenged.proof(gateway, frame, Instant::now()).await {
+        Ok(proved) => proved,
         Err(refusal) => return Err(dismiss(&mut ws, request, refusal).await),
     };
     // The client sends nothing between its proof and the answer, so the library's buffer is empty and
     // the socket can be wrapped anew with the limits of a known device.
     let socket = ws.into_inner();
     let ws = WebSocketStream::from_raw_socket(socket, Role::Server, Some(config(limits::MAX_FRAME))).await;
-    Ok(Proved { ws, identified, request })
+    Ok(match proved {
+        handshake::Proved::Device(identified) => Opened::Device(Proved { ws, identified, request }),
+        handshake::Proved::Guest(guest, restricted) => {
+            Opened::Guest(Visit { ws, guest, request, answer: ServerFrame::Restricted(*restricted) })
+        }
+    })
+}
+
+/// A socket that has proved something.
+enum Opened<S> {
+    Device(Proved<S>),
+    Guest(Visit<S>),
 }
 
 /// A socket whose device is known, and which is owed an answer to its proof.
@@ -140,6 +155,7 @@ struct Presence {
 impl Drop for Presence {
     fn drop(&mut self) {
         let (gateway, account) = (&self.gateway, self.handle.account);
+        gateway.groups.leave(&self.handle);
         if gateway.registry.leave(&self.handle) {
             let subject = Subject::User(account);
             gateway.bus.unsubscribe(subject);
@@ -187,6 +203,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection<S> {
         if self.first {
             self.gateway.bus.subscribe(Subject::User(self.handle.account)).await;
         }
+        // From here on this gateway hears when a group lets the account in; those that did before are
+        // in the store.
+        if let Err(refusal) = self.enter_groups().await {
+            return Err(dismiss(&mut self.ws, self.request, refusal).await);
+        }
         match self.session_frame().await {
             Ok(session) => {
                 self.gateway.fanout.connected(self.handle.account, self.handle.device);
@@ -196,6 +217,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection<S> {
         }
     }
 
+    async fn enter_groups(&mut self) -> Result<(), Refusal> {
+        let groups = self.gateway.store.groups(self.handle.device).await.map_err(service::store_error)?;
+        self.gateway.groups.enter(&self.handle, &groups).await;
+        Ok(())
+    }
+
     async fn session_frame(&mut self) -> Result<ServerFrame, Refusal> {
         let (store, me) = (&self.gateway.store, self.session.me());
         // Read again now that others can find this connection: a revocation during the proof closed
@@ -203,6 +230,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection<S> {
         let device = store.device(me.device).await.map_err(service::store_error)?;
         let device = device.filter(|device| !device.revoked);
         let device = device.ok_or_else(|| Refusal::new(Code::Revoked, "this device was revoked"))?;
+        self.handle.visible.store(device.visible, Ordering::Relaxed);
         let key_packages = store.key_packages_left(me.device).await.map_err(service::store_error)?;
         let ping_interval = self.gateway.config.ping_interval.as_secs();
         Ok(ServerFrame::Session(server::Session {
@@ -302,13 +330,25 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection<S> {
                 })));
             }
             Step::Serve(frame) => {
-                let (gateway, me) = (Arc::clone(&self.gateway), self.session.me().clone());
-                return Ok(Some(Box::pin(async move {
-                    Some((request, service::answer(&gateway, &me, frame).await))
-                })));
+                return Ok(Some(self.answer(request, frame)));
             }
         }
         Ok(None)
+    }
+
+    fn answer(&self, request: RequestId, frame: ClientFrame) -> Serving {
+        let (gateway, me) = (Arc::clone(&self.gateway), self.session.me().clone());
+        let ends = matches!(frame, ClientFrame::DeleteAccount(_)).then(|| Arc::clone(&self.handle));
+        Box::pin(async move {
+            let answer = service::answer(&gateway, &me, frame).await;
+            let Some(handle) = ends.filter(|_| matches!(answer, ServerFrame::Done(_))) else {
+                return Some((request, answer));
+            };
+            // The answer goes first: what waits is written before the connection ends.
+            handle.answer(request, &answer);
+            handle.close(Code::Revoked, "the account was deleted");
+            None
+        })
     }
 
     /// Hands an envelope to the writer, which answers this connection and then tells the others.
@@ -418,7 +458,10 @@ async fn opening_frame<S: AsyncRead + AsyncWrite + Unpin>(
                     break Err(Some(Refusal::new(Code::BadFrame, "frames are binary")));
                 }
                 Some(Ok(Message::Close(_))) | None => break Err(None),
-                Some(Err(error)) => break Err(too_large(&error, limits::MAX_FRAME_UNAUTHENTICATED)),
+                Some(Err(error)) => {
+                    let limit = ws.get_config().max_message_size.unwrap_or(limits::MAX_FRAME_UNAUTHENTICATED);
+                    break Err(too_large(&error, limit));
+                }
             }
         }
     };

@@ -2,13 +2,16 @@
 //!
 //! - Storage first, bus second: nothing is handed out before the commit.
 //! - The frame is encoded once and shared by all.
-//! - This gateway's own connections get it at once; other gateways by one record a subject.
+//! - This gateway's own connections get it at once; other gateways by one record a subject: that of
+//!   each account of a direct conversation, that of the group itself, however many members it has.
 //! - All of it is a hint: what is lost here is found by a gap, a head check or the next login.
 
 use crate::{
     bus::Bus,
+    groups::{GroupRow, Groups},
     metrics,
     registry::Registry,
+    session::Me,
     store::{Audience, Stored},
 };
 use bytes::Bytes;
@@ -16,17 +19,18 @@ use fastchat_protocol::{
     AccountId, Code, ConversationId, Counter, DeviceId, RequestId, Seq, ServerFrame,
     bus::{self, BusFrame, Subject},
     limits::MAX_LIVE_ENVELOPE,
-    server::{Deliver, Heads, LogKind, LogRow},
+    server::{Deliver, Heads, LogKind, LogRow, Presence},
 };
 use std::{
-    collections::HashMap,
-    sync::{Arc, Mutex, PoisonError},
+    collections::{BTreeSet, HashMap},
+    sync::{Arc, Mutex, PoisonError, atomic::Ordering},
 };
 
 /// Hands rows and wakes to connections here and to other gateways.
 #[derive(Debug)]
 pub struct Fanout {
     registry: Arc<Registry>,
+    groups: Arc<Groups>,
     bus: Arc<dyn Bus>,
     recent: Mutex<Recent>,
 }
@@ -59,8 +63,8 @@ pub struct Committed {
 
 impl Fanout {
     /// Between these.
-    pub fn new(registry: Arc<Registry>, bus: Arc<dyn Bus>) -> Self {
-        Self { registry, bus, recent: Mutex::default() }
+    pub fn new(registry: Arc<Registry>, groups: Arc<Groups>, bus: Arc<dyn Bus>) -> Self {
+        Self { registry, groups, bus, recent: Mutex::default() }
     }
 
     /// Hands a committed row out.
@@ -84,6 +88,11 @@ impl Fanout {
             frame: frame.clone(),
         });
         let record = record.encode(RequestId(0));
+        if stored.audience == Audience::Group {
+            let (seq, revision) = (stored.seq, stored.revision);
+            self.groups.deliver(conversation, GroupRow { seq, revision, sender, frame });
+            return self.bus.publish(Subject::Group(conversation), record);
+        }
         for account in accounts(stored.audience) {
             self.deliver(account, sender, &frame);
             self.note(conversation, account, stored.seq);
@@ -115,16 +124,86 @@ impl Fanout {
         self.bus.publish(Subject::User(account), BusFrame::Revoked(record).encode(RequestId(0)));
     }
 
+    /// Lets the connections of accounts that came into a group hear it from now on, on every gateway.
+    pub fn joined(&self, conversation: ConversationId, accounts: &BTreeSet<AccountId>) {
+        let record = BusFrame::Joined(bus::Joined { conversation }).encode(RequestId(0));
+        for account in accounts {
+            self.enter(conversation, *account);
+            self.bus.publish(Subject::User(*account), record.clone());
+        }
+    }
+
+    /// Lets an account's connections here into a group. What is published before the bus knows is found
+    /// by head checks; the row that lets them in, by their mailbox.
+    fn enter(&self, conversation: ConversationId, account: AccountId) {
+        let handles = self.registry.find(account, None);
+        if handles.is_empty() {
+            return;
+        }
+        let groups = Arc::clone(&self.groups);
+        tokio::spawn(async move {
+            for handle in handles {
+                groups.enter(&handle, &[conversation]).await;
+            }
+        });
+    }
+
+    /// Asks on behalf of `me` whether an account is online; who is, here or elsewhere, says so.
+    pub fn ask_presence(&self, me: &Me, account: AccountId) {
+        if self.registry.shows(account) {
+            return self.tell_presence(me.account, account, true);
+        }
+        let record = BusFrame::PresenceAsked(bus::PresenceAsked { by: me.account });
+        self.bus.publish(Subject::User(account), record.encode(RequestId(0)));
+    }
+
+    /// Others may learn that an account is online, or no longer: its connections take note everywhere.
+    pub fn visible(&self, account: AccountId, visible: bool) {
+        self.set_visible(account, visible);
+        let record = BusFrame::Visible(bus::Visible { visible });
+        self.bus.publish(Subject::User(account), record.encode(RequestId(0)));
+    }
+
+    fn set_visible(&self, account: AccountId, visible: bool) {
+        for handle in self.registry.find(account, None) {
+            handle.visible.store(visible, Ordering::Relaxed);
+        }
+    }
+
+    fn tell_presence(&self, asker: AccountId, account: AccountId, online: bool) {
+        let frame = ServerFrame::Presence(Presence { account, online }).encode(RequestId(0));
+        self.registry.deliver(asker, None, &frame);
+    }
+
+    /// Answers a question that another gateway passed on.
+    fn on_presence_asked(&self, account: AccountId, by: AccountId) {
+        if self.registry.shows(account) {
+            let told = BusFrame::PresenceTold(bus::PresenceTold { account, online: true });
+            self.bus.publish(Subject::User(by), told.encode(RequestId(0)));
+        }
+    }
+
     /// Deals with a record of another gateway. What cannot be read is counted and dropped.
     pub fn on_record(&self, subject: Subject, record: &[u8]) {
-        let Subject::User(account) = subject else {
-            return;
-        };
         let Ok((_, frame)) = BusFrame::decode(record) else {
             metrics::bus_record("unreadable");
             return;
         };
         metrics::bus_record(frame.name());
+        match subject {
+            Subject::User(account) => self.on_user_record(account, frame),
+            Subject::Group(group) => match frame {
+                BusFrame::Row(bus::Row { conversation, seq, sender, revision, frame })
+                    if conversation == group =>
+                {
+                    self.groups.deliver(group, GroupRow { seq, revision, sender, frame });
+                }
+                _ => metrics::bus_record("unreadable"),
+            },
+        }
+    }
+
+    fn on_user_record(&self, account: AccountId, frame: BusFrame) {
         match frame {
             BusFrame::Row(row) => {
                 self.deliver(account, row.sender, &row.frame);
@@ -137,12 +216,20 @@ impl Fanout {
                 }
             }
             BusFrame::Revoked(revoked) => self.close(account, revoked),
-            BusFrame::Joined(_) | BusFrame::PresenceAsked(_) | BusFrame::PresenceTold(_) => {}
+            BusFrame::PresenceAsked(asked) => self.on_presence_asked(account, asked.by),
+            BusFrame::PresenceTold(told) => self.tell_presence(account, told.account, told.online),
+            BusFrame::Visible(said) => self.set_visible(account, said.visible),
+            BusFrame::Joined(joined) => self.enter(joined.conversation, account),
         }
     }
 
-    /// Tells the connections here about heads that moved without a live copy; how many it told.
+    /// Tells the connections here about heads that moved without a live copy; how many it told at once
+    /// (the readers of a group are told a little later, and count then).
     pub fn moved(&self, conversation: ConversationId, head: Seq, audience: Audience) -> usize {
+        if audience == Audience::Group {
+            self.groups.moved(conversation, head);
+            return 0;
+        }
         let heads = vec![fastchat_protocol::server::Head { conversation, seq: head }];
         let frame = ServerFrame::Heads(Heads { heads, mailbox: None }).encode(RequestId(0));
         let mut told = 0;

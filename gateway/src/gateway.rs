@@ -5,8 +5,9 @@ use crate::{
     bus::{Bus, BusEvents},
     cursors::Cursors,
     fanout::Fanout,
+    groups::Groups,
     heads,
-    limits::MAX_UNIDENTIFIED,
+    limits::{MAX_GUESTS, MAX_UNIDENTIFIED},
     passwords::Passwords,
     rate::Limiters,
     registry::Registry,
@@ -30,6 +31,8 @@ pub struct Gateway {
     pub writer: Writer,
     /// Who is connected here.
     pub registry: Arc<Registry>,
+    /// Who hears which group here.
+    pub groups: Arc<Groups>,
     /// Hands committed rows out.
     pub fanout: Arc<Fanout>,
     /// Cursors on their way to the store.
@@ -38,6 +41,8 @@ pub struct Gateway {
     pub passwords: Passwords,
     /// Places for sockets without a session.
     pub unidentified: Arc<Semaphore>,
+    /// Places for sessions without a device.
+    pub guests: Arc<Semaphore>,
     /// Who tries too often.
     pub limiters: Limiters,
     /// Cancelled when the gateway begins to leave.
@@ -54,11 +59,13 @@ impl Gateway {
     /// Puts the parts together and starts what runs in the background.
     pub fn start(config: Config, store: Arc<dyn Store>, bus: Arc<dyn Bus>, events: BusEvents) -> Arc<Self> {
         let registry = Arc::new(Registry::default());
-        let fanout = Arc::new(Fanout::new(Arc::clone(&registry), Arc::clone(&bus)));
+        let groups = Groups::new(Arc::clone(&store), Arc::clone(&bus));
+        let fanout = Arc::new(Fanout::new(Arc::clone(&registry), Arc::clone(&groups), Arc::clone(&bus)));
         let gateway = Arc::new(Self {
             writer: Writer::spawn(Arc::clone(&store), config.writer_lanes()),
             passwords: Passwords::new(config.pepper.clone(), config.bcrypt_threads),
             unidentified: Arc::new(Semaphore::new(MAX_UNIDENTIFIED)),
+            guests: Arc::new(Semaphore::new(MAX_GUESTS)),
             limiters: Limiters::new(config.rates),
             cursors: Arc::new(Cursors::default()),
             draining: CancellationToken::new(),
@@ -66,6 +73,7 @@ impl Gateway {
             drain_asked: Notify::new(),
             tasks: TaskTracker::new(),
             registry,
+            groups,
             fanout,
             store,
             bus,

@@ -1,7 +1,8 @@
 //! From an unidentified socket to a session.
 //!
 //! - `Hello`: a version that both speak, the host that was dialled, a fresh challenge.
-//! - Then one proof: `Register`, `Login` or `Resume`, each with the device's signature.
+//! - Then one proof: `Register`, `Login` or `Resume`, each with the device's signature; or `Link` or
+//!   `Recover`, by which somebody without a device becomes a [`Guest`].
 //! - [`Unidentified`] is consumed by a proof: a socket without one has no way to be served.
 //!
 //! A challenge is good for one answer within its time. Whatever is wrong with name, password or
@@ -12,15 +13,20 @@ use crate::{
     metrics,
     service::{checked_manifest, new_manifest, password_error, rate_limited, store_error},
     session::Me,
-    store::{Device, NewAccount, Registered},
+    store::{Account, Device, NewAccount, Registered},
 };
 use ed25519_dalek::{Signature, VerifyingKey};
 use fastchat_protocol::{
-    AccountName, ClientFrame, Code, DeviceId, Refusal, ServerFrame, VERSIONS, challenge,
-    client::{Hello, Login, Register, Resume},
+    AccountId, AccountName, Bytes, ClientFrame, Code, DeviceId, Refusal, ServerFrame, VERSIONS, challenge,
+    client::{Hello, Link, Login, Recover, Register, Resume},
     limits, server,
 };
+use sha2::{Digest, Sha256};
 use std::{net::IpAddr, time::Instant};
+use subtle::ConstantTimeEq;
+
+/// Asked for where a name is nobody's, so that the store has the same work.
+const NOBODY: AccountId = AccountId::new([0; 16]);
 
 /// A socket of which nothing is known but where it comes from.
 #[derive(Debug)]
@@ -45,6 +51,25 @@ pub struct Challenged {
 pub struct Identified {
     /// Who.
     pub me: Me,
+}
+
+/// Somebody who proved a password or a recovery code, and no device: a device that is to be linked, or
+/// an owner who lost all of them.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Guest {
+    /// The account.
+    pub account: AccountId,
+    /// By the recovery code, so that the account may be restored.
+    pub recovers: bool,
+}
+
+/// Who connects.
+#[derive(Debug)]
+pub enum Proved {
+    /// A device: a session begins.
+    Device(Identified),
+    /// Nobody's device, with the answer that it gets.
+    Guest(Guest, Box<server::Restricted>),
 }
 
 impl Unidentified {
@@ -87,12 +112,7 @@ impl Unidentified {
 
 impl Challenged {
     /// Deals with the second frame.
-    pub async fn proof(
-        self,
-        gateway: &Gateway,
-        frame: ClientFrame,
-        now: Instant,
-    ) -> Result<Identified, Refusal> {
+    pub async fn proof(self, gateway: &Gateway, frame: ClientFrame, now: Instant) -> Result<Proved, Refusal> {
         let kind = frame.name();
         let started = Instant::now();
         let proved = self.prove(gateway, frame, now).await;
@@ -101,7 +121,7 @@ impl Challenged {
         proved
     }
 
-    async fn prove(self, gateway: &Gateway, frame: ClientFrame, now: Instant) -> Result<Identified, Refusal> {
+    async fn prove(self, gateway: &Gateway, frame: ClientFrame, now: Instant) -> Result<Proved, Refusal> {
         if now.duration_since(self.since) > gateway.config.challenge_timeout {
             return Err(Refusal::new(
                 Code::BadChallenge,
@@ -109,9 +129,11 @@ impl Challenged {
             ));
         }
         match frame {
-            ClientFrame::Resume(resume) => self.resume(gateway, &resume).await,
-            ClientFrame::Login(login) => self.login(gateway, login).await,
-            ClientFrame::Register(register) => self.register(gateway, register).await,
+            ClientFrame::Resume(resume) => self.resume(gateway, &resume).await.map(Proved::Device),
+            ClientFrame::Login(login) => self.login(gateway, login).await.map(Proved::Device),
+            ClientFrame::Register(register) => self.register(gateway, register).await.map(Proved::Device),
+            ClientFrame::Link(link) => self.link(gateway, &link).await,
+            ClientFrame::Recover(recover) => self.recover(gateway, &recover).await,
             _ => Err(Refusal::new(Code::Unexpected, "the second frame proves who connects")),
         }
     }
@@ -190,6 +212,41 @@ impl Challenged {
         }
     }
 
+    async fn link(&self, gateway: &Gateway, link: &Link) -> Result<Proved, Refusal> {
+        let account = self.account_of(gateway, &link.name).await?;
+        let asked = account.as_ref().map_or(NOBODY, |account| account.id);
+        let hash = gateway.store.password_hash(asked).await.map_err(store_error)?;
+        let right = gateway.passwords.check(&link.auth_key, hash).await.map_err(password_error)?;
+        match account {
+            Some(account) if right => Ok(guest(account, None)),
+            _ => Err(Refusal::new(Code::BadCredentials, "name or password is wrong")),
+        }
+    }
+
+    async fn recover(&self, gateway: &Gateway, recover: &Recover) -> Result<Proved, Refusal> {
+        let account = self.account_of(gateway, &recover.name).await?;
+        let asked = account.as_ref().map_or(NOBODY, |account| account.id);
+        let recovery = gateway.store.recovery(asked).await.map_err(store_error)?;
+        let shown: [u8; 32] = Sha256::digest(recover.recovery_key.expose()).into();
+        // What is not there is compared too.
+        let kept = recovery.as_ref().map_or([0; 32], |recovery| recovery.key_hash);
+        let right = bool::from(shown.ct_eq(&kept));
+        match account.zip(recovery) {
+            Some((account, recovery)) if right => Ok(guest(account, Some(recovery.sealed))),
+            _ => Err(Refusal::new(Code::BadCredentials, "name or recovery code is wrong")),
+        }
+    }
+
+    /// The account of a name that somebody without a device claims. Guesses count for every name, known
+    /// or not, and take the same questions to the store.
+    async fn account_of(&self, gateway: &Gateway, name: &str) -> Result<Option<Account>, Refusal> {
+        gateway.limiters.login_from(self.address).map_err(rate_limited)?;
+        // What is no name is nobody's.
+        let Ok(name) = name.parse::<AccountName>() else { return Ok(None) };
+        gateway.limiters.guest_of(name.as_str()).map_err(rate_limited)?;
+        gateway.store.find_account(&name).await.map_err(store_error)
+    }
+
     fn signed(&self, gateway: &Gateway, device: DeviceId, key: &[u8; 32], signature: &[u8]) -> bool {
         let statement = challenge::signed_bytes(&gateway.config.deployment, &self.host, device, &self.nonce);
         let (Ok(key), Ok(signature)) = (VerifyingKey::from_bytes(key), Signature::from_slice(signature))
@@ -208,9 +265,15 @@ fn identified(id: DeviceId, device: Device) -> Result<Identified, Refusal> {
     Ok(Identified { me })
 }
 
+fn guest(account: Account, recovery: Option<Bytes>) -> Proved {
+    let guest = Guest { account: account.id, recovers: recovery.is_some() };
+    let Account { id: account, name, manifest } = account;
+    Proved::Guest(guest, Box::new(server::Restricted { account, name, manifest, recovery }))
+}
+
 fn kind_label(frame: &'static str) -> &'static str {
     match frame {
-        "Register" | "Login" | "Resume" => frame,
+        "Register" | "Login" | "Resume" | "Link" | "Recover" => frame,
         _ => "other",
     }
 }

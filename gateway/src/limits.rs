@@ -36,6 +36,23 @@ pub const MAX_WAITING_DEVICES: usize = 50_000;
 /// Sockets without a session at a time, and of one address: slow ones must not use up descriptors.
 pub const MAX_UNIDENTIFIED: usize = 4_096;
 
+/// Parts of a slot: more than the bytes of all slots fill.
+pub const MAX_SLOT_PARTS: u32 = 1_024;
+/// Sessions without a device at a time: each has proved a password or a recovery code.
+pub const MAX_GUESTS: usize = 512;
+/// How long a session without a device lasts: two people compare six digits meanwhile.
+pub const GUEST_TIME: Duration = Duration::from_secs(600);
+
+/// Rows of one group that wait until it is known who may have them; the readers of further ones are
+/// told the head instead.
+pub const HELD_ROWS: usize = 64;
+/// Groups whose readers are asked for at a time: what the store's connections bear beside other work.
+pub const MAX_RELOADS: usize = 4;
+/// Between attempts to ask for a group's readers.
+pub const RELOAD_RETRY: Duration = Duration::from_millis(500);
+/// How long a head check waits for a group's row that may be on the bus.
+pub const HEAD_GRACE: Duration = Duration::from_millis(250);
+
 /// Passwords that may wait for a hashing thread; each takes about 0.1 s.
 pub const MAX_WAITING_HASHES: usize = 64;
 

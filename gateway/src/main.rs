@@ -136,6 +136,10 @@ fn print_config(settings: &Settings) -> anyhow::Result<()> {
     shown.logins_per_minute = Some(config.rates.logins_per_minute);
     shown.guesses_per_hour = Some(config.rates.guesses_per_hour);
     shown.sends_per_second = Some(config.rates.sends_per_second);
+    shown.claims_per_minute = Some(config.rates.claims_per_minute);
+    shown.commits_per_minute = Some(config.rates.commits_per_minute);
+    shown.slots_per_minute = Some(config.rates.slots_per_minute);
+    shown.presence_per_minute = Some(config.rates.presence_per_minute);
     say(&toml::to_string(&shown).context("the settings could not be written")?)
 }
 

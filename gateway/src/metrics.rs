@@ -57,6 +57,28 @@ pub fn describe() {
         "One batch, from the store's call to its answer."
     );
     describe_gauge!("fastchat_writer_queue_depth", Unit::Count, "Envelopes that wait for the writer.");
+    describe_gauge!("fastchat_groups", Unit::Count, "Groups with a reader here, each a subscription.");
+    describe_counter!(
+        "fastchat_group_reloads_total",
+        Unit::Count,
+        "Times that a group's readers were asked for, by result."
+    );
+    describe_counter!(
+        "fastchat_group_rows_held_total",
+        Unit::Count,
+        "Rows of groups that waited for that (held), or did not fit (overflow)."
+    );
+    describe_counter!(
+        "fastchat_group_out_of_range_total",
+        Unit::Count,
+        "Live copies that were not given to a connection because it may not read the row."
+    );
+    describe_gauge!("fastchat_guests", Unit::Count, "Sessions that proved no device: linking, recovery.");
+    describe_counter!(
+        "fastchat_presence_questions_total",
+        Unit::Count,
+        "Accounts of which somebody asked whether they are online."
+    );
     describe_gauge!("fastchat_ready", Unit::Count, "1 while the gateway takes new connections.");
 }
 
@@ -78,6 +100,44 @@ pub fn connections(count: usize) {
 /// Whether new connections are taken.
 pub fn ready(ready: bool) {
     gauge!("fastchat_ready").set(if ready { 1.0 } else { 0.0 });
+}
+
+/// How many groups are heard here.
+pub fn groups(count: usize) {
+    gauge!("fastchat_groups").set(count as f64);
+}
+
+/// The readers of a group were asked for.
+pub fn group_reload(read: bool) {
+    let result = if read { "ok" } else { "failed" };
+    counter!("fastchat_group_reloads_total", "result" => result).increment(1);
+}
+
+/// A row of a group waits for its readers' ranges, or found no room to.
+pub fn group_row(result: &'static str) {
+    counter!("fastchat_group_rows_held_total", "result" => result).increment(1);
+}
+
+/// Connections that may not read a row.
+pub fn out_of_range(connections: usize) {
+    if connections > 0 {
+        counter!("fastchat_group_out_of_range_total").increment(connections as u64);
+    }
+}
+
+/// Connections that a head check told about a group's head.
+pub fn head_check_repairs(told: usize) {
+    counter!("fastchat_head_check_repairs_total").increment(told as u64);
+}
+
+/// How many sessions without a device there are.
+pub fn guests(count: usize) {
+    gauge!("fastchat_guests").set(count as f64);
+}
+
+/// Somebody asked who of so many is online.
+pub fn presence_asked(accounts: usize) {
+    counter!("fastchat_presence_questions_total").increment(accounts as u64);
 }
 
 /// A device proved itself, or did not.
@@ -114,7 +174,7 @@ pub fn resync(reason: &str, connections: usize) {
 /// A head check was done.
 pub fn head_check(told: usize) {
     counter!("fastchat_head_checks_total").increment(1);
-    counter!("fastchat_head_check_repairs_total").increment(told as u64);
+    head_check_repairs(told);
 }
 
 /// A record of another gateway.

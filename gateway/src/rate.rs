@@ -1,5 +1,6 @@
 //! How often an address, a name or a device may try.
 
+use fastchat_protocol::AccountId;
 use governor::{
     DefaultKeyedRateLimiter, Quota, RateLimiter,
     clock::{Clock, DefaultClock},
@@ -15,6 +16,15 @@ pub struct Rates {
     pub guesses_per_hour: NonZeroU32,
     /// Appends of one device in a second; ten times as many at once.
     pub sends_per_second: NonZeroU32,
+    /// Key packages that one account claims in a minute, for one account each time; a twentieth of it
+    /// for the same account. A new group asks for each of its members.
+    pub claims_per_minute: NonZeroU32,
+    /// Foundings, commits and other changes of one account in a minute.
+    pub commits_per_minute: NonZeroU32,
+    /// Parts of slots that one account puts or reads in a minute.
+    pub slots_per_minute: NonZeroU32,
+    /// Questions of one account who is online, in a minute.
+    pub presence_per_minute: NonZeroU32,
 }
 
 /// Limiters by address, name and device.
@@ -22,6 +32,13 @@ pub struct Rates {
 pub struct Limiters {
     by_address: DefaultKeyedRateLimiter<IpAddr>,
     by_name: DefaultKeyedRateLimiter<String>,
+    /// Proofs without a device count apart: a stranger who uses them up keeps nobody from logging in.
+    guests: DefaultKeyedRateLimiter<String>,
+    claims: DefaultKeyedRateLimiter<AccountId>,
+    claims_of_one: DefaultKeyedRateLimiter<(AccountId, AccountId)>,
+    commits: DefaultKeyedRateLimiter<AccountId>,
+    slots: DefaultKeyedRateLimiter<AccountId>,
+    presence: DefaultKeyedRateLimiter<AccountId>,
 }
 
 /// Too often; come back after this.
@@ -34,9 +51,17 @@ impl Limiters {
         let hourly = Quota::with_period(Duration::from_secs(3600) / rates.guesses_per_hour.get());
         let by_name =
             hourly.unwrap_or(Quota::per_hour(rates.guesses_per_hour)).allow_burst(rates.guesses_per_hour);
+        let minutely = |count| RateLimiter::keyed(Quota::per_minute(count));
+        let of_one = NonZeroU32::new(rates.claims_per_minute.get() / 20).unwrap_or(NonZeroU32::MIN);
         Self {
             by_address: RateLimiter::keyed(Quota::per_minute(rates.logins_per_minute)),
             by_name: RateLimiter::keyed(by_name),
+            guests: RateLimiter::keyed(by_name),
+            claims: minutely(rates.claims_per_minute),
+            claims_of_one: RateLimiter::keyed(Quota::per_minute(of_one)),
+            commits: minutely(rates.commits_per_minute),
+            slots: minutely(rates.slots_per_minute),
+            presence: minutely(rates.presence_per_minute),
         }
     }
 
@@ -50,10 +75,42 @@ impl Limiters {
         check(&self.by_name, &name.to_owned())
     }
 
+    /// One proof of a name without a device.
+    pub fn guest_of(&self, name: &str) -> Result<(), TooOften> {
+        check(&self.guests, &name.to_owned())
+    }
+
+    /// One claim of key packages by an account, of another.
+    pub fn claim(&self, by: AccountId, of: AccountId) -> Result<(), TooOften> {
+        check(&self.claims_of_one, &(by, of))?;
+        check(&self.claims, &by)
+    }
+
+    /// One founding, commit or other change by an account.
+    pub fn commit(&self, by: AccountId) -> Result<(), TooOften> {
+        check(&self.commits, &by)
+    }
+
+    /// One part of a slot.
+    pub fn slot(&self, by: AccountId) -> Result<(), TooOften> {
+        check(&self.slots, &by)
+    }
+
+    /// One question who is online.
+    pub fn presence(&self, by: AccountId) -> Result<(), TooOften> {
+        check(&self.presence, &by)
+    }
+
     /// Forgets whom nothing limits any more.
     pub fn shrink(&self) {
         self.by_address.retain_recent();
         self.by_name.retain_recent();
+        self.guests.retain_recent();
+        self.claims.retain_recent();
+        self.claims_of_one.retain_recent();
+        self.commits.retain_recent();
+        self.slots.retain_recent();
+        self.presence.retain_recent();
     }
 }
 
@@ -84,8 +141,15 @@ mod tests {
     #[test]
     fn one_name_has_few_guesses_and_others_are_not_touched() {
         let n = |n| NonZeroU32::new(n).expect("not zero");
-        let limiters =
-            Limiters::new(Rates { logins_per_minute: n(3), guesses_per_hour: n(2), sends_per_second: n(1) });
+        let limiters = Limiters::new(Rates {
+            logins_per_minute: n(3),
+            guesses_per_hour: n(2),
+            sends_per_second: n(1),
+            claims_per_minute: n(40),
+            commits_per_minute: n(1),
+            slots_per_minute: n(1),
+            presence_per_minute: n(1),
+        });
         assert_eq!(limiters.login_to("alice"), Ok(()));
         assert_eq!(limiters.login_to("alice"), Ok(()));
         assert!(limiters.login_to("alice").is_err());
@@ -93,5 +157,11 @@ mod tests {
         let address = IpAddr::from([127, 0, 0, 1]);
         assert!((0..3).all(|_| limiters.login_from(address).is_ok()));
         assert!(limiters.login_from(address).is_err());
+
+        let account = |n| AccountId::new([n; 16]);
+        assert!((0..2).all(|_| limiters.claim(account(1), account(2)).is_ok()));
+        assert!(limiters.claim(account(1), account(2)).is_err(), "one account's packages are not drained");
+        assert_eq!(limiters.claim(account(1), account(3)), Ok(()));
+        assert_eq!(limiters.guest_of("bob"), Ok(()), "apart from logins");
     }
 }

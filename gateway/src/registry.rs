@@ -6,12 +6,12 @@
 
 use crate::queue::Queue;
 use bytes::Bytes;
-use fastchat_protocol::{AccountId, Code, DeviceId, Refusal, RequestId, ServerFrame};
+use fastchat_protocol::{AccountId, Code, ConversationId, DeviceId, Refusal, RequestId, ServerFrame};
 use std::{
     collections::HashMap,
     sync::{
         Arc, Mutex, MutexGuard, OnceLock,
-        atomic::{AtomicU64, AtomicUsize, Ordering},
+        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
     },
 };
 use tokio::sync::Notify;
@@ -30,18 +30,42 @@ pub struct Handle {
     pub device: DeviceId,
     /// What waits to be written.
     pub queue: Queue,
+    /// Others may learn that the account is online.
+    pub visible: AtomicBool,
+    /// The groups that it is in; none any more once it has ended.
+    groups: Mutex<Option<Vec<ConversationId>>>,
     end: OnceLock<Refusal>,
     ended: Notify,
 }
 
 impl Handle {
     fn new(id: u64, account: AccountId, device: DeviceId) -> Self {
-        Self { id, account, device, queue: Queue::default(), end: OnceLock::new(), ended: Notify::new() }
+        Self {
+            id,
+            account,
+            device,
+            queue: Queue::default(),
+            // Until the store has said so.
+            visible: AtomicBool::new(false),
+            groups: Mutex::new(Some(Vec::new())),
+            end: OnceLock::new(),
+            ended: Notify::new(),
+        }
     }
 
     /// Queues the answer to a request.
     pub fn answer(&self, request: RequestId, frame: &ServerFrame) {
         self.queue.push_answer(frame.encode(request));
+    }
+
+    /// Changes the connection's list of groups; false if it has ended.
+    pub fn with_groups(&self, change: impl FnOnce(&mut Vec<ConversationId>)) -> bool {
+        lock(&self.groups).as_mut().map(change).is_some()
+    }
+
+    /// Takes the list of groups, for good: the connection enters none from now on.
+    pub fn take_groups(&self) -> Vec<ConversationId> {
+        lock(&self.groups).take().unwrap_or_default()
     }
 
     /// Ends the connection; the first reason stands and is told to the client.
@@ -144,6 +168,13 @@ impl Registry {
         let shard = self.shard(account);
         let handles = shard.get(&account).map(Vec::as_slice).unwrap_or_default();
         handles.iter().filter(|handle| device.is_none_or(|device| handle.device == device)).cloned().collect()
+    }
+
+    /// Whether the account is connected here and others may know.
+    pub fn shows(&self, account: AccountId) -> bool {
+        let shard = self.shard(account);
+        let handles = shard.get(&account).map(Vec::as_slice).unwrap_or_default();
+        handles.iter().any(|handle| handle.visible.load(Ordering::Relaxed))
     }
 
     /// Whether the account is connected here.

@@ -3,12 +3,19 @@
 //! Membership is decided by the store, in the transaction that answers. What a client claims of
 //! groups and keys is checked here through the crate `delivery`, before the store sees it.
 
-mod conversations;
+mod commit;
 mod directory;
+mod found;
+mod groups;
+mod judging;
+mod log;
+mod people;
+mod restricted;
+mod slots;
 
 pub(crate) use directory::{checked_manifest, new_manifest, password_error, rate_limited};
 
-use crate::{gateway::Gateway, metrics, refusal, session::Me, store::StoreError};
+use crate::{gateway::Gateway, handshake::Guest, metrics, refusal, session::Me, store::StoreError};
 use fastchat_protocol::{ClientFrame, Code, Refusal, ServerFrame, server::Done};
 
 /// What every request is answered with.
@@ -22,33 +29,41 @@ pub async fn answer(gateway: &Gateway, me: &Me, frame: ClientFrame) -> ServerFra
     refusal::frame(answer)
 }
 
+/// Answers one request of somebody who proved no device.
+pub async fn answer_guest(gateway: &Gateway, guest: &Guest, frame: ClientFrame) -> ServerFrame {
+    let name = frame.name();
+    let answer = restricted::dispatch(gateway, guest, frame).await;
+    metrics::request(name, answer.as_ref().err().map(|refusal| refusal.code));
+    refusal::frame(answer)
+}
+
 async fn dispatch(gateway: &Gateway, me: &Me, frame: ClientFrame) -> Answer {
     match frame {
-        ClientFrame::Fetch(request) => conversations::fetch(gateway, me, &request).await,
-        ClientFrame::FetchMailbox(request) => conversations::fetch_mailbox(gateway, me, &request).await,
-        ClientFrame::Sync(request) => conversations::sync(gateway, me, &request).await,
-        ClientFrame::Found(request) => conversations::found(gateway, me, request).await,
-        ClientFrame::Commit(request) => conversations::commit(gateway, me, request).await,
-        ClientFrame::GetGroupState(request) => conversations::group_state(gateway, me, &request).await,
-        ClientFrame::GetTree(request) => conversations::tree(gateway, me, &request).await,
+        ClientFrame::Fetch(request) => log::fetch(gateway, me, &request).await,
+        ClientFrame::FetchMailbox(request) => log::fetch_mailbox(gateway, me, &request).await,
+        ClientFrame::Sync(request) => log::sync(gateway, me, &request).await,
+        ClientFrame::Found(request) => found::found(gateway, me, request).await,
+        ClientFrame::FoundGroup(request) => groups::found(gateway, me, request).await,
+        ClientFrame::Leave(request) => groups::leave(gateway, me, request).await,
+        ClientFrame::Commit(request) => commit::commit(gateway, me, request).await,
+        ClientFrame::GetGroupState(request) => log::group_state(gateway, me, &request).await,
+        ClientFrame::GetTree(request) => log::tree(gateway, me, &request).await,
         ClientFrame::FindAccount(request) => directory::find(gateway, &request).await,
         ClientFrame::GetAccount(request) => directory::get(gateway, &request).await,
         ClientFrame::PublishKeyPackages(request) => directory::publish(gateway, me, request).await,
         ClientFrame::ClaimKeyPackages(request) => directory::claim(gateway, me, &request).await,
         ClientFrame::PutManifest(request) => directory::put_manifest(gateway, me, &request).await,
         ClientFrame::ChangePassword(request) => directory::change_password(gateway, me, &request).await,
-        ClientFrame::FoundGroup(_)
-        | ClientFrame::Leave(_)
-        | ClientFrame::PutSlot(_)
-        | ClientFrame::GetSlot(_)
-        | ClientFrame::DropSlot(_)
-        | ClientFrame::SetRecovery(_)
-        | ClientFrame::Restore(_)
-        | ClientFrame::Block(_)
-        | ClientFrame::GetBlocked(_)
-        | ClientFrame::DeleteAccount(_)
-        | ClientFrame::AskPresence(_)
-        | ClientFrame::SetVisible(_) => refuse(Code::UnknownFrame, "not served yet"),
+        ClientFrame::PutSlot(request) => slots::put(gateway, me.account, request).await,
+        ClientFrame::GetSlot(request) => slots::get(gateway, me.account, &request).await,
+        ClientFrame::DropSlot(request) => slots::drop_slot(gateway, me.account, &request).await,
+        ClientFrame::SetRecovery(request) => slots::set_recovery(gateway, me.account, request).await,
+        ClientFrame::Block(request) => people::block(gateway, me, &request).await,
+        ClientFrame::GetBlocked(_) => people::blocked(gateway, me).await,
+        ClientFrame::DeleteAccount(request) => people::delete(gateway, me, &request).await,
+        ClientFrame::AskPresence(request) => people::ask_presence(gateway, me, &request).await,
+        ClientFrame::SetVisible(request) => people::set_visible(gateway, me, &request).await,
+        ClientFrame::Restore(_) => refuse(Code::Unexpected, "only a recovery code can restore an account"),
         // The session deals with these itself.
         ClientFrame::Hello(_)
         | ClientFrame::Register(_)

@@ -49,6 +49,8 @@ frames! {
         6 => PresenceAsked(PresenceAsked),
         /// The answer, to who asked.
         7 => PresenceTold(PresenceTold),
+        /// Others may learn that the account is online, or no longer.
+        8 => Visible(Visible),
     }
     retired: []
 }
@@ -128,6 +130,14 @@ pub struct PresenceTold {
     /// A device is connected.
     #[serde(rename = "o")]
     pub online: bool,
+}
+
+/// What the account that the subject names lets others know.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct Visible {
+    /// They may learn that it is online.
+    #[serde(rename = "o")]
+    pub visible: bool,
 }
 
 #[cfg(test)]

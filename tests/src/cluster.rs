@@ -22,6 +22,14 @@ use tempfile::TempDir;
 const START: Duration = Duration::from_secs(30);
 /// Between head checks, so that stories about lost hints are short.
 const HEAD_CHECK_MS: &str = "1000";
+/// What a gateway limits by account or connection.
+const RATES: [&str; 5] = [
+    "--sends-per-second",
+    "--claims-per-minute",
+    "--commits-per-minute",
+    "--slots-per-minute",
+    "--presence-per-minute",
+];
 
 /// A deployment. Dropping it ends everything that it started.
 #[derive(Debug)]
@@ -103,7 +111,10 @@ impl Cluster {
         arguments.extend(["--admin-listen".to_owned(), format!("127.0.0.1:{admin_port}")]);
         arguments
             .extend(["--head-check-ms", HEAD_CHECK_MS, "--logins-per-minute", "10000"].map(str::to_owned));
-        arguments.extend(["--sends-per-second", "10000"].map(str::to_owned));
+        // Tests try often; what a person may is tested where it is decided.
+        for rate in RATES {
+            arguments.extend([rate, "100000"].map(str::to_owned));
+        }
         let mut gateway =
             GatewayProcess { port, admin_port, arguments, process: None, earlier_logs: String::new() };
         gateway.start().await?;

@@ -107,6 +107,12 @@ impl Bus for LocalBus {
         }
     }
 
+    async fn subscribe_all(&self, subjects: &[Subject]) {
+        for subject in subjects {
+            self.subscribe(*subject).await;
+        }
+    }
+
     fn unsubscribe(&self, subject: Subject) {
         let mut state = self.hub.write();
         let Some(subscribers) = state.subscribers.get_mut(&subject) else { return };

@@ -96,6 +96,13 @@ impl Bus for NatsBus {
         }
     }
 
+    async fn subscribe_all(&self, subjects: &[Subject]) {
+        if let Some(done) = self.subscriptions.add_all(subjects) {
+            // As above.
+            let _ = tokio::time::timeout(BARRIER_TIMEOUT, done).await;
+        }
+    }
+
     fn unsubscribe(&self, subject: Subject) {
         self.subscriptions.remove(subject);
     }

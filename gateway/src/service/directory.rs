@@ -1,6 +1,6 @@
 //! Accounts, manifests, key packages, passwords.
 
-use super::{Answer, done, refuse, store_error};
+use super::{Answer, done, refuse, restricted::newly_revoked, store_error};
 use crate::{
     gateway::Gateway,
     passwords::PasswordError,
@@ -77,6 +77,7 @@ fn check_package(me: &Me, suite: Suite, package: &Bytes, last_resort: bool) -> R
 
 pub(super) async fn claim(gateway: &Gateway, me: &Me, request: &ClaimKeyPackages) -> Answer {
     let suite = known_suite(request.suite)?;
+    gateway.limiters.claim(me.account, request.account).map_err(rate_limited)?;
     let claimed = gateway
         .store
         .claim_key_packages(me.account, request.account, suite.code())
@@ -97,9 +98,12 @@ fn known_suite(code: u16) -> Result<Suite, Refusal> {
 pub(super) async fn put_manifest(gateway: &Gateway, me: &Me, request: &PutManifest) -> Answer {
     let next = checked_manifest(&request.manifest)?;
     let current = current_manifest(gateway, me.account).await?;
+    if next.bytes() == current.bytes() {
+        // A request that is repeated because its answer was lost.
+        return done();
+    }
     current.verify_successor(&next).map_err(|e| Refusal::new(Code::BadManifest, e.to_string()))?;
-    let revoked: Vec<_> =
-        next.manifest().revoked.iter().copied().filter(|id| !current.is_revoked(*id)).collect();
+    let revoked = newly_revoked(&current, &next);
     if !gateway.store.put_manifest(me.account, new_manifest(&next)).await.map_err(store_error)? {
         return refuse(Code::BadManifest, "another manifest came first");
     }

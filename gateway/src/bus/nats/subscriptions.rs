@@ -58,16 +58,23 @@ struct Entry {
 impl Subscriptions {
     /// Wishes for a subject. Says what to wait for, if there is anything to wait for.
     pub(super) fn add(&self, subject: Subject) -> Option<oneshot::Receiver<()>> {
+        self.add_all(&[subject])
+    }
+
+    /// Wishes for subjects, under one lock, so that one barrier serves all of them.
+    pub(super) fn add_all(&self, subjects: &[Subject]) -> Option<oneshot::Receiver<()>> {
         let mut wishes = self.lock();
-        let entry = wishes.subjects.entry(subject).or_default();
-        if entry.sure {
-            return None;
-        }
-        if entry.stop.is_none() {
-            wishes.new.insert(subject);
+        let mut unsure = false;
+        for subject in subjects {
+            let entry = wishes.subjects.entry(*subject).or_default();
+            let (sure, made) = (entry.sure, entry.stop.is_some());
+            unsure |= !sure;
+            if !sure && !made {
+                wishes.new.insert(*subject);
+            }
         }
         metrics::gauge!("fastchat_bus_subscriptions").set(count(wishes.subjects.len()));
-        if !wishes.up {
+        if !unsure || !wishes.up {
             return None;
         }
         let (done, wait) = oneshot::channel();
