@@ -1,16 +1,24 @@
 //! People, devices and a delivery service in memory.
 
 use fastchat_delivery::{
-    CommitError, CommitSummary, Leaf, Policy, PublicState, Rules, Suite, VerifiedManifest,
+    CommitError, CommitSummary, FoundError, GroupData, Leaf, ManifestDevice, Policy, PublicState, Rules,
+    Suite, VerifiedManifest,
     header::{self, Kind},
 };
 use fastchat_e2ee::{
     Device, Identity, MemoryStore, StoreKey, Vault,
-    conversation::{self, ConversationError, Founding, Info, OpenError, Opened, PendingCommit, Sealed},
+    conversation::{
+        self, ConversationError, Founding, Info, Joined, Members, OpenError, Opened, PendingCommit, Sealed,
+    },
 };
 use fastchat_protocol::{AccountId, Bytes, ConversationId, Counter, DeviceId, Epoch, Seq};
 use rand::{SeedableRng, rngs::StdRng};
-use std::{cell::RefCell, collections::BTreeMap, rc::Rc, sync::LazyLock};
+use std::{
+    cell::RefCell,
+    collections::{BTreeMap, BTreeSet},
+    rc::Rc,
+    sync::LazyLock,
+};
 
 pub const CONVERSATION: ConversationId = ConversationId::new([0xc0; 16]);
 pub const ALICE: AccountId = AccountId::new([0xa0; 16]);
@@ -22,13 +30,15 @@ static IDENTITIES: LazyLock<[Identity; 3]> =
     LazyLock::new(|| [1, 2, 3].map(|seed| Identity::generate(&mut StdRng::seed_from_u64(seed)).unwrap()));
 
 pub fn identity(account: AccountId) -> &'static Identity {
-    let index = [ALICE, BOB, MALLORY].iter().position(|known| *known == account).unwrap();
+    // Where only accounts and roles matter, several may have the same key.
+    let index = [ALICE, BOB, MALLORY].iter().position(|known| *known == account).unwrap_or(1);
     &IDENTITIES[index]
 }
 
-/// The manifests that everybody can look up.
+/// The manifests that everybody can look up, and the rules: Alice's direct conversation with Bob, or a
+/// group (with those who have left it).
 #[derive(Clone, Default)]
-pub struct Manifests(Rc<RefCell<BTreeMap<AccountId, VerifiedManifest>>>);
+pub struct Manifests(Rc<RefCell<BTreeMap<AccountId, VerifiedManifest>>>, Option<Rc<BTreeSet<AccountId>>>);
 
 impl Manifests {
     pub fn get(&self, account: AccountId) -> Option<VerifiedManifest> {
@@ -46,14 +56,27 @@ impl Manifests {
         let next = identity(account)
             .sign_successor(&mut rng, &self.get(account).unwrap(), devices, revoked.to_vec())
             .unwrap();
-        let other = Self(Rc::new(RefCell::new(self.0.borrow().clone())));
+        let other = Self(Rc::new(RefCell::new(self.0.borrow().clone())), self.1.clone());
         other.publish(next);
         other
     }
 
-    /// Alice's direct conversation with Bob.
+    /// The same manifests under the rules of a group.
+    pub fn of_group(&self, left: &[AccountId]) -> Self {
+        Self(self.0.clone(), Some(Rc::new(left.iter().copied().collect())))
+    }
+
+    /// Publishes the first manifest of an account.
+    pub fn introduce(&self, account: AccountId, devices: Vec<ManifestDevice>) {
+        let mut rng = StdRng::seed_from_u64(7);
+        self.publish(identity(account).sign_first(&mut rng, account, devices).unwrap());
+    }
+
     pub fn judge<T>(&self, operation: impl FnOnce(&Policy<'_>) -> T) -> T {
-        self.judge_as(Rules::Direct([ALICE, BOB]), operation)
+        match &self.1 {
+            None => self.judge_as(Rules::Direct([ALICE, BOB]), operation),
+            Some(left) => self.judge_as(Rules::Group { left }, operation),
+        }
     }
 
     pub fn judge_as<T>(&self, rules: Rules, operation: impl FnOnce(&Policy<'_>) -> T) -> T {
@@ -115,11 +138,29 @@ impl Peer {
     }
 
     pub fn found(&self, suite: Suite, packages: &[Bytes]) -> Founding {
+        self.found_as(suite, packages, None)
+    }
+
+    pub fn found_as(&self, suite: Suite, packages: &[Bytes], data: Option<&GroupData>) -> Founding {
+        let (vault, me) = (self.vault(), &self.device);
         self.manifests
-            .judge(|policy| {
-                conversation::found(&self.vault(), &self.device, CONVERSATION, suite, packages, None, policy)
-            })
+            .judge(|policy| conversation::found(&vault, me, CONVERSATION, suite, packages, data, policy))
             .unwrap()
+    }
+
+    pub fn found_next(
+        &self,
+        suite: Suite,
+        packages: &[Bytes],
+        data: &GroupData,
+    ) -> Result<Founding, ConversationError> {
+        let (vault, me) = (self.vault(), &self.device);
+        self.manifests
+            .judge(|policy| conversation::found_next(&vault, me, CONVERSATION, suite, packages, data, policy))
+    }
+
+    pub fn try_join(&self, welcome: &[u8], tree: &[u8]) -> Result<Joined, ConversationError> {
+        self.manifests.judge(|policy| conversation::join(&self.vault(), &self.device, welcome, tree, policy))
     }
 
     pub fn join(&self, founding: &Founding) {
@@ -179,6 +220,21 @@ impl Peer {
         })
     }
 
+    /// A commit of devices and roles, under the own rules.
+    pub fn members(
+        &mut self,
+        add: &[Bytes],
+        remove: &[DeviceId],
+        data: Option<GroupData>,
+    ) -> (Counter, PendingCommit) {
+        let counter = self.next();
+        let (vault, me, change) = (self.vault(), &self.device, Members { add, remove, data });
+        let commit = self
+            .manifests
+            .judge(|policy| conversation::change_members(&vault, me, CONVERSATION, counter, &change, policy));
+        (counter, commit.unwrap())
+    }
+
     pub fn resync(&mut self, service: &Service) -> (Counter, PendingCommit) {
         let counter = self.next();
         let tree = service.state().tree_bytes();
@@ -214,7 +270,7 @@ pub struct Service {
     state: Vec<u8>,
     pub group_info: Bytes,
     pub log: Vec<Row>,
-    manifests: Manifests,
+    pub manifests: Manifests,
     /// The epoch of the last commit that moved leaves.
     floor: Epoch,
     seen: BTreeMap<(DeviceId, Counter), Seq>,
@@ -254,7 +310,7 @@ impl Service {
             (CONVERSATION, Kind::Application, counter)
         );
         let (current, made) = (self.epoch(), header.epoch);
-        if made > current || made < self.floor || current.number - made.number > 2 {
+        if made > current || made < self.floor || current.number.saturating_sub(made.number) > 2 {
             return None;
         }
         Some(self.append(sender, counter, envelope))
@@ -278,6 +334,18 @@ impl Service {
         Ok((self.append(sender, counter, commit.commit.clone()), summary))
     }
 
+    /// Takes the next generation of a group.
+    pub fn found_next(&mut self, founding: &Founding, founder: DeviceId) -> Result<(), FoundError> {
+        let state = self.state();
+        let next = self
+            .manifests
+            .judge(|policy| state.found_next(&founding.group_info, &founding.tree, founder, policy))?;
+        self.state = next.to_bytes();
+        self.group_info = founding.group_info.clone();
+        self.floor = founding.epoch;
+        Ok(())
+    }
+
     fn append(&mut self, sender: DeviceId, counter: Counter, envelope: Bytes) -> Row {
         let row = Row { sender, counter, envelope };
         self.log.push(row.clone());
@@ -291,10 +359,8 @@ pub fn people() -> (Manifests, Peer, Peer, Peer) {
     let manifests = Manifests::default();
     let (a1, a2, b1) =
         (Peer::new(ALICE, 1, &manifests), Peer::new(ALICE, 2, &manifests), Peer::new(BOB, 1, &manifests));
-    let mut rng = StdRng::seed_from_u64(7);
     for (account, devices) in [(ALICE, vec![&a1, &a2]), (BOB, vec![&b1])] {
-        let devices = devices.iter().map(|peer| peer.device.manifest_entry()).collect();
-        manifests.publish(identity(account).sign_first(&mut rng, account, devices).unwrap());
+        manifests.introduce(account, devices.iter().map(|peer| peer.device.manifest_entry()).collect());
     }
     (manifests, a1, a2, b1)
 }
@@ -320,9 +386,13 @@ pub fn mallory(manifests: &Manifests) -> Peer {
 
 /// An external commit that asks nobody: made with OpenMLS directly.
 pub fn external_commit(peer: &Peer, service: &Service, counter: Counter) -> PendingCommit {
+    external_commit_to(&peer.device, &service.group_info, &service.state().tree_bytes(), counter)
+}
+
+pub fn external_commit_to(me: &Device, group_info: &[u8], tree: &[u8], counter: Counter) -> PendingCommit {
     use openmls::prelude::{tls_codec::DeserializeBytes as _, *};
     let provider = openmls_rust_crypto::OpenMlsRustCrypto::default();
-    let leaf = peer.leaf();
+    let leaf = me.leaf();
     let credential = fastchat_delivery::LeafCredential {
         account: leaf.account,
         device: leaf.device,
@@ -330,9 +400,9 @@ pub fn external_commit(peer: &Peer, service: &Service, counter: Counter) -> Pend
     };
     let credential =
         CredentialWithKey { credential: credential.to_mls(), signature_key: leaf.key.as_slice().into() };
-    let message = MlsMessageIn::tls_deserialize_exact_bytes(&service.group_info).unwrap();
+    let message = MlsMessageIn::tls_deserialize_exact_bytes(group_info).unwrap();
     let MlsMessageBodyIn::GroupInfo(info) = message.extract() else { panic!() };
-    let tree = RatchetTreeIn::tls_deserialize_exact_bytes(&service.state().tree_bytes()).unwrap();
+    let tree = RatchetTreeIn::tls_deserialize_exact_bytes(tree).unwrap();
     let suite = Suite::try_from(info.ciphersuite()).unwrap();
     let parameters =
         LeafNodeParameters::builder().with_capabilities(fastchat_delivery::leaf::capabilities(suite)).build();
@@ -345,7 +415,7 @@ pub fn external_commit(peer: &Peer, service: &Service, counter: Counter) -> Pend
         .load_psks(provider.storage())
         .unwrap()
         .create_group_info(true)
-        .build(provider.rand(), provider.crypto(), &peer.device, |_| true)
+        .build(provider.rand(), provider.crypto(), me, |_| true)
         .unwrap()
         .finalize(&provider)
         .unwrap();
