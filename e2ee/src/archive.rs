@@ -7,7 +7,7 @@
 //!   the hybrid KEM, and both are needed. RSA alone could be recorded now and opened by a quantum
 //!   computer later.
 //!
-//! A part is `1, last, nonce (12), AES-256-GCM`. The nonce is random and not the part's number: an
+//! A part is `1, last` and a sealed value (`1`, nonce of 12 bytes, AES-256-GCM). The nonce is random and not the part's number: an
 //! archive may be sealed again under its id after a crash, and a nonce may never come twice.
 
 use crate::{
@@ -31,7 +31,7 @@ const PARTS_LABEL: &[u8] = b"fastchat/v1/archive/parts";
 /// Bytes of a wrapped key: version, RSA share, hybrid share, sealed key.
 pub const WRAPPED_BYTES: usize = 1 + RSA_BYTES + 32 + hybrid::OVERHEAD_BYTES + 61;
 /// How much longer a sealed part is than its plaintext.
-pub const PART_OVERHEAD_BYTES: usize = 30;
+pub const PART_OVERHEAD_BYTES: usize = 31;
 
 /// What opens one archive, or all backups of one series.
 #[derive(Clone, PartialEq, Eq, Zeroize, ZeroizeOnDrop)]

@@ -346,7 +346,7 @@ impl Service {
         Ok(())
     }
 
-    fn append(&mut self, sender: DeviceId, counter: Counter, envelope: Bytes) -> Row {
+    pub fn append(&mut self, sender: DeviceId, counter: Counter, envelope: Bytes) -> Row {
         let row = Row { sender, counter, envelope };
         self.log.push(row.clone());
         self.seen.insert((sender, counter), Seq(self.log.len() as u64));

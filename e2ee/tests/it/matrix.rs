@@ -387,3 +387,80 @@ fn a_welcome_by_a_plain_member_lets_nobody_in() {
         assert_eq!(joined.is_ok(), allowed, "{joined:?}");
     }
 }
+
+/// Founder of the next generation, what it declares, who comes in (device 1) or is left out, whether
+/// that is allowed.
+type Next = (AccountId, GroupData, Vec<(AccountId, u8)>, Vec<(AccountId, u8)>, bool);
+
+fn next_generations(world: &World) -> Vec<Next> {
+    use Role::{Admin, Member, Owner};
+    let same = world.with(GINA, None);
+    let with = |account, role| same.with(account, role).unwrap();
+    let mut taken = same.roles().clone();
+    taken.extend([(ALICE, Member), (BOB, Owner)]);
+    let taken = GroupData::new(taken).unwrap();
+    let none = Vec::new;
+    vec![
+        (OWNER, same.clone(), none(), none(), true),
+        (ADMIN, same.clone(), none(), none(), true),
+        (MEMBER, same.clone(), none(), none(), false),
+        (OWNER, with(FRANK, Some(Admin)), none(), none(), true),
+        (ADMIN, with(FRANK, Some(Admin)), none(), none(), false),
+        (ADMIN, with(ERIN, Some(Member)), none(), none(), false),
+        (ADMIN, taken, none(), none(), false),
+        (ADMIN, with(IVAN, Some(Member)), vec![(IVAN, 1)], none(), true),
+        (ADMIN, with(IVAN, Some(Admin)), vec![(IVAN, 1)], none(), false),
+        (ADMIN, with(FRANK, None), none(), vec![(FRANK, 1), (FRANK, 3)], true),
+        (ADMIN, with(ERIN, None), none(), vec![(ERIN, 1)], false),
+        (OWNER, same.clone(), none(), vec![(FRANK, 3)], false),
+        (OWNER, world.data.clone(), vec![(GINA, 1)], none(), false),
+        (OWNER, same.clone(), vec![(FRANK, 2)], none(), false),
+        (OWNER, same, vec![(FRANK, 9)], none(), true),
+    ]
+}
+
+#[test]
+fn the_next_generation_is_judged_by_the_last() {
+    let mut world = World::new();
+    let founding_with_revoked = 13;
+    for (at, (by, data, come, stay_out, allowed)) in next_generations(&world).into_iter().enumerate() {
+        let gone = [(HUGO, 1), (GINA, 1), (FRANK, 2), (by, 1)];
+        let stay = in_group().into_iter().chain([(ALICE, 1)]);
+        let stay = stay.filter(|who| !gone.contains(who) && !stay_out.contains(who));
+        let mut packages: Vec<_> =
+            stay.chain(come).map(|(account, number)| world.package(account, number)).collect();
+        packages.push(world.observer.package(SUITE));
+        let mut founder = Rogue::new(by, 1, &world.manifests);
+        let founding = founder.found(1, SUITE, data.to_extensions(), &packages);
+        let gateway = world.manifests.judge(|policy| {
+            world.state.found_next(&founding.group_info, &founding.tree, founder.id(), policy)
+        });
+        let store = world.observer.store.snapshot();
+        let joined = world.observer.try_join(&founding.welcomes[0].welcome, &founding.tree);
+        assert_eq!(gateway.is_ok(), allowed, "{at}: {:?}", gateway.err());
+        // A device that was revoked keeps nobody out: it may have been so since. It is removed first.
+        let revoked = founding_with_revoked == at;
+        assert_eq!(joined.is_ok(), allowed || revoked, "{at}: {:?}", joined.err());
+        world.observer.store.restore(&store);
+    }
+    // A stranger's, and one that leaves a generation out.
+    let observer = world.observer.package(SUITE);
+    let mut mallory = Rogue::new(MALLORY, 1, &world.manifests);
+    let claims = GroupData::new([(MALLORY, Role::Owner), (DAVE, Role::Member)].into()).unwrap();
+    let founding = mallory.found(1, SUITE, claims.to_extensions(), &[observer]);
+    let found = |founding: &fastchat_e2ee::conversation::Founding, id| {
+        world
+            .manifests
+            .judge(|policy| world.state.found_next(&founding.group_info, &founding.tree, id, policy))
+    };
+    assert!(found(&founding, mallory.id()).is_err());
+    assert!(world.observer.try_join(&founding.welcomes[0].welcome, &founding.tree).is_err());
+    let alice = world.rogues.get_mut(&(ALICE, 1)).unwrap();
+    let package = Rogue::new(BOB, 1, &world.manifests).package(SUITE);
+    let skipped = alice.found(2, SUITE, world.data.to_extensions(), &[package]);
+    let refused = found(&skipped, world.id(ALICE, 1));
+    assert!(matches!(
+        refused,
+        Err(fastchat_delivery::FoundError::Policy(_) | fastchat_delivery::FoundError::Generation(2))
+    ));
+}

@@ -78,6 +78,9 @@ impl Rogue {
         extensions: Extensions<GroupContext>,
         packages: &[Bytes],
     ) -> Founding {
+        if let Some(mut before) = self.group.take() {
+            before.delete(self.provider.storage()).unwrap();
+        }
         let mut group = MlsGroup::builder()
             .with_group_context_extensions(extensions)
             .with_group_id(group_id(CONVERSATION, generation))
