@@ -89,7 +89,7 @@ impl ArchiveKey {
             .map_err(|_| ArchiveError::Key)?;
         let second = hybrid::seal(&public.hybrid, HYBRID_LABEL, other).map_err(|_| ArchiveError::Key)?;
         let head = [&[VERSION], first.as_slice(), &second].concat();
-        let sealed = sealed::seal(&*wrap_key(&shares), &head, &self.0)?;
+        let sealed = sealed::seal(&wrap_key(&shares), &head, &self.0)?;
         Ok([head, sealed].concat())
     }
 
@@ -107,7 +107,7 @@ impl ArchiveKey {
             head.get(1..).and_then(|shares| shares.split_at_checked(RSA_BYTES)).ok_or(ArchiveError::Form)?;
         let shares = identity.open_shares(rng, (OAEP_LABEL, first), (HYBRID_LABEL, second));
         let shares = shares.ok_or(ArchiveError::Share)?;
-        let key = sealed::open(&*wrap_key(&shares), head, sealed)?;
+        let key = sealed::open(&wrap_key(&shares), head, sealed)?;
         key.as_slice().try_into().map(Self).map_err(|_| ArchiveError::Form)
     }
 
@@ -135,7 +135,7 @@ pub fn seal_part(
     last: bool,
     plaintext: &[u8],
 ) -> Result<Vec<u8>, ArchiveError> {
-    let sealed = sealed::seal(&*key.parts(archive), &place(part, last), plaintext)?;
+    let sealed = sealed::seal(&key.parts(archive), &place(part, last), plaintext)?;
     Ok([&[VERSION, u8::from(last)], sealed.as_slice()].concat())
 }
 
@@ -153,7 +153,7 @@ pub fn open_part(
         _ => return Err(ArchiveError::Form),
     };
     let body = sealed.get(2..).ok_or(ArchiveError::Form)?;
-    Ok((sealed::open(&*key.parts(archive), &place(part, last), body)?, last))
+    Ok((sealed::open(&key.parts(archive), &place(part, last), body)?, last))
 }
 
 /// Opens the parts of an archive in order.

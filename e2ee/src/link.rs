@@ -124,7 +124,7 @@ impl LinkOffer {
 
     /// What goes into the slot.
     pub fn seal(&self, code: &LinkCode) -> Result<Vec<u8>, LinkError> {
-        Ok(sealed::seal(&*code.key(OFFER_LABEL), OFFER_LABEL, &self.encode())?)
+        Ok(sealed::seal(&code.key(OFFER_LABEL), OFFER_LABEL, &self.encode())?)
     }
 
     /// Reads what the new device left.
@@ -132,7 +132,7 @@ impl LinkOffer {
         if sealed.len() > MAX_OFFER {
             return Err(LinkError::Form);
         }
-        let plain = sealed::open(&*code.key(OFFER_LABEL), OFFER_LABEL, sealed)?;
+        let plain = sealed::open(&code.key(OFFER_LABEL), OFFER_LABEL, sealed)?;
         let Body { v, d, k, p } = codec::decode(&plain).map_err(|_| LinkError::Form)?;
         if v != VERSION || p.len() != hybrid::PUBLIC_BYTES {
             return Err(LinkError::Form);
@@ -154,7 +154,7 @@ impl LinkOffer {
 pub fn seal_grant(code: &LinkCode, offer: &LinkOffer, plaintext: &[u8]) -> Result<Vec<u8>, LinkError> {
     let inner =
         hybrid::seal(&offer.public, &hpke_info(&offer.hash()), plaintext).map_err(|_| LinkError::Key)?;
-    Ok(sealed::seal(&*code.key(GRANT_LABEL), GRANT_LABEL, &inner)?)
+    Ok(sealed::seal(&code.key(GRANT_LABEL), GRANT_LABEL, &inner)?)
 }
 
 /// The reverse of [`seal_grant`].
@@ -163,7 +163,7 @@ pub fn open_grant(
     secret: &LinkSecret,
     sealed: &[u8],
 ) -> Result<Zeroizing<Vec<u8>>, LinkError> {
-    let inner = sealed::open(&*code.key(GRANT_LABEL), GRANT_LABEL, sealed)?;
+    let inner = sealed::open(&code.key(GRANT_LABEL), GRANT_LABEL, sealed)?;
     let pair = KeyPair::derive(&secret.seed).map_err(|_| LinkError::Key)?;
     pair.open(&hpke_info(&secret.offer), &inner).map_err(|_| LinkError::Key)
 }

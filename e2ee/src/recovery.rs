@@ -58,7 +58,7 @@ impl RecoveryCode {
 
     /// Seals the account's identity for the server to keep: about 4 KB.
     pub fn seal(&self, identity: &Identity) -> Result<Vec<u8>, RecoveryError> {
-        let sealed = sealed::seal(&*self.key(SEAL_LABEL), BLOB_AAD, &identity.to_bytes()?)?;
+        let sealed = sealed::seal(&self.key(SEAL_LABEL), BLOB_AAD, &identity.to_bytes()?)?;
         if sealed.len() > limits::MAX_RECOVERY { Err(RecoveryError::TooLarge) } else { Ok(sealed) }
     }
 
@@ -67,7 +67,7 @@ impl RecoveryCode {
         if blob.len() > limits::MAX_RECOVERY {
             return Err(RecoveryError::TooLarge);
         }
-        Ok(Identity::from_bytes(&sealed::open(&*self.key(SEAL_LABEL), BLOB_AAD, blob)?)?)
+        Ok(Identity::from_bytes(&sealed::open(&self.key(SEAL_LABEL), BLOB_AAD, blob)?)?)
     }
 
     fn key(&self, label: &[u8]) -> Zeroizing<[u8; 32]> {
