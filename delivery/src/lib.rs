@@ -4,7 +4,8 @@
 //! - [`group::PublicState`] follows the public half of a group and judges commits against it.
 //! - [`manifest`] and [`credential`] tie a leaf of the tree to a device that an account has signed.
 //! - [`policy`] says who may change what; the clients run the same function before every merge.
-//! - [`key_package::verify`] admits a key package to the directory.
+//! - [`key_package::verify`] admits a key package to the directory, [`ticket::verify`] a client that a
+//!   balancer sent.
 //!
 //! No private key exists here and nothing here can open an envelope: the gateway may touch MLS
 //! through this crate only. The crate `e2ee` builds on it, so both sides mean the same by each rule.
@@ -25,6 +26,7 @@ pub mod leave;
 pub mod manifest;
 pub mod policy;
 pub mod suite;
+pub mod ticket;
 mod tls;
 
 pub use change::Change;

@@ -6,9 +6,10 @@ mod arbitrary;
 #[expect(dead_code, reason = "another test uses the rest")]
 mod vectors;
 
-use arbitrary::{bus_frame, client_frame, request, server_frame};
+use arbitrary::{bus_frame, client_frame, fleet_frame, request, server_frame};
 use fastchat_protocol::{
-    ClientFrame, RequestId, ServerFrame, VERSIONS, bus::BusFrame, client::Hello, frame::FrameError, limits,
+    ClientFrame, RequestId, ServerFrame, VERSIONS, bus::BusFrame, client::Hello, fleet::FleetFrame,
+    frame::FrameError, limits,
 };
 use proptest::prelude::*;
 use serde_cbor::Value;
@@ -26,6 +27,9 @@ fn read_all(bytes: &[u8]) {
     if let Ok((request, frame)) = BusFrame::decode(bytes) {
         assert_eq!(BusFrame::decode(&frame.encode(request)), Ok((request, frame)));
     }
+    if let Ok((request, frame)) = FleetFrame::decode(bytes) {
+        assert_eq!(FleetFrame::decode(&frame.encode(request)), Ok((request, frame)));
+    }
 }
 
 proptest! {
@@ -42,6 +46,11 @@ proptest! {
     #[test]
     fn a_bus_record_survives_its_bytes(request in request(), frame in bus_frame()) {
         prop_assert_eq!(BusFrame::decode(&frame.encode(request)), Ok((request, frame)));
+    }
+
+    #[test]
+    fn a_record_of_the_fleet_survives_its_bytes(request in request(), frame in fleet_frame()) {
+        prop_assert_eq!(FleetFrame::decode(&frame.encode(request)), Ok((request, frame)));
     }
 
     #[test]
@@ -72,7 +81,8 @@ fn every_flipped_bit_and_every_cut_of_every_vector_is_survived() {
             let refused = match vector.direction.as_str() {
                 "client" => ClientFrame::decode(short).is_err(),
                 "server" => ServerFrame::decode(short).is_err(),
-                _ => BusFrame::decode(short).is_err(),
+                "bus" => BusFrame::decode(short).is_err(),
+                _ => FleetFrame::decode(short).is_err(),
             };
             assert!(refused, "{} is a frame without its last bytes", vector.file);
         }
@@ -120,7 +130,8 @@ fn unknown_fields_are_ignored() {
             "server" => {
                 assert_eq!(ServerFrame::decode(&more), ServerFrame::decode(&vector.bytes), "{}", vector.file)
             }
-            _ => assert_eq!(BusFrame::decode(&more), BusFrame::decode(&vector.bytes), "{}", vector.file),
+            "bus" => assert_eq!(BusFrame::decode(&more), BusFrame::decode(&vector.bytes), "{}", vector.file),
+            _ => assert_eq!(FleetFrame::decode(&more), FleetFrame::decode(&vector.bytes), "{}", vector.file),
         }
     }
 }

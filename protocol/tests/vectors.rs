@@ -6,7 +6,7 @@
 #[path = "support/vectors.rs"]
 mod vectors;
 
-use fastchat_protocol::{ClientFrame, RequestId, ServerFrame, bus::BusFrame, codec};
+use fastchat_protocol::{ClientFrame, RequestId, ServerFrame, bus::BusFrame, codec, fleet::FleetFrame};
 use serde_cbor::Value;
 use std::collections::BTreeSet;
 use vectors::Vector;
@@ -17,6 +17,7 @@ enum Any {
     Client(ClientFrame),
     Server(ServerFrame),
     Bus(BusFrame),
+    Fleet(FleetFrame),
 }
 
 /// Writes a frame with serde_cbor. A `match` of all frames, so that a new one cannot be left out.
@@ -35,6 +36,7 @@ impl Any {
             "client" => ClientFrame::decode(bytes).map(|(request, frame)| (request, Self::Client(frame))),
             "server" => ServerFrame::decode(bytes).map(|(request, frame)| (request, Self::Server(frame))),
             "bus" => BusFrame::decode(bytes).map(|(request, frame)| (request, Self::Bus(frame))),
+            "fleet" => FleetFrame::decode(bytes).map(|(request, frame)| (request, Self::Fleet(frame))),
             other => panic!("{}: no direction {other}", vector.file),
         };
         decoded.unwrap_or_else(|error| panic!("{}: {error}", vector.file))
@@ -45,6 +47,7 @@ impl Any {
             Self::Client(frame) => frame.number(),
             Self::Server(frame) => frame.number(),
             Self::Bus(frame) => frame.number(),
+            Self::Fleet(frame) => frame.number(),
         }
     }
 
@@ -53,6 +56,7 @@ impl Any {
             Self::Client(frame) => frame.encode(request),
             Self::Server(frame) => frame.encode(request),
             Self::Bus(frame) => frame.encode(request),
+            Self::Fleet(frame) => frame.encode(request),
         }
         .into()
     }
@@ -70,6 +74,7 @@ impl Any {
                 Restricted Slot Blocked Presence),
             Self::Bus(frame) => reference!(frame, request, BusFrame:
                 Row Mailbox Connected Revoked Joined PresenceAsked PresenceTold),
+            Self::Fleet(frame) => reference!(frame, request, FleetFrame: Heartbeat),
         };
         bytes.expect("serde_cbor writes it")
     }
@@ -80,6 +85,7 @@ impl Any {
             Self::Client(frame) => format!("{frame:?}"),
             Self::Server(frame) => format!("{frame:?}"),
             Self::Bus(frame) => format!("{frame:?}"),
+            Self::Fleet(frame) => format!("{frame:?}"),
         }
     }
 }
@@ -95,6 +101,7 @@ fn every_frame_has_a_vector() {
     assert_eq!(numbers("client"), known(ClientFrame::NUMBERS));
     assert_eq!(numbers("server"), known(ServerFrame::NUMBERS));
     assert_eq!(numbers("bus"), known(BusFrame::NUMBERS));
+    assert_eq!(numbers("fleet"), known(FleetFrame::NUMBERS));
 }
 
 #[test]
@@ -129,6 +136,7 @@ fn numbers_are_used_once_and_never_again() {
         (ClientFrame::NUMBERS, ClientFrame::RETIRED),
         (ServerFrame::NUMBERS, ServerFrame::RETIRED),
         (BusFrame::NUMBERS, BusFrame::RETIRED),
+        (FleetFrame::NUMBERS, FleetFrame::RETIRED),
     ] {
         let mut seen = BTreeSet::new();
         let all = numbers.iter().map(|(number, _)| number).chain(retired);

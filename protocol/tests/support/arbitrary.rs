@@ -4,7 +4,8 @@ use fastchat_protocol::{
     AccountName, Bytes, ClientFrame, Code, Counter, Epoch, Refusal, RequestId, Seq, ServerFrame,
     bus::{self, BusFrame},
     client::{self, AuthKey},
-    ids::{AccountId, ConversationId, DeviceId, SlotId},
+    fleet::{self, FleetFrame},
+    ids::{AccountId, ConversationId, DeviceId, GatewayId, SlotId},
     server::{self, LogKind},
 };
 use proptest::{array::uniform32, collection::vec, option, prelude::*};
@@ -28,6 +29,10 @@ fn device() -> impl Strategy<Value = DeviceId> {
 
 fn conversation() -> impl Strategy<Value = ConversationId> {
     any::<[u8; 16]>().prop_map(ConversationId::new)
+}
+
+fn gateway() -> impl Strategy<Value = GatewayId> {
+    any::<[u8; 16]>().prop_map(GatewayId::new)
 }
 
 fn slot() -> impl Strategy<Value = SlotId> {
@@ -178,6 +183,11 @@ structs! {
     bus_row: bus::Row {
         conversation: conversation(), seq: seq(), sender: device(), revision: number(), frame: bytes(),
     }
+    heartbeat: fleet::Heartbeat {
+        gateway: gateway(), count: number(), at_ms: number(), period_ms: any::<u32>(), url: "\\PC{0,40}",
+        connections: number(), capacity: number(), cpu_permille: any::<u32>(), draining: any::<bool>(),
+        versions: vec(any::<u16>(), 0..5), agent: "\\PC{0,40}",
+    }
     bus_mailbox: bus::Mailbox { device: device(), head: seq() }
     connected: bus::Connected { device: device() }
     revoked: bus::Revoked { device: option::of(device()), except: option::of(device()) }
@@ -266,4 +276,9 @@ pub(crate) fn bus_frame() -> impl Strategy<Value = BusFrame> {
         presence_asked().prop_map(BusFrame::PresenceAsked),
         presence_told().prop_map(BusFrame::PresenceTold),
     ]
+}
+
+/// Any record of the fleet.
+pub(crate) fn fleet_frame() -> impl Strategy<Value = FleetFrame> {
+    heartbeat().prop_map(FleetFrame::Heartbeat)
 }

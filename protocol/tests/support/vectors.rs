@@ -10,7 +10,7 @@ use std::{fs, path::Path};
 pub(crate) struct Vector {
     /// The file's name.
     pub(crate) file: String,
-    /// `client`, `server` or `bus`.
+    /// `client`, `server`, `bus` or `fleet`.
     pub(crate) direction: String,
     /// The frame's number.
     pub(crate) number: u16,

@@ -1,0 +1,104 @@
+//! What gateways tell balancers, and where.
+//!
+//! A heartbeat is a claim. Whoever reads it believes each value only as far as it can be true, and no
+//! clock but its own.
+
+use crate::{frame::frames, ids::GatewayId};
+use serde::{Deserialize, Serialize};
+use std::{fmt, str::FromStr};
+
+/// What a balancer subscribes to: the heartbeats of all gateways.
+pub const HEARTBEATS: &str = "fc.v1.fleet.heartbeat.*";
+const HEARTBEAT: &str = "fc.v1.fleet.heartbeat.";
+
+/// Where a record of the fleet is published: fixed words and the fixed-width hexadecimal of an id.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum FleetSubject {
+    /// A gateway's heartbeats.
+    Heartbeat(GatewayId),
+}
+
+impl fmt::Display for FleetSubject {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Heartbeat(gateway) => write!(f, "{HEARTBEAT}{gateway}"),
+        }
+    }
+}
+
+/// Not a subject of the fleet.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("not a subject of the fleet")]
+pub struct FleetSubjectError;
+
+impl FromStr for FleetSubject {
+    type Err = FleetSubjectError;
+
+    fn from_str(text: &str) -> Result<Self, FleetSubjectError> {
+        let id = text.strip_prefix(HEARTBEAT).ok_or(FleetSubjectError)?;
+        id.parse().map(Self::Heartbeat).map_err(|_| FleetSubjectError)
+    }
+}
+
+frames! {
+    /// A record of the fleet. The request number is not used.
+    pub enum FleetFrame {
+        /// A gateway lives, and how it stands.
+        1 => Heartbeat(Heartbeat),
+    }
+    retired: []
+}
+
+/// A gateway lives, and how it stands. Sent every `period_ms`; one that missed three is out.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Heartbeat {
+    /// Which process; the subject names it too. Drawn when it starts.
+    #[serde(rename = "i")]
+    pub gateway: GatewayId,
+    /// Counts this process's heartbeats from 1.
+    #[serde(rename = "n")]
+    pub count: u64,
+    /// Milliseconds since 1970 by the gateway's clock: shown to people, used for nothing.
+    #[serde(rename = "t")]
+    pub at_ms: u64,
+    /// Milliseconds until the next one.
+    #[serde(rename = "p")]
+    pub period_ms: u32,
+    /// Where clients reach it, `ws://` or `wss://`.
+    #[serde(rename = "u")]
+    pub url: String,
+    /// Connections with a session.
+    #[serde(rename = "c")]
+    pub connections: u64,
+    /// Most connections that it takes.
+    #[serde(rename = "m")]
+    pub capacity: u64,
+    /// Thousandths of the machine's processors in use, 0 to 1000.
+    #[serde(rename = "l")]
+    pub cpu_permille: u32,
+    /// It sends its clients away and takes no new ones.
+    #[serde(rename = "d", default, skip_serializing_if = "std::ops::Not::not")]
+    pub draining: bool,
+    /// Protocol versions that it serves.
+    #[serde(rename = "v")]
+    pub versions: Vec<u16>,
+    /// Program and version, for people.
+    #[serde(rename = "a", default, skip_serializing_if = "String::is_empty")]
+    pub agent: String,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_subject_is_read_as_it_is_written_and_no_other() {
+        let subject = FleetSubject::Heartbeat(GatewayId::new([0xab; 16]));
+        let text = subject.to_string();
+        assert_eq!(text, format!("fc.v1.fleet.heartbeat.{}", "ab".repeat(16)));
+        assert_eq!(text.parse(), Ok(subject));
+        for other in [HEARTBEATS, "fc.v1.fleet.heartbeat.ab", "fc.v1.user.abababababababababababababababab"] {
+            assert_eq!(other.parse::<FleetSubject>(), Err(FleetSubjectError), "{other}");
+        }
+    }
+}
