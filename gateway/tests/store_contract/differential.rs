@@ -1,7 +1,7 @@
 //! The same random operations on both stores: the same outcomes. What the rules of one say in SQL,
 //! those of the other say in Rust; this is where they are held against each other.
 
-use crate::world::{Person, World, commit, founding, item};
+use crate::world::{Person, Random, World, commit, founding, item};
 use bytes::Bytes;
 use fastchat_gateway::store::{Append, Founded, Join, NewCommit, Outcome, Stored};
 use fastchat_protocol::{ConversationId, Counter, DeviceId, Seq};
@@ -25,31 +25,6 @@ seeds!(seed_1 = 1, seed_2 = 2, seed_3 = 3, seed_4 = 4);
 #[ignore = "for seeds by hand"]
 async fn another_seed() {
     run(std::env::var("FASTCHAT_SEED").unwrap().parse().unwrap()).await;
-}
-
-/// SplitMix64 (Steele, Lea, Flood 2014): the same numbers from the same seed everywhere.
-struct Random(u64);
-
-impl Random {
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
-    }
-
-    fn below(&mut self, n: usize) -> usize {
-        usize::try_from(self.next() % n as u64).unwrap()
-    }
-
-    fn one_in(&mut self, n: usize) -> bool {
-        self.below(n) == 0
-    }
-
-    fn pick<T: Clone>(&mut self, from: &[T]) -> T {
-        from[self.below(from.len())].clone()
-    }
 }
 
 /// What the test knows of the world; only a guide for operations that often succeed.

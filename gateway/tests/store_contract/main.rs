@@ -16,6 +16,7 @@ mod operations;
 mod people;
 mod races;
 mod read;
+mod removal;
 mod world;
 mod writer;
 
@@ -101,6 +102,8 @@ contract! {
         commits_and_sends_race,
         moved_since_misses_nothing,
         the_last_two_acks_race;
+    removal:
+        remove_against_send;
     writer:
         batches_form_under_load,
         a_poisoned_item_refuses_nobody_else,
