@@ -101,7 +101,8 @@ contract! {
         a_package_is_claimed_once,
         commits_and_sends_race,
         moved_since_misses_nothing,
-        the_last_two_acks_race;
+        the_last_two_acks_race,
+        ends_race_with_everything;
     removal:
         remove_against_send;
     writer:

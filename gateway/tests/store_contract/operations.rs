@@ -3,13 +3,13 @@
 
 use crate::{
     cluster::{Cluster, Database, command, with_database},
-    world::{Person, World, connect, duplicate, founding, item, stored},
+    world::{Person, World, connect, duplicate, founding, group, item, leave, stored},
 };
 use fastchat_gateway::{
-    store::{Founded, Outcome, Registered, Store, StoreError, postgres::Postgres},
+    store::{Founded, Outcome, Recovery, Registered, Store, StoreError, postgres::Postgres},
     writer::{WriteError, Writer},
 };
-use fastchat_protocol::{ConversationId, DeviceId, Seq};
+use fastchat_protocol::{ConversationId, DeviceId, Role, Seq, SlotId};
 use sqlx::{Connection, Executor, PgConnection};
 use std::{
     sync::{Arc, Mutex},
@@ -164,6 +164,20 @@ async fn the_gateways_role_changes_rows_and_no_table() {
         store.put_manifest(Person::new("bob", 1).account, Person::new("bob", 1).manifest(2)).await.unwrap()
     );
 
+    let (carol, dave) = (Person::new("carol", 1), Person::new("dave", 1));
+    for person in [&carol, &dave] {
+        assert_eq!(store.register(person.registration()).await.unwrap(), Registered::Made);
+    }
+    let founding = group("g", &[(&carol, Role::Owner), (&dave, Role::Member)]);
+    assert_eq!(stored(&store.found_group(founding.clone()).await.unwrap().outcome), 1);
+    let statement = leave(founding.conversation, dave.devices[0], 1, 1);
+    assert_eq!(stored(&store.leave(statement).await.unwrap()), 2);
+    store.block(carol.account, dave.account, true).await.unwrap();
+    let recovery = Recovery { key_hash: [0; 32], sealed: "sealed".into() };
+    store.set_recovery(carol.account, recovery).await.unwrap();
+    assert!(store.put_slot(carol.account, SlotId::new([1; 16]), 0, &"part".into(), 60).await.unwrap());
+    assert!(store.delete_account(carol.account).await.unwrap());
+
     let mut connection = PgConnection::connect(&url).await.unwrap();
     for forbidden in [
         "DROP TABLE log",
@@ -245,6 +259,51 @@ async fn a_caller_that_gives_up_spoils_no_connection() {
             fresh => assert_eq!((gave_up, stored(&fresh)), (true, counter + 1)),
         }
     }
+}
+
+/// A row is one row, however many read it: this is what one message of 1 KB writes ahead.
+#[tokio::test]
+async fn a_message_to_a_large_group_writes_little() {
+    const LIMIT: i64 = 4096;
+    let cluster = Cluster::start();
+    let store = connect(cluster.url());
+    store.migrate().await.unwrap();
+    let people: Vec<_> = (0..8).map(|n| Person::new(&format!("p{n}"), 32)).collect();
+    for person in &people {
+        assert_eq!(store.register(person.registration()).await.unwrap(), Registered::Made);
+    }
+    let members: Vec<_> = people
+        .iter()
+        .enumerate()
+        .map(|(n, p)| (p, if n == 0 { Role::Owner } else { Role::Member }))
+        .collect();
+    let mut written = Vec::new();
+    for (name, members) in [("two", &members[..1]), ("all", &members[..])] {
+        let mut founding = group(name, members);
+        if name == "two" {
+            founding.joins.truncate(1);
+        }
+        let g = founding.conversation;
+        assert_eq!(stored(&store.found_group(founding).await.unwrap().outcome), 1);
+        let mut least = i64::MAX;
+        // The first writes whole pages, as after each checkpoint; a vacuum may write beside a later one.
+        for counter in 1..=9 {
+            let mut message = item(g, people[0].devices[0], counter, 1);
+            message.envelope = vec![7; 1024].into();
+            let before = written_ahead(cluster.url()).await;
+            assert_eq!(stored(&store.append(&[message]).await.unwrap()[0]), counter + 1);
+            least = least.min(written_ahead(cluster.url()).await - before);
+        }
+        written.push(least);
+    }
+    println!("bytes written ahead for 1 KB: {written:?} (2 devices, 256 devices)");
+    assert!(written.iter().all(|bytes| (1024..LIMIT).contains(bytes)), "{written:?}");
+}
+
+async fn written_ahead(url: &str) -> i64 {
+    let mut connection = PgConnection::connect(url).await.unwrap();
+    let query = "SELECT (pg_current_wal_insert_lsn() - '0/0')::bigint";
+    sqlx::query_scalar(query).fetch_one(&mut connection).await.unwrap()
 }
 
 #[test]

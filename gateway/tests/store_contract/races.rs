@@ -1,9 +1,9 @@
 //! Many tasks at once: what they are told, and what is there afterwards, must agree.
 
-use crate::world::{World, commit, duplicate, founding, item, stored};
+use crate::world::{World, commit, duplicate, founding, group, item, joins, stored};
 use bytes::Bytes;
 use fastchat_gateway::store::{Claimed, Founded, Join, Outcome};
-use fastchat_protocol::{ConversationId, DeviceId, Seq};
+use fastchat_protocol::{ConversationId, DeviceId, Role, Seq};
 use std::{
     collections::{BTreeMap, HashMap, HashSet},
     sync::{
@@ -272,4 +272,94 @@ pub(crate) async fn the_last_two_acks_race(world: World) {
     tasks.join_all().await;
     let parts = format!("SELECT count(*) FROM welcome_parts WHERE conversation = 'id:{conversation}'");
     assert_eq!(world.number(&parts).await, 0);
+}
+
+pub(crate) async fn ends_race_with_everything(world: World) {
+    // Whatever takes more than one lock, at once: a circle would be refused by Postgres as a deadlock.
+    let mut people = Vec::new();
+    for n in 0..6 {
+        people.push(world.person(&format!("p{n}"), 4).await);
+    }
+    let members: Vec<_> = people
+        .iter()
+        .enumerate()
+        .map(|(n, p)| (p, if n == 0 { Role::Owner } else { Role::Member }))
+        .collect();
+    let mut groups = Vec::new();
+    for n in 0..5 {
+        groups.push(world.group(&format!("g{n}"), &members).await);
+    }
+    let mut tasks = JoinSet::new();
+    for (n, device) in people[5].devices.iter().copied().enumerate() {
+        let (store, mut groups) = (world.store.clone(), groups.clone());
+        tasks.spawn(async move {
+            groups.rotate_left(n);
+            for counter in 1..=40 {
+                let batch: Vec<_> = groups.iter().map(|g| item(*g, device, counter, 1)).collect();
+                store.append(&batch).await.unwrap();
+            }
+        });
+    }
+    for reversed in [false, true] {
+        let (store, groups, people) = (world.store.clone(), groups.clone(), people.clone());
+        tasks.spawn(async move {
+            for seq in 2..40 {
+                let mut cursors: Vec<_> = people
+                    .iter()
+                    .flat_map(|person| &person.devices)
+                    .flat_map(|device| groups.iter().map(move |group| (*device, *group, Seq(seq))))
+                    .collect();
+                if reversed {
+                    cursors.reverse();
+                }
+                store.set_cursors(&cursors).await.unwrap();
+                for person in &people {
+                    store.ack_mailbox(person.devices[3], Seq(seq)).await.unwrap();
+                }
+            }
+        });
+    }
+    for group in groups.clone() {
+        let (store, people) = (world.store.clone(), people.clone());
+        tasks.spawn(async move {
+            let mut gone = vec![people[1].devices[0], people[2].devices[1], people[4].devices[3]];
+            gone.sort_by(|a, b| b.cmp(a));
+            for n in 1..=20 {
+                let mut commit = commit(group, people[0].devices[0], n, n);
+                match n % 2 {
+                    1 => commit.removes.clone_from(&gone),
+                    // Who is deleted meanwhile does not come back.
+                    _ => commit.joins = joins([&people[1].devices[0], &people[2].devices[1]], "welcome"),
+                }
+                commit.membership_changed = true;
+                let outcome = store.append_commit(commit).await.unwrap().outcome;
+                assert!(matches!(outcome, Outcome::Stored(_)), "{outcome:?}");
+            }
+        });
+    }
+    for (n, person) in people[1..5].iter().cloned().enumerate() {
+        let (store, owner) = (world.store.clone(), people[0].clone());
+        tasks.spawn(async move {
+            for version in 2..4 {
+                let mut next = person.manifest(version);
+                next.revoked = vec![person.devices[version as usize]];
+                assert!(store.put_manifest(person.account, next).await.unwrap());
+                store.block(person.account, owner.account, version == 2).await.unwrap();
+                let all = [(&owner, Role::Owner), (&person, Role::Member)];
+                store.found_group(group(&format!("h{n}{version}"), &all)).await.unwrap();
+                store.found_direct(founding(&owner, &person, &person.name)).await.unwrap();
+            }
+            // The first two stay: their devices come and go.
+            if n > 1 {
+                assert!(store.delete_account(person.account).await.unwrap());
+            }
+        });
+    }
+    tasks.join_all().await;
+    for person in &people[3..5] {
+        assert_eq!(world.store.readers(groups[0], &person.devices).await.unwrap().ranges, []);
+        assert_eq!(world.store.groups(person.devices[0]).await.unwrap(), []);
+    }
+    let log = world.log(people[0].devices[0], groups[0]).await;
+    assert_eq!(log.iter().map(|row| row.0).collect::<Vec<_>>(), (1..=log.len() as u64).collect::<Vec<_>>());
 }
