@@ -288,7 +288,7 @@ pub(crate) async fn a_large_group_is_founded_at_once(world: World) {
     let start = std::time::Instant::now();
     let committed = world.store.found_group(founding.clone()).await.unwrap();
     assert_eq!((stored(&committed.outcome), committed.mailboxes.len()), (1, 1000));
-    println!("a founding with 1000 joins: {:?}", start.elapsed());
+    eprintln!("a founding with 1000 joins: {:?}", start.elapsed());
     // The welcome and the tree, once each.
     assert_eq!(world.number("SELECT count(*) FROM welcome_parts").await, 2);
     assert_eq!(world.number("SELECT count(*) FROM mailbox").await, 1000);

@@ -296,7 +296,7 @@ async fn a_message_to_a_large_group_writes_little() {
         }
         written.push(least);
     }
-    println!("bytes written ahead for 1 KB: {written:?} (2 devices, 256 devices)");
+    eprintln!("bytes written ahead for 1 KB: {written:?} (2 devices, 256 devices)");
     assert!(written.iter().all(|bytes| (1024..LIMIT).contains(bytes)), "{written:?}");
 }
 
