@@ -5,12 +5,17 @@
 //! came: whoever shows it passes it through [`crate::terminal`].
 
 mod devices;
+mod groups;
 
 use crate::devices::archive::Share;
 use serde::{Deserialize, Serialize};
 use std::fmt;
 
 pub use devices::{BackupAction, BackupView, DeviceView, HandoverView, ImportView, OfferView};
+pub use groups::{
+    GroupChange, GroupView, MemberView, PersonView, PictureChange, PictureView, ProgressView, RequestView,
+    UnreadView,
+};
 
 /// What can be asked.
 #[derive(Clone, PartialEq, Serialize, Deserialize)]
@@ -18,23 +23,24 @@ pub use devices::{BackupAction, BackupView, DeviceView, HandoverView, ImportView
 pub enum Request {
     /// Who this profile is.
     WhoAmI,
-    /// Stores a message for an account and sends it as soon as that is possible. Answered by `Sent`
+    /// Stores a message and sends it as soon as that is possible. Answered by `Sent`
     /// once the server has it, or by `Waiting` after `wait_ms`. Repeating an `id` sends nothing twice.
     Send {
         /// 32 hexadecimal digits, drawn at random by the caller.
         id: String,
-        /// An account's name.
+        /// An account's name, or a group: `#` and its name, or the beginning of its id.
         to: String,
         /// The text.
         text: String,
         /// How long to wait for the server's word.
         wait_ms: u64,
     },
-    /// The last messages of a conversation. Answered by `Messages`.
+    /// The last messages of a conversation, or of each. Answered by `Messages`.
     History {
-        /// An account's name.
-        with: String,
-        /// How many at most.
+        /// As `to` of `Send`; `None` for all conversations.
+        #[serde(default)]
+        with: Option<String>,
+        /// How many at most, of each.
         limit: usize,
     },
     /// Messages of others that nobody has seen, oldest first. Answered by `Messages`.
@@ -72,8 +78,104 @@ pub enum Request {
     },
     /// Makes new keys for a conversation and waits until the server has them. Answered by `Done`.
     UpdateKeys {
-        /// An account's name.
+        /// As `to` of `Send`.
         with: String,
+    },
+    /// Founds a group. Answered by `Group` once the server has it, with its name; or by `Waiting`.
+    /// Repeating an `id` founds nothing twice.
+    GroupCreate {
+        /// 32 hexadecimal digits, drawn at random by the caller.
+        id: String,
+        /// What it is called.
+        name: String,
+        /// Names of accounts.
+        members: Vec<String>,
+        /// Its picture.
+        #[serde(default)]
+        picture: Option<PictureView>,
+        /// Without post-quantum encryption, if there are too many devices for it.
+        #[serde(default)]
+        leave_post_quantum: bool,
+        /// How long to wait for the server's word.
+        wait_ms: u64,
+    },
+    /// The groups this account is in. Answered by `Groups`.
+    Groups,
+    /// A group and its members. Answered by `Group`.
+    GroupInfo {
+        /// As `to` of `Send`.
+        group: String,
+    },
+    /// Changes a group's members. Answered by `Group` once it is done, or by `Waiting`: it is then done
+    /// as soon as that is possible.
+    GroupChange {
+        /// As `to` of `Send`.
+        group: String,
+        /// What.
+        change: GroupChange,
+        /// How long to wait for the server's word.
+        wait_ms: u64,
+    },
+    /// Changes a group's name or picture. Answered by `Group`, or by `Waiting`.
+    GroupProfile {
+        /// As `to` of `Send`.
+        group: String,
+        /// Another name.
+        #[serde(default)]
+        name: Option<String>,
+        /// Another picture.
+        #[serde(default)]
+        picture: Option<PictureChange>,
+        /// How long to wait for the server's word.
+        wait_ms: u64,
+    },
+    /// A group's picture. Answered by `Picture`.
+    GroupPicture {
+        /// As `to` of `Send`.
+        group: String,
+    },
+    /// What waits for a yes. Answered by `Requests`.
+    Requests,
+    /// Says yes or no. Yes is answered by `Sent` once the others are told, or by `Waiting`, and holds here
+    /// at once; no by `Done`, or by `Waiting` where a group is still to be left.
+    RequestAnswer {
+        /// As `to` of `Send`.
+        with: String,
+        /// Yes.
+        accept: bool,
+        /// How long to wait for the server's word.
+        wait_ms: u64,
+    },
+    /// Who may write without being asked for. Answered by `Policy`.
+    RequestPolicy {
+        /// `ask` or `open`; `None` only asks which it is.
+        #[serde(default)]
+        policy: Option<String>,
+    },
+    /// Blocks an account, or no longer. Answered by `Done`.
+    Block {
+        /// An account's name.
+        name: String,
+        /// It may not write to this account.
+        blocked: bool,
+        /// How long to wait for a connection.
+        #[serde(default)]
+        wait_ms: u64,
+    },
+    /// The blocked accounts. Answered by `Names`.
+    Blocked,
+    /// Who is online of those with whom there is a conversation. Answered by `Online`.
+    Online {
+        /// How long to wait for a connection.
+        wait_ms: u64,
+    },
+    /// Whether others may learn that this account is online. Answered by `Done`.
+    SetVisible {
+        /// They may.
+        visible: bool,
+        /// How long to wait for a connection.
+        #[serde(default)]
+        wait_ms: u64,
     },
     /// Replaces the server's auth key. Answered by `Done`.
     ChangePassword {
@@ -157,6 +259,41 @@ pub enum Response {
     Conversations {
         /// The last active one first.
         conversations: Vec<ConversationView>,
+        /// What nobody has seen, by where it is.
+        #[serde(default)]
+        unread: UnreadView,
+    },
+    /// To `GroupCreate`, `GroupInfo`, `GroupChange` and `GroupProfile`.
+    Group(GroupView),
+    /// To `Groups`.
+    Groups {
+        /// By name.
+        groups: Vec<GroupView>,
+    },
+    /// To `GroupPicture`.
+    Picture {
+        /// `None` if the group has none.
+        picture: Option<PictureView>,
+    },
+    /// To `Requests`.
+    Requests {
+        /// The last active one first.
+        requests: Vec<RequestView>,
+    },
+    /// To `RequestPolicy`.
+    Policy {
+        /// `ask` or `open`.
+        policy: String,
+    },
+    /// To `Blocked`.
+    Names {
+        /// Of accounts.
+        names: Vec<String>,
+    },
+    /// To `Online`.
+    Online {
+        /// By name.
+        people: Vec<PersonView>,
     },
     /// To `Verify`.
     Safety(SafetyView),
@@ -199,6 +336,10 @@ pub enum Event {
     Waiting(WaitingView),
     /// A message was refused for good; it stays in the outbox as failed.
     Failed(FailedView),
+    /// Something takes long.
+    Progress(ProgressView),
+    /// Somebody is online, or is not any more.
+    Presence(PersonView),
     /// The connection came or went.
     Link(LinkView),
     /// Everything that was on the server is here.
@@ -215,7 +356,7 @@ pub enum Event {
 /// A message, or a notice in its place.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct MessageView {
-    /// The other party's name.
+    /// The other party's name; for a group `#` and its name.
     pub with: String,
     /// Hexadecimal.
     pub conversation: String,
@@ -232,6 +373,9 @@ pub struct MessageView {
     pub text: String,
     /// Milliseconds since 1970 by the server's clock; for display only.
     pub at_ms: u64,
+    /// In a conversation to which nobody has said yes.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub request: bool,
 }
 
 /// What an entry of a conversation is.
@@ -312,8 +456,14 @@ pub struct LinkView {
 pub struct ConversationView {
     /// Hexadecimal.
     pub conversation: String,
-    /// The other party's name.
+    /// The other party's name; for a group `#` and its name.
     pub with: String,
+    /// `direct` or `group`.
+    #[serde(default)]
+    pub kind: String,
+    /// Nobody has said yes to it.
+    #[serde(default)]
+    pub request: bool,
     /// Messages of others that nobody has seen.
     pub unread: u64,
     /// The last seq that is here.

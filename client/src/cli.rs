@@ -3,21 +3,25 @@
 mod account;
 mod ask;
 mod backup;
+mod block;
 mod context;
 mod conversations;
 mod debug;
 mod device;
 mod doctor;
+mod group;
 mod history;
 mod listen;
 mod login;
 mod logout;
+mod online;
 mod outbox;
 mod output;
 mod passwd;
 mod recover;
 mod recovery;
 mod register;
+mod requests;
 mod send;
 mod verify;
 mod whoami;
@@ -34,6 +38,8 @@ Exit codes: 0 ok, 1 internal error, 2 usage, 3 server unavailable, 4 authenticat
 Examples:
   fastchat register alice --server wss://chat.example.org
   fastchat send bob 'hello'
+  fastchat group create team bob carol
+  fastchat send '#team' 'hello all'
   echo 'from a script' | fastchat send bob
   fastchat listen --json";
 
@@ -92,6 +98,11 @@ enum Command {
     Listen(listen::Args),
     History(history::Args),
     Conversations(conversations::Args),
+    Group(group::Args),
+    Requests(requests::Args),
+    Block(block::Args),
+    Unblock(block::UnblockArgs),
+    Online(online::Args),
     Verify(verify::Args),
     Outbox(outbox::Args),
     Doctor(doctor::Args),
@@ -156,6 +167,11 @@ async fn dispatch(global: Global, command: Command) -> Result<(), ApiError> {
         Command::Listen(args) => listen::run(&context, args).await,
         Command::History(args) => history::run(&context, args).await,
         Command::Conversations(args) => conversations::run(&context, args).await,
+        Command::Group(args) => group::run(&context, args).await,
+        Command::Requests(args) => requests::run(&context, args).await,
+        Command::Block(args) => block::run(&context, args).await,
+        Command::Unblock(args) => block::unblock(&context, args).await,
+        Command::Online(args) => online::run(&context, args).await,
         Command::Verify(args) => verify::run(&context, args).await,
         Command::Outbox(args) => outbox::run(&context, args).await,
         Command::Doctor(args) => doctor::run(&context, args).await,

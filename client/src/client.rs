@@ -1,6 +1,7 @@
 //! The handle that everything else uses: to an engine in this process, or to the profile's owner.
 
 mod devices;
+mod groups;
 
 use crate::{
     account::{self, Registration},
@@ -156,9 +157,9 @@ impl Client {
         }
     }
 
-    /// The last messages of a conversation, oldest first.
+    /// The last messages of a conversation, oldest first. `with`: an account's name, or a group.
     pub async fn history(&self, with: &str, limit: usize) -> Result<Vec<MessageView>, ApiError> {
-        match self.request(Request::History { with: with.to_owned(), limit }).await? {
+        match self.request(Request::History { with: Some(with.to_owned()), limit }).await? {
             Response::Messages { messages } => Ok(messages),
             other => Err(unexpected(&other)),
         }
@@ -232,6 +233,6 @@ fn lock(location: &Location) -> Result<Profile, ApiError> {
     Profile::lock(location)?.ok_or_else(busy)
 }
 
-fn unexpected(response: &Response) -> ApiError {
+pub(crate) fn unexpected(response: &Response) -> ApiError {
     ApiError::internal(format!("an answer of another kind: {response:?}"))
 }

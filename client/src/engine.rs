@@ -11,23 +11,34 @@
 
 mod acks;
 pub(crate) mod archive;
+mod changes;
 mod chores;
+mod claims;
 mod contacts;
 mod devices;
 mod error;
 mod found;
+mod group_rows;
+mod group_views;
+mod groups;
 mod keys;
 mod mailbox;
 pub(crate) mod manifest;
+mod members;
+mod notices;
+mod parked;
+mod presence;
 mod receive;
 mod recovery;
 mod rejoin;
 mod requests;
+mod requests_inbox;
 mod row;
 mod send;
 mod session;
 mod state;
 mod sync;
+mod target;
 mod views;
 
 use crate::{
@@ -39,10 +50,11 @@ use crate::{
 };
 use fastchat_e2ee::Device;
 use fastchat_protocol::{AccountId, ConversationId, Counter};
+use parked::{ChangeWaiter, Parked, PresenceWaiter};
 use session::Session;
 use state::{SyncWaiter, Thread, Waiter};
 use std::{
-    collections::{BTreeMap, HashMap, HashSet, VecDeque},
+    collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque},
     sync::Arc,
     time::Duration,
 };
@@ -130,7 +142,17 @@ pub(crate) struct Engine {
 
     commands: mpsc::Receiver<Command>,
     events: broadcast::Sender<Event>,
+    /// Accounts whose newest manifests are to be fetched.
+    to_learn: BTreeSet<AccountId>,
+    blocked: BTreeSet<AccountId>,
+    /// Strangers are heard without being asked for.
+    everybody_may_write: bool,
+    online_accounts: BTreeSet<AccountId>,
+
     waiters: Vec<Waiter>,
+    parked: Vec<Parked>,
+    change_waiters: Vec<ChangeWaiter>,
+    presence_waiters: Vec<PresenceWaiter>,
     sync_waiters: Vec<SyncWaiter>,
     problems: HashMap<ItemId, String>,
     started: Instant,
@@ -182,7 +204,14 @@ impl Engine {
             ack_at: None,
             commands,
             events,
+            to_learn: BTreeSet::new(),
+            blocked: BTreeSet::new(),
+            everybody_may_write: false,
+            online_accounts: BTreeSet::new(),
             waiters: Vec::new(),
+            parked: Vec::new(),
+            change_waiters: Vec::new(),
+            presence_waiters: Vec::new(),
             sync_waiters: Vec::new(),
             problems: HashMap::new(),
             started: Instant::now(),
@@ -272,6 +301,10 @@ impl Engine {
         if self.session.is_some() {
             self.sync_if_wanted().await?;
             self.fetch_due().await?;
+            self.learn_due().await?;
+        }
+        self.serve_parked().await?;
+        if self.session.is_some() {
             self.route().await?;
             self.pump_all().await?;
             self.commit_due().await?;
@@ -285,6 +318,7 @@ impl Engine {
     fn deadline(&mut self) -> Instant {
         let now = self.clock();
         let online = self.session.is_some();
+        let patience = self.patience_ends().min();
         let threads = self.threads.values_mut().filter(|_| online).filter_map(|thread| {
             let due = thread.fetch_at(now, Instant::now());
             [due, thread.stalled_until, thread.retry_at, thread.commit_at].into_iter().flatten().min()
@@ -299,7 +333,7 @@ impl Engine {
         let routes = self.route_wait.values().map(|(at, _)| *at).filter(|_| online);
         let floor = Instant::now() + Duration::from_millis(5);
         let chores = self.chores.next_at().filter(|_| online && self.synced);
-        let session = sync.into_iter().chain(mailbox).chain(acks).chain(routes).chain(chores);
+        let session = sync.into_iter().chain(mailbox).chain(acks).chain(routes).chain(chores).chain(patience);
         let earliest = threads.chain(session).chain(waiters).chain(sync_waiters).min();
         // Never a busy loop, even where something due cannot be done yet.
         earliest.unwrap_or_else(|| Instant::now() + IDLE).max(floor).min(Instant::now() + IDLE)

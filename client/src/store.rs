@@ -27,7 +27,7 @@ pub use group::{GroupRecord, MemberChange, Party, StoredPicture};
 pub use history::{Quarantined, quarantined};
 pub use model::{
     CommitReason, Contact, Conversation, Entry, EntryKind, FoundingFrame, Item, ItemId, ItemState,
-    MessageRequest, OwnCommit, Standing,
+    MessageRequest, OwnCommit, Standing, What,
 };
 
 /// The form of the file that this program writes.

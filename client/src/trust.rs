@@ -5,6 +5,7 @@
 
 use crate::store::Contact;
 use fastchat_delivery::VerifiedManifest;
+use fastchat_e2ee::ManifestView;
 
 /// What an observation means.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -17,6 +18,27 @@ pub enum Observed {
     Older,
     /// Another identity than the trusted one.
     Changed,
+}
+
+/// What a sender's word about its own manifest means, beside what is known here.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Gossip {
+    /// The same, or older: it was written before the news.
+    Nothing,
+    /// There is a newer one than is known here.
+    Newer,
+    /// Two manifests of one version: somebody is shown something else than this device.
+    Split,
+}
+
+/// Judges a sender's word about its own manifest.
+pub fn gossip(known: &VerifiedManifest, view: &ManifestView) -> Gossip {
+    match view.version.cmp(&known.version()) {
+        std::cmp::Ordering::Less => Gossip::Nothing,
+        std::cmp::Ordering::Greater => Gossip::Newer,
+        std::cmp::Ordering::Equal if known.hash().starts_with(&view.hash) => Gossip::Nothing,
+        std::cmp::Ordering::Equal => Gossip::Split,
+    }
 }
 
 /// A first contact.

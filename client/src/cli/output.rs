@@ -49,13 +49,17 @@ pub(crate) fn error(as_json: bool, error: &ApiError) {
 pub(crate) fn message(view: &MessageView) -> String {
     let (time, with) = (time(view.at_ms), clean_line(&view.with));
     let text = clean_block(&view.text);
+    let from = clean_line(&view.from);
+    // A name cannot hold a blank, so no account can look like this.
+    let mark = if view.request { " (request)" } else { "" };
     match (view.kind, view.own) {
         (MessageKind::Notice, _) => format!("{time} [{with}] -- {text}"),
         (MessageKind::Quarantine, _) => {
             format!("{time} [{with}] -- message {} cannot be read: {text}", view.seq)
         }
         (_, true) => format!("{time} to {with}: {text}"),
-        (_, false) => format!("{time} {}: {text}", clean_line(&view.from)),
+        (_, false) if with.starts_with('#') => format!("{time} [{with}]{mark} {from}: {text}"),
+        (_, false) => format!("{time} {from}{mark}: {text}"),
     }
 }
 

@@ -127,7 +127,7 @@ impl Client {
     /// All conversations.
     pub async fn conversations(&self) -> Result<Vec<ConversationView>, ApiError> {
         match self.request(Request::Conversations).await? {
-            Response::Conversations { conversations } => Ok(conversations),
+            Response::Conversations { conversations, .. } => Ok(conversations),
             other => Err(unexpected(&other)),
         }
     }

@@ -1,15 +1,17 @@
 //! Who is who: names, manifests, and the identity that was pinned at first sight.
 
 use super::{
-    Engine, Halt,
+    Engine, Halt, notices,
     session::{CallError, passes},
 };
 use crate::{
-    store::Contact,
+    store::{Contact, Standing},
     trust::{self, Observed},
 };
 use fastchat_delivery::VerifiedManifest;
-use fastchat_protocol::{AccountId, AccountName, ClientFrame, Code, Refusal, ServerFrame, client, server};
+use fastchat_protocol::{
+    AccountId, AccountName, ClientFrame, Code, ConversationId, Refusal, ServerFrame, client, server,
+};
 
 impl Engine {
     pub(super) fn contact_named(&self, name: &str) -> Option<&Contact> {
@@ -72,7 +74,7 @@ impl Engine {
             self.keep_contact(&contact)?;
             return Ok(Some(contact));
         };
-        let before = contact.changed.is_some();
+        let (before, old) = (contact.changed.is_some(), contact.manifest.clone());
         match trust::observe(&mut contact, manifest) {
             Observed::Known => {}
             Observed::Older => {
@@ -81,18 +83,79 @@ impl Engine {
             Observed::Newer => {
                 self.chores.evict |= contact.account == self.me.account();
                 self.keep_contact(&contact)?;
+                self.devices_changed(&contact, &old)?;
             }
             Observed::Changed => {
                 self.keep_contact(&contact)?;
-                if let (false, Some(id)) = (before, self.conversation_with(contact.account)) {
-                    let text = format!(
-                        "the identity key of {name} has changed: compare the safety number (`fastchat verify {name}`)"
-                    );
-                    self.note(id, text)?;
+                if !before {
+                    self.warn_of_identity(&contact, "has changed")?;
                 }
             }
         }
         Ok(Some(contact))
+    }
+
+    /// Says in every conversation with an account what became of its devices. Revoked ones are to be
+    /// taken out before anything is sent there.
+    fn devices_changed(&mut self, contact: &Contact, old: &VerifiedManifest) -> Result<(), Halt> {
+        let new = &contact.manifest;
+        let missing = |one: &VerifiedManifest, other: &VerifiedManifest| {
+            one.devices().iter().filter(|device| other.device(device.id).is_none()).count()
+        };
+        let (added, revoked) = (missing(new, old), missing(old, new));
+        let whose = if contact.account == self.me.account() { "your account" } else { &contact.name };
+        let said = notices::of_manifest(whose, added, revoked);
+        for id in self.shared_with(contact.account) {
+            if let Some(thread) = self.threads.get_mut(&id) {
+                thread.audit_due = true;
+            }
+            for text in &said {
+                self.note(id, text.clone())?;
+            }
+        }
+        Ok(())
+    }
+
+    fn warn_of_identity(&mut self, contact: &Contact, what: &str) -> Result<(), Halt> {
+        let name = &contact.name;
+        let text = format!(
+            "the identity key of {name} {what}: nothing is sent here until you have compared the safety number \
+             (`fastchat verify {name}`) and accepted it (`fastchat verify {name} --accept`)"
+        );
+        for id in self.shared_with(contact.account) {
+            self.note(id, text.clone())?;
+        }
+        Ok(())
+    }
+
+    /// Conversations in which this account takes part.
+    fn shared_with(&self, account: AccountId) -> Vec<ConversationId> {
+        let records = self.threads.values().map(|thread| &thread.record);
+        let usable = records.filter(|record| record.standing != Standing::Removed);
+        usable.filter(|record| record.people().contains(&account)).map(|record| record.id).collect()
+    }
+
+    /// An account says that its newest manifest is another one than is known here: the server shows
+    /// different ones to different people, or one of two devices is not the account's.
+    pub(super) fn split_seen(&mut self, account: AccountId) -> Result<(), Halt> {
+        let Some(mut contact) = self.contacts.get(&account).cloned() else { return Ok(()) };
+        if contact.changed.is_some() {
+            return Ok(());
+        }
+        contact.changed = Some(contact.manifest.clone());
+        self.keep_contact(&contact)?;
+        self.warn_of_identity(&contact, "is used for two lists of devices, and the server shows one of them")
+    }
+
+    /// Fetches the manifests of which there is news.
+    pub(super) async fn learn_due(&mut self) -> Result<(), Halt> {
+        while let Some(account) = self.to_learn.pop_first() {
+            if let Err(refusal) = self.learn(account).await? {
+                // It is said again in the next epoch, and asked for when it is needed.
+                tracing::debug!(%refusal, "news of a manifest");
+            }
+        }
+        Ok(())
     }
 
     pub(super) fn keep_contact(&mut self, contact: &Contact) -> Result<(), Halt> {

@@ -7,7 +7,7 @@
 use super::{
     Engine, Halt,
     archive::{Sharing, in_parts},
-    requests::Answer,
+    parked::Answer,
     state::now_ms,
 };
 use crate::{

@@ -12,7 +12,7 @@ use crate::{
     api::{ApiError, ErrorKind},
     failpoint,
     link::LinkError,
-    store::{Contact, Conversation, FoundingFrame, ItemState, Party, Standing},
+    store::{Contact, Conversation, FoundingFrame, Item, ItemState, Party, Standing, What},
 };
 use fastchat_delivery::{Policy, Rules, Suite};
 use fastchat_e2ee::conversation::{self, ConversationError};
@@ -294,7 +294,16 @@ impl Engine {
         // What came while the answer was on its way was not taken.
         thread.window.want();
         self.ack_later(id);
-        Ok(())
+        let Some(group) = self.threads.get(&id).and_then(|thread| thread.record.group()) else {
+            return Ok(());
+        };
+        let own = self.me.account();
+        let others: Vec<AccountId> = group.roles.keys().copied().filter(|account| *account != own).collect();
+        let text = self.words(|words| match others.is_empty() {
+            true => "you began the group".to_owned(),
+            false => format!("you began the group with {}", words.list(others)),
+        });
+        self.note(id, text)
     }
 
     /// The other party (or another device) was first. Our group goes; its drafts wait for the
@@ -336,10 +345,15 @@ impl Engine {
             item.state = ItemState::Draft;
             drafts.push(item.clone());
         }
+        // Nothing else than a group has a name to be told, and without the group nobody to tell it to.
+        let nameless = |item: &Item| !matches!(item.what, What::Text);
         let written = self.store.write(|tx| {
             conversation::discard(&tx.vault(), id)?;
             tx.delete_conversation(id)?;
-            drafts.iter().try_for_each(|item| tx.put_item(item))?;
+            drafts.iter().try_for_each(|item| match nameless(item) {
+                true => tx.delete_item(item.id),
+                false => tx.put_item(item),
+            })?;
             Ok::<_, OpError>(())
         });
         match written {

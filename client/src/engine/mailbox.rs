@@ -3,15 +3,16 @@
 use super::{
     Engine, Halt,
     error::OpError,
+    group_rows,
     session::{CallError, passes},
-    state::{Thread, notice, now_ms, pause_after},
+    state::{notice, now_ms, pause_after},
 };
 use crate::{
     failpoint,
     store::{Conversation, GroupRecord, Party, Standing},
 };
 use fastchat_delivery::{Policy, Rules};
-use fastchat_e2ee::conversation::{self, ConversationError, Joined};
+use fastchat_e2ee::conversation::{self, ConversationError, Info, Joined};
 use fastchat_protocol::{
     AccountId, Bytes, ClientFrame, ConversationId, Seq, ServerFrame, client, codec, server,
 };
@@ -47,6 +48,12 @@ impl Engine {
             return Ok(());
         }
         (self.mailbox_at, self.mailbox_failures) = (None, 0);
+        for thread in self.threads.values_mut() {
+            // A welcome that is not there now does not come.
+            if let Some(seq) = thread.welcome_wanted.take() {
+                thread.welcome_missed = Some(seq);
+            }
+        }
         Ok(())
     }
 
@@ -102,6 +109,9 @@ impl Engine {
             self.store.write(|tx| tx.set_setting(CURSOR, &place))?;
             return Ok(Handled::Done);
         }
+        if !self.read_before(id, joining.join_seq).await? {
+            return Ok(Handled::Later(None));
+        }
         let hash = joining.tree_hash.clone();
         let tree = match self.call(ClientFrame::GetTree(client::GetTree { conversation: id, hash })).await {
             Ok(ServerFrame::Tree(tree)) => tree.tree,
@@ -117,7 +127,7 @@ impl Engine {
             match self.try_join(place, joining, &tree)? {
                 Ok(()) => return Ok(Handled::Done),
                 Err(error) => match error.wants_manifest() {
-                    // A manifest at a time: two accounts at most.
+                    // A manifest at a time; of a group, those that are not known are fetched together.
                     Some(account) if !asked.contains(&account) => {
                         asked.push(account);
                         if let Err(refusal) = self.learn(account).await? {
@@ -126,6 +136,33 @@ impl Engine {
                     }
                     _ => return Ok(Handled::RejoinNeeded(error.to_string())),
                 },
+            }
+        }
+    }
+
+    /// Reads the log up to the row that lets this device in, while the old keys are here: what they
+    /// open must not be lost by new ones. False if that has to wait.
+    async fn read_before(&mut self, id: ConversationId, join_seq: Seq) -> Result<bool, Halt> {
+        let last = Seq(join_seq.0.saturating_sub(1));
+        loop {
+            let Some(thread) = self.threads.get_mut(&id) else { return Ok(true) };
+            let before = thread.record.cursor;
+            if before >= last
+                || thread.record.standing == Standing::Removed
+                || thread.welcome_wanted.is_some()
+            {
+                return Ok(true);
+            }
+            thread.window.heard_of(last);
+            self.fetch(id).await?;
+            self.apply(id).await?;
+            let Some(thread) = self.threads.get(&id) else { return Ok(true) };
+            if thread.stalled_until.is_some() || thread.fetch_failures > 0 {
+                return Ok(false);
+            }
+            if thread.record.cursor == before {
+                // The log has no more for this device.
+                return Ok(true);
             }
         }
     }
@@ -141,32 +178,67 @@ impl Engine {
         let own = me.account();
         let manifests = |account: AccountId| contacts.get(&account).map(|contact| contact.manifest.clone());
         let policy = Policy { rules: Rules::Joiner(own), manifests: &manifests };
+        let known = self.threads.get(&joining.conversation).map(|thread| thread.record.clone());
         let joined = self.store.write(|tx| {
+            let before = match &known {
+                Some(record) => group_rows::info(tx, record)?,
+                None => None,
+            };
             let joined = conversation::join(&tx.vault(), &me, &joining.welcome, tree, &policy)?;
             if joined.conversation != joining.conversation {
                 return Err(OpError::Mls(ConversationError::Invalid(
                     "a welcome to another conversation".into(),
                 )));
             }
-            let record = new_record(own, &joined, joining.join_seq);
+            let record = record_of(own, known, &joined, joining.join_seq);
             tx.put_conversation(&record)?;
             tx.set_setting(CURSOR, &place)?;
-            Ok(record)
+            Ok((record, before, joined))
         });
         match joined {
-            Ok(record) => {
+            Ok((record, before, joined)) => {
                 failpoint::pass("joined");
-                let mut thread = Thread::new(record);
-                thread.window.heard_of(joining.join_seq);
-                // Live copies that came while the keys were not here were dropped: the log has them.
-                thread.window.want();
-                self.threads.insert(joining.conversation, thread);
-                self.ack_later(joining.conversation);
+                self.let_in(record, before, &joined)?;
                 Ok(Ok(()))
             }
             Err(OpError::Mls(error)) => Ok(Err(error)),
             Err(OpError::Store(error)) => Err(error.into()),
         }
+    }
+
+    /// The keys are here: what follows in memory, and what a person is told.
+    fn let_in(
+        &mut self,
+        mut record: Conversation,
+        before: Option<Info>,
+        joined: &Joined,
+    ) -> Result<(), Halt> {
+        let (id, join_seq, new) = (record.id, record.cursor, !self.threads.contains_key(&record.id));
+        let by = joined.by.account;
+        if new {
+            record.request = self.request_of(by);
+            self.store.write(|tx| tx.put_conversation(&record))?;
+        }
+        self.set_record(record);
+        let Some(thread) = self.threads.get_mut(&id) else { return Ok(()) };
+        thread.window.heard_of(join_seq);
+        // Live copies that came while the keys were not here were dropped: the log has them.
+        thread.window.want();
+        (thread.epoch, thread.audit_due) = (None, true);
+        (thread.welcome_wanted, thread.welcome_missed) = (None, None);
+        self.ack_later(id);
+        let Some(after) = &joined.data else { return Ok(()) };
+        let goes_on = before.filter(|info| info.active && info.epoch.generation < joined.epoch.generation);
+        let own = self.me.account();
+        let text = match goes_on {
+            Some(info) => {
+                let before = info.data.unwrap_or_else(|| after.clone());
+                self.words(|words| words.of_generation(by, &before, after).join("; "))
+            }
+            None if by == own => "your other device let this one in".to_owned(),
+            None => format!("you were added by {}", self.name_of(by)),
+        };
+        self.note(id, text)
     }
 
     /// The welcome is of no use. If the conversation is not here, it is entered by an external commit.
@@ -188,6 +260,30 @@ impl Engine {
         let entry = self.store.write(|tx| notice(tx, id, cursor, text, now_ms()))?;
         self.say_entry(id, &entry);
         Ok(())
+    }
+}
+
+/// The record of a conversation into which this device was let: of a new one, or of one that goes on.
+/// What was sent before counts on; what was on its way to other keys is made anew.
+fn record_of(own: AccountId, known: Option<Conversation>, joined: &Joined, join_seq: Seq) -> Conversation {
+    let mut new = new_record(own, joined, join_seq);
+    let Some(old) = known else { return new };
+    if let (Some(group), Some(before)) = (new.group_mut(), old.group()) {
+        group.name.clone_from(&before.name);
+        group.picture.clone_from(&before.picture);
+        group.profile_from = before.profile_from;
+        if old.standing != Standing::Removed {
+            group.invited_by = before.invited_by;
+        }
+    }
+    Conversation {
+        party: new.party,
+        standing: Standing::Ready,
+        cursor: join_seq.max(old.cursor),
+        commit: None,
+        updated_ms: now_ms(),
+        sealed: 0,
+        ..old
     }
 }
 

@@ -9,7 +9,7 @@ use super::{
 use crate::{
     api::Event,
     failpoint,
-    store::{Entry, ItemState},
+    store::{Entry, ItemState, MemberChange},
 };
 use fastchat_protocol::{AccountId, ConversationId};
 use tokio::time::Instant;
@@ -63,6 +63,14 @@ impl Engine {
                         thread.stalls = 0;
                     }
                 }
+                Step::NeedWelcome => {
+                    self.put_back(id, refused.into_iter().chain(rest));
+                    if let Some(thread) = self.threads.get_mut(&id) {
+                        thread.welcome_wanted = Some(thread.record.cursor.next());
+                    }
+                    self.mailbox_wanted = true;
+                    return Ok(());
+                }
                 // Only the log's copy counts.
                 Step::Refetch | Step::Done(_) => {
                     self.put_back(id, rest);
@@ -81,6 +89,10 @@ impl Engine {
             return Vec::new();
         }
         thread.stalled_until = None;
+        // The next row is for keys that are on their way.
+        if thread.welcome_wanted.is_some() {
+            return Vec::new();
+        }
         // What arrives before the founding is settled is read from the log afterwards.
         if matches!(thread.record.standing, crate::store::Standing::Founding(_)) {
             return Vec::new();
@@ -119,13 +131,15 @@ impl Engine {
             return Ok(Applied { effects: Vec::new(), count: rows.len(), stopped: None });
         };
         let mut record = thread.record.clone();
+        let mailbox_read =
+            thread.welcome_wanted.is_none() && thread.welcome_missed == Some(record.cursor.next());
         let (me, contacts, items, by_counter) = (&self.me, &self.contacts, &self.items, &self.by_counter);
         let applied = self.store.write(|tx| {
             let mut applied = Applied { effects: Vec::new(), count: 0, stopped: None };
             for arrived in rows {
                 let own =
                     by_counter.get(&(id, arrived.row.counter)).and_then(|at| Some((*at, items.get(at)?)));
-                let env = Env { me, contacts, own, asked };
+                let env = Env { me, contacts, own, asked, mailbox_read };
                 match row::apply(tx, &env, &mut record, arrived)? {
                     Step::Done(effects) => applied.effects.extend(effects),
                     other => {
@@ -153,11 +167,26 @@ impl Engine {
                 Effect::NewEpoch => {
                     if let Some(thread) = self.threads.get_mut(&id) {
                         thread.wanted_epoch = None;
+                        thread.epoch = None;
                     }
                 }
+                Effect::Audit => {
+                    if let Some(thread) = self.threads.get_mut(&id) {
+                        thread.audit_due = true;
+                    }
+                }
+                Effect::Left => self.after_leaving(id),
+                Effect::Learn(account) => drop(self.to_learn.insert(account)),
+                Effect::Split(account) => self.split_seen(account)?,
             }
         }
         Ok(())
+    }
+
+    /// Whoever waits for the own leaving hears of it, and nothing more goes out.
+    fn after_leaving(&mut self, id: ConversationId) {
+        let done = Ok(crate::api::Response::Done);
+        self.answer_change(id, &MemberChange::Leave, &done);
     }
 
     /// Our message is in the history now; the outbox is done with it.
@@ -185,7 +214,7 @@ impl Engine {
     }
 
     pub(super) fn say_entry(&self, id: ConversationId, entry: &Entry) {
-        if let Some(thread) = self.threads.get(&id) {
+        if let Some(thread) = self.threads.get(&id).filter(|thread| !self.is_hidden(&thread.record)) {
             self.say(Event::Message(self.view_entry(&thread.record, entry)));
         }
     }

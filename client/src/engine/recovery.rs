@@ -1,6 +1,6 @@
 //! The recovery code: what it opens is sealed here and kept by the server.
 
-use super::{Engine, Halt, chores::again, requests::Answer};
+use super::{Engine, Halt, chores::again, parked::Answer};
 use crate::{
     api::{ApiError, ErrorKind, Response},
     store::{StoreError, Tx},

@@ -15,7 +15,7 @@ use super::{
 use crate::{
     api::{ApiError, ErrorKind, Response},
     link::LinkError,
-    store::{CommitReason, OwnCommit, Standing},
+    store::{CommitReason, MemberChange, OwnCommit, Standing},
 };
 use fastchat_delivery::Policy;
 use fastchat_e2ee::conversation::{self, PendingCommit};
@@ -56,6 +56,7 @@ impl Engine {
                     let why = why.clone();
                     self.rejoin(id, why).await?;
                 }
+                (Standing::Ready, None) if !thread.record.changes.is_empty() => self.change_due(id).await?,
                 (Standing::Ready, None) => self.update_if_due(id).await?,
                 _ => {}
             }
@@ -100,7 +101,7 @@ impl Engine {
     }
 
     /// No message has an open counter. Refused ones give theirs back: they are sealed anew anyway.
-    fn make_quiet(&mut self, id: ConversationId) -> Result<bool, Halt> {
+    pub(super) fn make_quiet(&mut self, id: ConversationId) -> Result<bool, Halt> {
         let Some(thread) = self.threads.get_mut(&id) else { return Ok(false) };
         let released = thread.lane.release();
         let quiet = thread.lane.is_quiet();
@@ -114,7 +115,7 @@ impl Engine {
         Ok(quiet)
     }
 
-    async fn commit_made(
+    pub(super) async fn commit_made(
         &mut self,
         id: ConversationId,
         record: crate::store::Conversation,
@@ -129,13 +130,9 @@ impl Engine {
 
     async fn send_commit(&mut self, id: ConversationId) -> Result<(), Halt> {
         let Some(thread) = self.threads.get_mut(&id) else { return Ok(()) };
-        let Some(OwnCommit { counter, commit, group_info, welcomes, .. }) = thread.record.commit.clone()
-        else {
-            return Ok(());
-        };
+        let Some(own) = thread.record.commit.clone() else { return Ok(()) };
         thread.in_flight = true;
-        let frame =
-            ClientFrame::Commit(client::Commit { conversation: id, counter, commit, group_info, welcomes });
+        let frame = frame_of(id, own);
         match self.transmit(&frame, Asked::Commit(id)).await {
             Ok(_) => Ok(()),
             Err(CallError::Down) => Err(Halt::Down),
@@ -154,8 +151,14 @@ impl Engine {
         let refusal = match answer {
             Ok(Sent { seq, at_ms, .. }) => {
                 let (sender, envelope) = (self.me.id(), Some(commit.commit));
-                let row =
-                    LogRow { seq, sender, counter: commit.counter, kind: LogKind::Commit, at_ms, envelope };
+                let kind = match commit.reason {
+                    CommitReason::Leave => LogKind::Left,
+                    CommitReason::Generation { .. } => LogKind::Founded,
+                    CommitReason::Update | CommitReason::Rejoin(_) | CommitReason::Members(_) => {
+                        LogKind::Commit
+                    }
+                };
+                let row = LogRow { seq, sender, counter: commit.counter, kind, at_ms, envelope };
                 thread.window.offer(thread.record.cursor, seq, Arrived { row, from_log: true });
                 return Ok(());
             }
@@ -226,9 +229,12 @@ impl Engine {
         let what = match reason {
             CommitReason::Update => "new keys were refused",
             CommitReason::Rejoin(_) => "joining anew was refused",
-            CommitReason::Members(_) => "the change of members was refused",
-            CommitReason::Generation { .. } => "going on with other encryption was refused",
-            CommitReason::Leave => "leaving was refused",
+            CommitReason::Members(change) | CommitReason::Generation { change, .. } => {
+                return self.change_over(id, change, &Err(LinkError::from(refusal).into()));
+            }
+            CommitReason::Leave => {
+                return self.change_over(id, &MemberChange::Leave, &Err(LinkError::from(refusal).into()));
+            }
         };
         let text = format!("{what}: {refusal}");
         let error = LinkError::from(refusal);
@@ -393,7 +399,27 @@ fn may_be_a_lost_race(code: Code, reason: &CommitReason, failures: u32) -> bool 
     code == Code::NotMember && matches!(reason, CommitReason::Rejoin(_)) && failures < MAX_ATTEMPTS
 }
 
-fn own_commit(pending: PendingCommit, counter: Counter, reason: CommitReason) -> OwnCommit {
+fn frame_of(id: ConversationId, own: OwnCommit) -> ClientFrame {
+    let OwnCommit { counter, commit, group_info, welcomes, tree, reason } = own;
+    match reason {
+        CommitReason::Leave => {
+            ClientFrame::Leave(client::Leave { conversation: id, counter, statement: commit })
+        }
+        CommitReason::Generation { replaces, .. } => ClientFrame::FoundGroup(client::FoundGroup {
+            conversation: id,
+            counter,
+            replaces: Some(replaces),
+            group_info,
+            tree,
+            welcomes,
+        }),
+        CommitReason::Update | CommitReason::Rejoin(_) | CommitReason::Members(_) => {
+            ClientFrame::Commit(client::Commit { conversation: id, counter, commit, group_info, welcomes })
+        }
+    }
+}
+
+pub(super) fn own_commit(pending: PendingCommit, counter: Counter, reason: CommitReason) -> OwnCommit {
     let PendingCommit { commit, group_info, welcomes, .. } = pending;
     OwnCommit { counter, commit, group_info, welcomes, tree: Bytes::new(), reason }
 }

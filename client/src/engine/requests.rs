@@ -2,13 +2,14 @@
 
 use super::{
     Command, Engine, Halt,
+    parked::{Answer, MAX_WAIT, Reply},
     session::CallError,
     state::{SyncWaiter, Waiter, now_ms},
 };
 use crate::{
     api::{ApiError, ErrorKind, MessageView, Request, Response, SafetyView, SentView},
     link::LinkError,
-    store::{Contact, Item, ItemId, ItemState},
+    store::{Contact, Item, ItemId, ItemState, What},
     trust,
 };
 use fastchat_e2ee::safety_number;
@@ -17,20 +18,16 @@ use fastchat_protocol::{
     client::{AuthKey, ChangePassword},
 };
 use std::time::Duration;
-use tokio::{sync::oneshot, time::Instant};
+use tokio::time::Instant;
 
 /// Limit: bytes of one message's text, so that its envelope stays under the protocol's 64 KiB.
 const MAX_TEXT_BYTES: usize = 60 * 1024;
-/// Limit: waiting for longer makes no sense for a command.
-const MAX_WAIT: Duration = Duration::from_secs(24 * 3600);
 /// Entries of one answer.
 const MAX_ENTRIES: usize = 10_000;
 
-pub(super) type Answer = Result<Response, ApiError>;
-type Reply = oneshot::Sender<Answer>;
-
 impl Engine {
     pub(super) async fn on_command(&mut self, Command { request, reply }: Command) -> Result<(), Halt> {
+        let Some((request, reply)) = self.on_patient(request, reply).await? else { return Ok(()) };
         let answer = match request {
             Request::Send { id, to, text, wait_ms } => return self.on_send(&id, to, text, wait_ms, reply),
             Request::UpdateKeys { with } => return self.on_update_keys(&with, reply),
@@ -38,7 +35,7 @@ impl Engine {
             Request::Verify { name, accept } => self.on_verify(&name, accept).await,
             Request::ChangePassword { old, new } => self.on_change_password(&old, &new).await,
             Request::WhoAmI => Ok(Ok(self.view_whoami())),
-            Request::History { with, limit } => self.on_history(&with, limit.min(MAX_ENTRIES)),
+            Request::History { with, limit } => self.on_history(with.as_deref(), limit.min(MAX_ENTRIES)),
             Request::Unread { limit } => self.on_unread(limit.min(MAX_ENTRIES)).map(Ok),
             Request::MarkRead { conversation, seq } => self.on_mark_read(&conversation, Seq(seq)),
             Request::Conversations => Ok(Ok(self.view_conversations()?)),
@@ -57,11 +54,18 @@ impl Engine {
             Request::SetRecovery { code } => self.on_set_recovery(&code).await,
             Request::Backup { action } => self.on_backup(action).await,
             Request::DeleteAccount { auth_key } => self.on_delete_account(auth_key).await,
+            Request::Groups => Ok(self.on_groups()),
+            Request::GroupInfo { group } => Ok(self.on_group_info(&group)),
+            Request::GroupPicture { group } => Ok(self.on_group_picture(&group)),
+            Request::Requests => self.view_requests(),
+            Request::RequestPolicy { policy } => self.request_policy(policy),
+            Request::Blocked => Ok(Ok(self.view_blocked())),
             Request::Status => Ok(self.view_status()),
             Request::Shutdown => {
                 self.stopping = true;
                 Ok(Ok(Response::Done))
             }
+            other => Ok(Err(ApiError::internal(format!("{other:?} waits, and is not answered here")))),
         };
         // A call that lost its session is an answer, too; the engine goes on.
         let answer = match answer {
@@ -74,7 +78,7 @@ impl Engine {
     }
 
     /// Why nothing can be asked of the server now.
-    fn offline(&self) -> ApiError {
+    pub(super) fn offline(&self) -> ApiError {
         match &self.ended {
             Some(error) => ApiError::from(error.clone()),
             None => ApiError::new(
@@ -106,10 +110,20 @@ impl Engine {
         }
         // Behind earlier ones that have no conversation yet, or the order would change.
         let behind = self.unrouted.iter().any(|at| self.items.get(at).is_some_and(|item| item.to == to));
-        let known = self.contact_named(&to).and_then(|contact| self.conversation_with(contact.account));
+        let known = match self.sendable(&to) {
+            Ok(known) => known,
+            Err(error) => {
+                let _ = reply.send(Err(error));
+                return Ok(());
+            }
+        };
         let conversation = known.filter(|_| !behind);
-        let changed = self.contact_named(&to).is_some_and(|contact| contact.changed.is_some());
-        let item = Item { id, to, conversation, text, at_ms: now_ms(), state: ItemState::Draft };
+        let changed = self.distrusted(&to, conversation);
+        if let Some(id) = conversation {
+            self.accept_by_writing(id)?;
+        }
+        let (at_ms, what) = (now_ms(), What::Text);
+        let item = Item { id, to, conversation, text, at_ms, state: ItemState::Draft, what };
         if let Some(position) = self.store.write(|tx| tx.add_item(&item))? {
             match conversation.and_then(|id| self.threads.get_mut(&id)) {
                 Some(thread) => thread.lane.push(position),
@@ -117,12 +131,12 @@ impl Engine {
             }
             self.items.insert(position, item.clone());
         }
-        if changed {
-            let _ = reply.send(Err(self.untrusted(&item.to)));
+        if let Some(name) = changed {
+            let _ = reply.send(Err(self.untrusted(&name)));
             return Ok(());
         }
         let deadline = Instant::now() + Duration::from_millis(wait_ms).min(MAX_WAIT);
-        self.waiters.push(Waiter { id, deadline, reply });
+        self.waiters.push(Waiter { id, deadline, reply, group: None });
         self.hurry();
         if self.session.is_none() && self.down.is_some() {
             self.tell_waiters();
@@ -133,7 +147,10 @@ impl Engine {
     fn check_send(&self, id: &str, to: &str, text: &str) -> Result<ItemId, ApiError> {
         let usage = |message: String| ApiError::new(ErrorKind::Usage, message);
         let id = parse_id(id).ok_or_else(|| usage("an id has 32 hexadecimal digits".into()))?;
-        to.parse::<AccountName>().map_err(|e| usage(format!("{to:?} cannot be an account's name: {e}")))?;
+        if !matches!(self.find(to), Ok(Some(_)) | Err(_)) {
+            to.parse::<AccountName>()
+                .map_err(|e| usage(format!("{to:?} cannot be an account's name: {e}")))?;
+        }
         match text.len() {
             0 => Err(usage("there is nothing to send: the message is empty".into())),
             n if n > MAX_TEXT_BYTES => {
@@ -143,14 +160,35 @@ impl Engine {
         }
     }
 
+    /// Where a message to `to` goes, if it is known; an error where nothing can go.
+    fn sendable(&self, to: &str) -> Result<Option<ConversationId>, ApiError> {
+        let found = self.find(to)?;
+        let group = |id: &ConversationId| self.threads.get(id).is_some_and(|t| t.record.group().is_some());
+        match found.filter(group).and_then(|id| self.not_usable(id)) {
+            Some(error) => Err(error),
+            None => Ok(found),
+        }
+    }
+
+    /// The name of somebody there whose identity changed: nothing goes out before somebody has looked.
+    fn distrusted(&self, to: &str, conversation: Option<ConversationId>) -> Option<String> {
+        let changed = |account| self.contacts.get(&account).filter(|contact| contact.changed.is_some());
+        match conversation.and_then(|id| self.threads.get(&id)) {
+            Some(thread) => thread.record.people().into_iter().find_map(changed),
+            None => self.contact_named(to).filter(|contact| contact.changed.is_some()),
+        }
+        .map(|contact| contact.name.clone())
+    }
+
     fn on_update_keys(&mut self, with: &str, reply: Reply) -> Result<(), Halt> {
-        let id = self.contact_named(with).and_then(|contact| self.conversation_with(contact.account));
-        match id.and_then(|id| self.threads.get_mut(&id)) {
-            Some(thread) => {
-                thread.commit_failures = 0;
-                thread.update.get_or_insert_default().push(reply);
+        match self.find_known(with) {
+            Ok(id) => {
+                if let Some(thread) = self.threads.get_mut(&id) {
+                    thread.commit_failures = 0;
+                    thread.update.get_or_insert_default().push(reply);
+                }
             }
-            None => drop(reply.send(Err(no_conversation(with)))),
+            Err(error) => drop(reply.send(Err(error))),
         }
         Ok(())
     }
@@ -167,7 +205,7 @@ impl Engine {
     }
 
     /// A person is waiting: a pause between attempts is cut short.
-    fn hurry(&self) {
+    pub(super) fn hurry(&self) {
         if let (None, Some(link)) = (&self.session, &self.link) {
             link.hurry();
         }
@@ -270,11 +308,15 @@ impl Engine {
         }
     }
 
-    fn on_history(&mut self, with: &str, limit: usize) -> Result<Answer, Halt> {
-        let ids = self.conversations_named(with);
-        if ids.is_empty() {
-            return Ok(Err(no_conversation(with)));
-        }
+    fn on_history(&mut self, with: Option<&str>, limit: usize) -> Result<Answer, Halt> {
+        let ids = match with.map(|with| self.conversations_named(with)) {
+            Some(Ok(ids)) => ids,
+            Some(Err(error)) => return Ok(Err(error)),
+            None => {
+                let shown = self.threads.values().filter(|thread| !self.is_hidden(&thread.record));
+                shown.map(|thread| thread.record.id).collect()
+            }
+        };
         let mut messages = Vec::new();
         for id in ids {
             let Some(thread) = self.threads.get(&id) else { continue };
@@ -284,14 +326,21 @@ impl Engine {
         Ok(Ok(Response::Messages { messages }))
     }
 
-    fn conversations_named(&self, with: &str) -> Vec<ConversationId> {
-        let threads = self.threads.values().filter(|thread| self.title(&thread.record) == with);
-        threads.map(|thread| thread.record.id).collect()
+    /// All conversations with an account (one may be over, and begun anew), or the one that is meant.
+    fn conversations_named(&self, with: &str) -> Result<Vec<ConversationId>, ApiError> {
+        let direct = |thread: &&super::state::Thread| {
+            thread.record.peer().is_some_and(|peer| self.name_of(peer) == with)
+        };
+        let ids: Vec<_> = self.threads.values().filter(direct).map(|thread| thread.record.id).collect();
+        match ids.is_empty() {
+            true => self.find_known(with).map(|id| vec![id]),
+            false => Ok(ids),
+        }
     }
 
     fn on_unread(&self, limit: usize) -> Result<Response, Halt> {
         let mut messages: Vec<MessageView> = Vec::new();
-        for thread in self.threads.values() {
+        for thread in self.threads.values().filter(|thread| !self.is_hidden(&thread.record)) {
             let record = &thread.record;
             let entries = self.store.read(|tx| tx.entries_after(record.id, record.read))?;
             messages.extend(entries.iter().map(|entry| self.view_entry(record, entry)));

@@ -1,23 +1,28 @@
 //! One row of a log, applied inside the transaction that moves the cursor past it.
 
-use super::state::{Arrived, now_ms};
+use super::{
+    group_rows,
+    notices::Words,
+    state::{Arrived, now_ms},
+};
 use crate::{
     failpoint,
     store::{
         CommitReason, Contact, Conversation, Entry, EntryKind, Item, ItemState, Standing, StoreError, Tx,
-        quarantined,
+        What, quarantined,
     },
+    trust::{self, Gossip},
 };
 use fastchat_delivery::{CommitSummary, Policy};
 use fastchat_e2ee::{
-    Content, Device,
+    Content, Device, GroupProfile, Message, Picture,
     conversation::{self, OpenError, Opened},
 };
 use fastchat_protocol::{
-    AccountId, Bytes,
+    AccountId, Bytes, DeviceId, Epoch,
     server::{LogKind, LogRow},
 };
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 
 /// How often a conversation may be entered anew: more would only burn keys.
 pub(super) const REJOIN_INTERVAL_MS: u64 = 60_000;
@@ -30,6 +35,23 @@ pub(super) struct Env<'a> {
     pub(super) own: Option<(i64, &'a Item)>,
     /// Whose newest manifests were fetched for this row already.
     pub(super) asked: &'a [AccountId],
+    /// The mailbox was read since the row was met: a welcome that is not there does not come.
+    pub(super) mailbox_read: bool,
+}
+
+impl Env<'_> {
+    /// The name of an account, as far as it is known.
+    pub(super) fn name(&self, account: AccountId) -> String {
+        match self.contacts.get(&account) {
+            Some(contact) => contact.name.clone(),
+            None => format!("account {}", &account.to_string()[..8]),
+        }
+    }
+
+    /// Something in words of people. `left`: whose leaving was said before.
+    pub(super) fn words<T>(&self, left: &BTreeSet<AccountId>, say: impl FnOnce(&Words<'_>) -> T) -> T {
+        say(&Words { own: self.me.account(), left, name: &|account| self.name(account) })
+    }
 }
 
 /// What became of a row.
@@ -40,6 +62,8 @@ pub(super) enum Step {
     Refetch,
     /// The newest manifest of this account is needed to judge. Nothing was written.
     NeedManifest(AccountId),
+    /// The conversation goes on with other keys, which are in the mailbox. Nothing was written.
+    NeedWelcome,
 }
 
 /// What follows once the transaction is committed.
@@ -53,6 +77,14 @@ pub(super) enum Effect {
     OwnCommit,
     /// Keys changed: old refusals are settled.
     NewEpoch,
+    /// Somebody may have to be taken out before anything is sent.
+    Audit,
+    /// This account has left.
+    Left,
+    /// A newer manifest of this account exists.
+    Learn(AccountId),
+    /// The server shows this account's devices to others as it does not show them here.
+    Split(AccountId),
 }
 
 /// Applies a row. On `Done` the record is changed; the caller writes it in the same transaction.
@@ -65,10 +97,10 @@ pub(super) fn apply(
     let row = &arrived.row;
     let envelope = row.envelope.clone().unwrap_or_default();
     let step = match row.kind {
-        LogKind::Founded => Step::Done(Vec::new()),
+        LogKind::Founded => return group_rows::founded(tx, env, record, row),
         LogKind::Application if row.sender == env.me.id() => own_message(tx, env, record, row, &envelope)?,
         LogKind::Application | LogKind::Commit => return opened(tx, env, record, arrived, &envelope),
-        LogKind::Left => Step::Done(Vec::new()),
+        LogKind::Left => return group_rows::left(tx, env, record, row),
         LogKind::Other(kind) => {
             let reason =
                 format!("something of a kind ({kind}) that this version does not know: update fastchat");
@@ -98,13 +130,25 @@ fn own_message(
             "a message of this device whose text is not here: the profile was restored from an older copy";
         return quarantine(tx, record, row, reason.to_owned());
     };
-    let from = Some((env.me.account(), env.me.id()));
-    let entry = entry(row, EntryKind::Text, from, item.text.clone());
-    tx.add_entry(record.id, &entry)?;
+    let account = env.me.account();
+    let shown = match &item.what {
+        What::Text => Some(entry(row, EntryKind::Text, Some((account, env.me.id())), item.text.clone())),
+        What::Profile { name, picture } => {
+            let picture = picture.as_ref().map(|p| Picture { mime: p.mime.clone(), bytes: p.bytes.to_vec() });
+            let profile = GroupProfile { name: name.clone(), picture };
+            let said = group_rows::profile(env, record, account, profile).unwrap_or_else(Some);
+            said.map(|said| entry(row, EntryKind::Notice, None, said))
+        }
+        What::Accepted => None,
+    };
+    if let Some(entry) = &shown {
+        tx.add_entry(record.id, entry)?;
+    }
     tx.delete_item(item.id)?;
     tx.remember_sent(item.id, &(record.id, row.seq.0, row.at_ms))?;
     // What one has written, one has read, and with it what came before.
-    Ok(Step::Done(vec![Effect::OwnSent(position), Effect::Entry(Box::new(entry))]))
+    let shown = shown.map(|entry| Effect::Entry(Box::new(entry)));
+    Ok(Step::Done([Effect::OwnSent(position)].into_iter().chain(shown).collect()))
 }
 
 fn opened(
@@ -152,28 +196,33 @@ fn settle(
 ) -> Result<Step, StoreError> {
     match outcome {
         Opened::Message { account, device, epoch, plaintext } => {
-            let (kind, text) = match Content::decode(&plaintext) {
-                Ok(Content::Text(text)) => (EntryKind::Text, text),
-                Ok(Content::Unknown { kind }) => (
-                    EntryKind::Unknown,
-                    format!("a message of kind {kind:?}, which this version cannot show: update fastchat"),
-                ),
-                Ok(_) => (
-                    EntryKind::Unknown,
-                    "a message that this version cannot show: update fastchat".to_owned(),
-                ),
+            if record.group().is_some_and(|group| group.left.contains(&account)) {
+                return quarantine(tx, record, row, "sent by somebody who had left the group".to_owned());
+            }
+            let message = match Message::decode(&plaintext) {
+                Ok(message) => message,
                 Err(error) => return quarantine(tx, record, row, error.to_string()),
             };
-            let entry = Entry { epoch: Some(epoch), ..entry(row, kind, Some((account, device)), text) };
-            tx.add_entry(record.id, &entry)?;
-            record.unread += 1;
-            Ok(Step::Done(vec![Effect::Entry(Box::new(entry))]))
+            let heard = heard(env, account, &message);
+            let from = (account, device, epoch);
+            let Step::Done(mut effects) = content(tx, env, record, row, from, message.content)? else {
+                return Ok(Step::Refetch);
+            };
+            effects.extend(heard);
+            Ok(Step::Done(effects))
         }
         Opened::Commit { summary, .. } => changed(tx, env, record, row, &summary),
-        Opened::OwnCommit(summary) => own_commit(tx, record, row, &summary),
-        Opened::Removed(_) => {
+        Opened::OwnCommit(summary) => own_commit(tx, env, record, row, &summary),
+        Opened::Removed(summary) => {
             record.standing = Standing::Removed;
-            noted(tx, record, row, "this device was removed from the conversation".to_owned())
+            record.changes.clear();
+            record.commit = None;
+            let said = said(env, record, &summary);
+            let text = match said.is_empty() {
+                true => "this device was removed from the conversation".to_owned(),
+                false => said,
+            };
+            noted(tx, record, row, text)
         }
         // A commit that was applied before; nothing is lost.
         Opened::TooOld { .. } if row.kind == LogKind::Commit => Ok(Step::Done(Vec::new())),
@@ -195,6 +244,61 @@ fn settle(
     }
 }
 
+/// What the message of an epoch says of its sender's devices, beside what is known of them here.
+fn heard(env: &Env<'_>, account: AccountId, message: &Message) -> Option<Effect> {
+    let view = message.manifest.as_ref()?;
+    match env.contacts.get(&account).map(|contact| trust::gossip(&contact.manifest, view)) {
+        Some(Gossip::Nothing) => None,
+        Some(Gossip::Newer) | None => Some(Effect::Learn(account)),
+        Some(Gossip::Split) => Some(Effect::Split(account)),
+    }
+}
+
+fn content(
+    tx: &Tx<'_>,
+    env: &Env<'_>,
+    record: &mut Conversation,
+    row: &LogRow,
+    (account, device, epoch): (AccountId, DeviceId, Epoch),
+    content: Content,
+) -> Result<Step, StoreError> {
+    let own = account == env.me.account();
+    if own {
+        // Another device of this account writes here: it has said yes.
+        record.request = None;
+    }
+    let (kind, text) = match content {
+        Content::Text(text) => (EntryKind::Text, text),
+        Content::Profile(profile) => {
+            return match group_rows::profile(env, record, account, profile) {
+                Ok(Some(said)) => noted(tx, record, row, said),
+                Ok(None) => Ok(Step::Done(Vec::new())),
+                Err(reason) => quarantine(tx, record, row, reason),
+            };
+        }
+        Content::Accepted if own || record.group().is_some() => return Ok(Step::Done(Vec::new())),
+        Content::Accepted => {
+            return noted(tx, record, row, format!("{} accepted your messages", env.name(account)));
+        }
+        Content::Unknown { kind } => (
+            EntryKind::Unknown,
+            format!("a message of kind {kind:?}, which this version cannot show: update fastchat"),
+        ),
+        _ => (EntryKind::Unknown, "a message that this version cannot show: update fastchat".to_owned()),
+    };
+    let entry = Entry { epoch: Some(epoch), ..entry(row, kind, Some((account, device)), text) };
+    tx.add_entry(record.id, &entry)?;
+    record.unread += u64::from(!own);
+    Ok(Step::Done(vec![Effect::Entry(Box::new(entry))]))
+}
+
+/// What a commit did, in words; empty for new keys.
+fn said(env: &Env<'_>, record: &Conversation, summary: &CommitSummary) -> String {
+    let none = BTreeSet::new();
+    let left = record.group().map_or(&none, |group| &group.left);
+    env.words(left, |words| words.of_commit(summary).join("; "))
+}
+
 fn changed(
     tx: &Tx<'_>,
     env: &Env<'_>,
@@ -202,23 +306,20 @@ fn changed(
     row: &LogRow,
     summary: &CommitSummary,
 ) -> Result<Step, StoreError> {
-    let who =
-        env.contacts.get(&summary.committer.account).map_or("somebody", |contact| contact.name.as_str());
-    let text = match (summary.external, summary.added.len(), summary.removed.len()) {
-        // New keys of a member: nothing that a person has to know.
-        (_, 0, 0) => return Ok(Step::Done(vec![Effect::NewEpoch])),
-        (true, ..) => format!("a device of {who} joined anew, with new keys"),
-        (false, added, removed) => {
-            format!("{who} changed the devices in this conversation: {added} came, {removed} went")
-        }
-    };
-    let Step::Done(mut effects) = noted(tx, record, row, text)? else { return Ok(Step::Refetch) };
-    effects.push(Effect::NewEpoch);
+    let text = said(env, record, summary);
+    group_rows::follow_commit(tx, record, summary)?;
+    let mut effects = vec![Effect::NewEpoch, Effect::Audit];
+    if !text.is_empty()
+        && let Step::Done(more) = noted(tx, record, row, text)?
+    {
+        effects.extend(more);
+    }
     Ok(Step::Done(effects))
 }
 
 fn own_commit(
     tx: &Tx<'_>,
+    env: &Env<'_>,
     record: &mut Conversation,
     row: &LogRow,
     summary: &CommitSummary,
@@ -226,7 +327,20 @@ fn own_commit(
     let commit = record.commit.take();
     record.updated_ms = now_ms();
     record.sealed = 0;
-    let mut effects = vec![Effect::OwnCommit, Effect::NewEpoch];
+    let text = if summary.external { String::new() } else { said(env, record, summary) };
+    group_rows::follow_commit(tx, record, summary)?;
+    let mut effects = vec![Effect::OwnCommit, Effect::NewEpoch, Effect::Audit];
+    if !(summary.added.is_empty() || summary.external)
+        && let Some(group) = record.group_mut()
+    {
+        // Whoever lets people in says the name.
+        group.profile_due = true;
+    }
+    if !text.is_empty()
+        && let Step::Done(more) = noted(tx, record, row, text)?
+    {
+        effects.extend(more);
+    }
     if summary.external || matches!(record.standing, Standing::Rejoining(_)) {
         record.standing = Standing::Ready;
         let why = match commit.map(|commit| commit.reason) {
@@ -244,21 +358,26 @@ fn own_commit(
 }
 
 /// Marks the conversation for an external commit, unless there was one just now.
-fn rejoin(record: &mut Conversation, why: &str) {
+pub(super) fn rejoin(record: &mut Conversation, why: &str) {
     let recently = now_ms().saturating_sub(record.rejoined_ms) < REJOIN_INTERVAL_MS;
     if record.standing == Standing::Ready && !recently {
         record.standing = Standing::Rejoining(why.to_owned());
     }
 }
 
-fn noted(tx: &Tx<'_>, record: &Conversation, row: &LogRow, text: String) -> Result<Step, StoreError> {
+pub(super) fn noted(
+    tx: &Tx<'_>,
+    record: &Conversation,
+    row: &LogRow,
+    text: String,
+) -> Result<Step, StoreError> {
     let entry = entry(row, EntryKind::Notice, None, text);
     tx.add_entry(record.id, &entry)?;
     Ok(Step::Done(vec![Effect::Entry(Box::new(entry))]))
 }
 
 /// The row stays, with the reason, and the conversation shows that there was something.
-fn quarantine(
+pub(super) fn quarantine(
     tx: &Tx<'_>,
     record: &mut Conversation,
     row: &LogRow,

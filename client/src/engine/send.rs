@@ -12,10 +12,11 @@ use crate::{
     failpoint,
     link::LinkError,
     outbox::{Action, Verdict},
-    store::{ItemId, ItemState, Standing},
+    store::{Item, ItemId, ItemState, Standing, What},
 };
+use fastchat_delivery::VerifiedManifest;
 use fastchat_e2ee::{
-    Content,
+    Content, GroupProfile, ManifestView, Message, Picture,
     conversation::{self, ConversationError},
 };
 use fastchat_protocol::{
@@ -47,13 +48,17 @@ impl Engine {
                 return Ok(());
             }
             let behind = thread.wanted_epoch.is_some() && thread.window.is_behind(thread.record.cursor);
-            let changing = thread.record.commit.is_some() || thread.update.is_some();
-            let peer = thread.record.peer().and_then(|peer| self.contacts.get(&peer));
-            let blocked = peer.is_some_and(|contact| contact.changed.is_some());
+            let changing = thread.record.commit.is_some()
+                || thread.update.is_some()
+                || !thread.record.changes.is_empty();
+            let changed =
+                |account| self.contacts.get(account).is_some_and(|contact| contact.changed.is_some());
+            let blocked = thread.record.people().iter().any(changed);
             thread.lane.sealing_held = behind || changing || blocked || !thread.is_ready();
             let (position, envelope) = match thread.lane.next() {
                 None => return Ok(()),
                 Some(Action::Offer(position, _)) => (position, self.stored_envelope(position)),
+                Some(Action::Seal(..)) if self.audit(id)? => continue,
                 Some(Action::Seal(position, counter)) => match self.seal(id, position, counter)? {
                     Some(envelope) => (position, Some(envelope)),
                     None => continue,
@@ -90,7 +95,17 @@ impl Engine {
             ItemState::Sealed { counter, .. } => Some(*counter),
             _ => None,
         };
-        let plaintext = fastchat_e2ee::Zeroizing::new(Content::Text(item.text.clone()).encode());
+        let epoch = match thread.epoch {
+            Some(epoch) => Some(epoch),
+            None => self.info_of(id)?.map(|(info, _)| info.epoch),
+        };
+        let manifest = match epoch == record.gossiped {
+            true => None,
+            false => self.manifest(me.account()).map(|manifest| view_of(&manifest)),
+        };
+        record.gossiped = epoch;
+        let message = Message { content: content_of(&item), manifest };
+        let plaintext = fastchat_e2ee::Zeroizing::new(message.encode());
         let sealed = self.store.write(|tx| {
             let sealed = conversation::seal(&tx.vault(), &me, id, counter, &plaintext)?;
             item.state = ItemState::Sealed { counter, envelope: sealed.envelope.clone() };
@@ -117,6 +132,7 @@ impl Engine {
         self.set_record(record);
         if let Some(thread) = self.threads.get_mut(&id) {
             thread.lane.sealed(position, counter);
+            thread.epoch = epoch;
         }
         Ok(Some((counter, envelope)))
     }
@@ -341,7 +357,12 @@ impl Engine {
     pub(super) fn answer(&mut self, id: ItemId, answer: &Result<Response, ApiError>) {
         for at in (0..self.waiters.len()).rev() {
             if self.waiters[at].id == id {
-                let _ = self.waiters.swap_remove(at).reply.send(answer.clone());
+                let waiter = self.waiters.swap_remove(at);
+                let answer = match (answer, waiter.group) {
+                    (Ok(Response::Sent(_)), Some(group)) => self.view_group(group),
+                    _ => answer.clone(),
+                };
+                let _ = waiter.reply.send(answer);
             }
         }
     }
@@ -368,6 +389,8 @@ impl Engine {
             let _ = waiter.reply.send(answer);
         }
         self.answer_sync_waiters(now);
+        self.answer_change_waiters();
+        self.answer_presence();
     }
 
     /// Why a message is still here.
@@ -399,6 +422,26 @@ impl Engine {
             ),
         )
     }
+}
+
+fn content_of(item: &Item) -> Content {
+    match &item.what {
+        What::Text => Content::Text(item.text.clone()),
+        What::Profile { name, picture } => Content::Profile(GroupProfile {
+            name: name.clone(),
+            picture: picture
+                .as_ref()
+                .map(|picture| Picture { mime: picture.mime.clone(), bytes: picture.bytes.to_vec() }),
+        }),
+        What::Accepted => Content::Accepted,
+    }
+}
+
+/// What the others are told about the own devices.
+fn view_of(manifest: &VerifiedManifest) -> ManifestView {
+    let mut hash = [0; 8];
+    hash.iter_mut().zip(manifest.hash()).for_each(|(short, byte)| *short = byte);
+    ManifestView { version: manifest.version(), hash }
 }
 
 /// An id as logs show it.

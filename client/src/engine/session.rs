@@ -2,14 +2,17 @@
 
 use super::{Engine, Halt, state::Arrived};
 use crate::{
-    api::{Event, LinkView},
+    api::{Event, LinkView, ProgressView},
     failpoint,
     link::LinkEvent,
 };
 use fastchat_protocol::{
     Bytes, ClientFrame, Code, ConversationId, Refusal, RequestId, Retry, ServerFrame, server,
 };
-use std::{collections::HashMap, time::Duration};
+use std::{
+    collections::{HashMap, VecDeque},
+    time::Duration,
+};
 use tokio::{
     sync::mpsc,
     time::{Instant, timeout_at},
@@ -17,6 +20,10 @@ use tokio::{
 
 /// A gateway that does not answer a request within this is as good as gone.
 const CALL_TIMEOUT: Duration = Duration::from_secs(20);
+/// Limit: requests of one kind on their way at a time.
+const CALLS: usize = 16;
+/// How long requests that are refused for a while are sent again.
+const CALLS_TIMEOUT: Duration = Duration::from_secs(60);
 /// Limit: events that wait while a call waits for its answer. Live copies beyond are dropped; the
 /// log has them.
 const INBOX: usize = 1024;
@@ -99,6 +106,72 @@ impl Engine {
     /// Sends a frame and waits for its answer. Whatever else arrives is handled afterwards, in order.
     pub(super) async fn call(&mut self, frame: ClientFrame) -> Result<ServerFrame, CallError> {
         let request = self.transmit(&frame, Asked::Call).await?;
+        match self.next_answer(&|answered| answered == request).await?.1 {
+            ServerFrame::Refused(refusal) => Err(CallError::Refused(refusal)),
+            answer => Ok(answer),
+        }
+    }
+
+    /// Sends many frames, some at a time, and gives their answers in their order. Those that are
+    /// refused for a while are sent again when the server says. `progress` hears how many are done.
+    pub(super) async fn calls(
+        &mut self,
+        frames: Vec<ClientFrame>,
+        what: &str,
+    ) -> Result<Vec<Result<ServerFrame, Refusal>>, CallError> {
+        let of = frames.len();
+        let mut answers: Vec<Option<Result<ServerFrame, Refusal>>> = vec![None; of];
+        let mut left: VecDeque<usize> = (0..of).collect();
+        let mut asked: HashMap<RequestId, usize> = HashMap::new();
+        let mut again_at: Option<Instant> = None;
+        let deadline = Instant::now() + CALLS_TIMEOUT;
+        while !(left.is_empty() && asked.is_empty()) {
+            if let Some(at) = again_at.take_if(|_| asked.is_empty()) {
+                self.keep_until(at).await?;
+            }
+            while asked.len() < CALLS && again_at.is_none() {
+                let Some(index) = left.pop_front() else { break };
+                asked.insert(self.transmit(&frames[index], Asked::Call).await?, index);
+            }
+            let (request, answer) = self.next_answer(&|answered| asked.contains_key(&answered)).await?;
+            let Some(index) = asked.remove(&request) else { continue };
+            match answer {
+                ServerFrame::Refused(refusal) if passes(refusal.code) && Instant::now() < deadline => {
+                    let wait = Duration::from_millis(refusal.wait_ms.unwrap_or(250).into());
+                    again_at = again_at.max(Some(Instant::now() + wait));
+                    left.push_back(index);
+                }
+                ServerFrame::Refused(refusal) => answers[index] = Some(Err(refusal)),
+                answer => answers[index] = Some(Ok(answer)),
+            }
+            let done = answers.iter().flatten().count();
+            if of > CALLS && done % 8 == 0 {
+                self.say(Event::Progress(ProgressView { what: what.to_owned(), done, of }));
+            }
+        }
+        Ok(answers.into_iter().flatten().collect())
+    }
+
+    /// Waits; what arrives is kept.
+    async fn keep_until(&mut self, at: Instant) -> Result<(), CallError> {
+        loop {
+            let link = self.link.as_mut().ok_or(CallError::Down)?;
+            let Ok(event) = timeout_at(at, link.next()).await else { return Ok(()) };
+            match event.ok_or(CallError::Down)? {
+                event @ LinkEvent::Frame(..) => self.keep(event),
+                event => {
+                    self.inbox.push_back(event);
+                    return Err(CallError::Down);
+                }
+            }
+        }
+    }
+
+    /// The next answer to a request that is waited for.
+    async fn next_answer(
+        &mut self,
+        wanted: &(dyn Fn(RequestId) -> bool + Sync),
+    ) -> Result<(RequestId, ServerFrame), CallError> {
         let deadline = Instant::now() + CALL_TIMEOUT;
         loop {
             let link = self.link.as_mut().ok_or(CallError::Down)?;
@@ -106,21 +179,18 @@ impl Engine {
                 Ok(Some(event)) => event,
                 Ok(None) => return Err(CallError::Down),
                 Err(_) => {
-                    tracing::warn!(request = frame.name(), "no answer: dialling again");
+                    tracing::warn!("no answer: dialling again");
                     // Dropping the sender ends the connection; the link says so and dials again.
                     self.session = None;
                     return Err(CallError::Down);
                 }
             };
             match event {
-                LinkEvent::Frame(answered, answer) if answered == request => {
+                LinkEvent::Frame(answered, answer) if wanted(answered) => {
                     if let Some(session) = &mut self.session {
-                        session.asked.remove(&request);
+                        session.asked.remove(&answered);
                     }
-                    return match answer {
-                        ServerFrame::Refused(refusal) => Err(CallError::Refused(refusal)),
-                        answer => Ok(answer),
-                    };
+                    return Ok((answered, answer));
                 }
                 LinkEvent::Frame(..) => self.keep(event),
                 LinkEvent::Up { .. } => self.inbox.push_back(event),
@@ -199,6 +269,7 @@ impl Engine {
             (Some(asked), frame) => tracing::warn!(?asked, frame = frame.name(), "not an answer to this"),
             (None, ServerFrame::Deliver(deliver)) => self.on_deliver(deliver),
             (None, ServerFrame::Heads(heads)) => self.on_heads(&heads),
+            (None, ServerFrame::Presence(presence)) => self.on_presence(presence),
             (None, ServerFrame::Resync(resync)) => {
                 tracing::info!(reason = resync.reason, "the gateway asks for a sync");
                 self.sync_wanted = true;

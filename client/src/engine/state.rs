@@ -1,6 +1,6 @@
 //! What the engine holds in memory, and how it is read from the store.
 
-use super::Engine;
+use super::{Engine, notices::Words};
 use crate::{
     api::{ApiError, Response},
     cursor::Window,
@@ -36,6 +36,14 @@ pub(super) struct Thread {
     /// The next row is not judged before: the manifest that it needs could not be had.
     pub(super) stalled_until: Option<Instant>,
     pub(super) stalls: u32,
+    /// The epoch of the keys, if it was looked up since it last changed.
+    pub(super) epoch: Option<Epoch>,
+    /// Somebody may have to be taken out before anything is sent.
+    pub(super) audit_due: bool,
+    /// The row at this seq is for keys whose welcome is to come by the mailbox.
+    pub(super) welcome_wanted: Option<Seq>,
+    /// It was not there.
+    pub(super) welcome_missed: Option<Seq>,
 }
 
 /// A row, and whether it is the log's own copy.
@@ -51,6 +59,8 @@ pub(super) struct Waiter {
     pub(super) id: ItemId,
     pub(super) deadline: Instant,
     pub(super) reply: oneshot::Sender<Result<Response, ApiError>>,
+    /// The answer is this group, and not the message's place.
+    pub(super) group: Option<ConversationId>,
 }
 
 /// Somebody waits for the first sync of a session.
@@ -77,6 +87,10 @@ impl Thread {
             fetch_failures: 0,
             stalled_until: None,
             stalls: 0,
+            epoch: None,
+            audit_due: true,
+            welcome_wanted: None,
+            welcome_missed: None,
         }
     }
 
@@ -101,6 +115,9 @@ impl Thread {
         if matches!(self.record.standing, Standing::Founding(_) | Standing::Removed) {
             return None;
         }
+        if self.welcome_wanted.is_some() {
+            return None;
+        }
         let due = now + self.window.due(self.record.cursor, clock)?.saturating_sub(clock);
         let refused = self.retry_at.filter(|_| self.fetch_failures > 0);
         [Some(due), refused, self.stalled_until].into_iter().flatten().max()
@@ -112,6 +129,7 @@ impl Engine {
     pub(super) fn load(&mut self) -> Result<(), StoreError> {
         let (contacts, conversations, items) =
             self.store.read(|tx| Ok::<_, StoreError>((tx.contacts()?, tx.conversations()?, tx.items()?)))?;
+        self.load_inbox()?;
         self.contacts = contacts.into_iter().map(|contact| (contact.account, contact)).collect();
         self.threads = conversations.into_iter().map(|record| (record.id, Thread::new(record))).collect();
         for (position, item) in items {
@@ -158,6 +176,12 @@ impl Engine {
             Party::Group(group) if group.name.is_empty() => format!("#{}", &record.id.to_string()[..8]),
             Party::Group(group) => format!("#{}", group.name),
         }
+    }
+
+    /// Something in words of people.
+    pub(super) fn words<T>(&self, say: impl FnOnce(&Words<'_>) -> T) -> T {
+        let none = std::collections::BTreeSet::new();
+        say(&Words { own: self.me.account(), left: &none, name: &|account| self.name_of(account) })
     }
 
     /// The name of an account, as far as it is known.

@@ -84,6 +84,7 @@ impl Engine {
             self.sync_at = self.sync_at.max(self.mailbox_at);
         }
         self.fetch_due().await?;
+        self.learn_blocked().await?;
         self.refill_key_packages().await?;
         if !std::mem::replace(&mut self.synced, true) {
             self.say(Event::Synced);
@@ -101,6 +102,7 @@ impl Engine {
         if !self.threads.contains_key(&id) {
             self.adopt(state)?;
         }
+        self.come_back(state)?;
         let Some(thread) = self.threads.get_mut(&id) else { return Ok(()) };
         let record = &thread.record;
         if state.head > record.cursor {
@@ -116,6 +118,20 @@ impl Engine {
             self.advance_counter(id, last)?;
             self.want_rejoin(id, ROLLED_BACK)?;
         }
+        Ok(())
+    }
+
+    /// The account was let in again, and this device has no welcome: it comes in by itself.
+    fn come_back(&mut self, state: &server::ConversationState) -> Result<(), Halt> {
+        let Some(thread) = self.threads.get(&state.conversation) else { return Ok(()) };
+        if !state.unjoined || thread.record.standing != Standing::Removed {
+            return Ok(());
+        }
+        let mut record = thread.record.clone();
+        record.cursor = record.cursor.max(state.join_seq).max(state.cursor);
+        record.standing = Standing::Rejoining("this account was let in again".to_owned());
+        self.store.write(|tx| tx.put_conversation(&record))?;
+        self.set_record(record);
         Ok(())
     }
 

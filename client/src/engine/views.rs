@@ -1,10 +1,10 @@
 //! The store as others see it.
 
-use super::Engine;
+use super::{Engine, group_views::standing_name};
 use crate::{
     api::{ApiError, ConversationView, MessageKind, MessageView, OutboxView, Response, StatusView, WhoAmI},
     link::LinkError,
-    store::{Conversation, Entry, EntryKind, Item, ItemState, Standing, StoreError},
+    store::{Conversation, Entry, EntryKind, Item, ItemState, StoreError},
 };
 
 impl Engine {
@@ -24,31 +24,28 @@ impl Engine {
             own: entry.from.is_some_and(|(account, _)| account == self.me.account()),
             text: entry.text.clone(),
             at_ms: entry.at_ms,
+            request: record.request.is_some(),
         }
     }
 
     pub(super) fn view_conversations(&self) -> Result<Response, StoreError> {
         let mut views = Vec::new();
-        for thread in self.threads.values() {
+        for thread in self.threads.values().filter(|thread| !self.is_hidden(&thread.record)) {
             let record = &thread.record;
             let last = self.store.read(|tx| tx.last_entries(record.id, 1))?.pop();
             views.push(ConversationView {
                 conversation: record.id.to_string(),
                 with: self.title(record),
+                kind: if record.group().is_some() { "group" } else { "direct" }.to_owned(),
+                request: record.request.is_some(),
                 unread: record.unread,
                 seq: record.cursor.0,
-                state: match record.standing {
-                    Standing::Founding(_) => "founding",
-                    Standing::Ready => "ready",
-                    Standing::Rejoining(_) => "rejoining",
-                    Standing::Removed => "removed",
-                }
-                .to_owned(),
+                state: standing_name(&record.standing).to_owned(),
                 last: last.map(|entry| self.view_entry(record, &entry)),
             });
         }
         views.sort_by_key(|view| std::cmp::Reverse(view.last.as_ref().map_or(0, |last| last.at_ms)));
-        Ok(Response::Conversations { conversations: views })
+        Ok(Response::Conversations { conversations: views, unread: self.view_unread() })
     }
 
     pub(super) fn view_outbox(&self) -> Response {

@@ -5,7 +5,7 @@ use fastchat_protocol::{AccountId, Bytes, ConversationId, Counter, DeviceId, Epo
 use serde::{Deserialize, Serialize};
 use std::fmt;
 
-use super::group::{GroupRecord, MemberChange, Party};
+use super::group::{GroupRecord, MemberChange, Party, StoredPicture};
 
 /// An account that this one has to do with, and what is believed about it.
 #[derive(Debug, Clone)]
@@ -197,6 +197,26 @@ pub struct Item {
     pub at_ms: u64,
     /// How far it is.
     pub state: ItemState,
+    /// What it is; text, before there was anything else.
+    #[serde(default)]
+    pub what: What,
+}
+
+/// What a message is.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub enum What {
+    /// The item's text.
+    #[default]
+    Text,
+    /// A group's name and picture.
+    Profile {
+        /// Its name.
+        name: String,
+        /// Its picture.
+        picture: Option<StoredPicture>,
+    },
+    /// This account takes messages in this conversation.
+    Accepted,
 }
 
 /// How far a message is on its way.
@@ -255,6 +275,14 @@ impl Conversation {
         match self.party {
             Party::Direct(peer) => Some(peer),
             Party::Group(_) => None,
+        }
+    }
+
+    /// Everybody in it, as last seen.
+    pub fn people(&self) -> Vec<AccountId> {
+        match &self.party {
+            Party::Direct(peer) => vec![*peer],
+            Party::Group(group) => group.roles.keys().copied().collect(),
         }
     }
 

@@ -23,6 +23,7 @@ fn item(id: u8, text: &str) -> Item {
         text: text.into(),
         at_ms: 1,
         state,
+        what: What::default(),
     }
 }
 

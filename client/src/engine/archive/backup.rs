@@ -10,7 +10,7 @@ use crate::{
         handover::ArchiveRef,
         pointer,
     },
-    engine::{Engine, Halt, requests::Answer, state::now_ms},
+    engine::{Engine, Halt, parked::Answer, state::now_ms},
     store::StoreError,
 };
 use fastchat_protocol::{SlotId, limits};
