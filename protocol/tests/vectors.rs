@@ -73,7 +73,7 @@ impl Any {
                 KeyPackages KeyPackagesLeft GroupState Tree Resync Draining Move Closing
                 Restricted Slot Blocked Presence),
             Self::Bus(frame) => reference!(frame, request, BusFrame:
-                Row Mailbox Connected Revoked Joined PresenceAsked PresenceTold),
+                Row Mailbox Connected Revoked Joined PresenceAsked PresenceTold Visible),
             Self::Fleet(frame) => reference!(frame, request, FleetFrame: Heartbeat),
         };
         bytes.expect("serde_cbor writes it")

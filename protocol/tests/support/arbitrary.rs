@@ -191,6 +191,7 @@ structs! {
     bus_mailbox: bus::Mailbox { device: device(), head: seq() }
     connected: bus::Connected { device: device() }
     revoked: bus::Revoked { device: option::of(device()), except: option::of(device()) }
+    visible: bus::Visible { visible: any::<bool>() }
     joined: bus::Joined { conversation: conversation() }
     presence_asked: bus::PresenceAsked { by: account() }
     presence_told: bus::PresenceTold { account: account(), online: any::<bool>() }
@@ -275,6 +276,7 @@ pub(crate) fn bus_frame() -> impl Strategy<Value = BusFrame> {
         joined().prop_map(BusFrame::Joined),
         presence_asked().prop_map(BusFrame::PresenceAsked),
         presence_told().prop_map(BusFrame::PresenceTold),
+        visible().prop_map(BusFrame::Visible),
     ]
 }
 
