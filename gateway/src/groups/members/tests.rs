@@ -3,13 +3,17 @@
 use super::*;
 use crate::registry::Registry;
 use fastchat_protocol::AccountId;
+use std::sync::LazyLock;
 
 const ALICE: DeviceId = DeviceId::new([1; 16]);
 const BOB: DeviceId = DeviceId::new([2; 16]);
 const CAROL: DeviceId = DeviceId::new([3; 16]);
 
+/// One for all tests: it gives every connection another number.
+static REGISTRY: LazyLock<Registry> = LazyLock::new(Registry::default);
+
 fn connect(device: DeviceId) -> Arc<Handle> {
-    Registry::default().enter(AccountId::new([9; 16]), device).handle
+    REGISTRY.enter(AccountId::new([9; 16]), device).handle
 }
 
 fn row(seq: u64, revision: u64, sender: DeviceId) -> GroupRow {
