@@ -18,9 +18,7 @@ static ARMED: LazyLock<Option<Armed>> = LazyLock::new(|| {
     Some(Armed { name: name.to_owned(), left: AtomicU32::new(nth.max(1)) })
 });
 
-/// Passes the place `name`: one of `received`, `opened`, `before-store`, `stored`, `before-ack`,
-/// `sealed`, `before-send`, `sent`, `acked`, `founded`, `joined`, `password-wrapped`,
-/// `password-changed`.
+/// Passes the place `name`. docs/client.md lists all of them.
 pub fn pass(name: &str) {
     let Some(armed) = ARMED.as_ref() else { return };
     if armed.name == name && armed.left.fetch_sub(1, Ordering::Relaxed) == 1 {

@@ -1,6 +1,7 @@
 //! The harness of the whole-system tests: everything that a story needs around the programs.
 //!
 //! - [`cluster`]: a deployment of real gateways. [`user`]: a person with a client, every act recorded.
+//! - [`machine`]: one of several machines of an account: registered, linked or recovered.
 //! - [`cli`]: a person at a terminal, with the real program.
 //! - [`raw`]: a client that speaks the wire by hand, for what a good one would never say.
 //! - [`servers`]: throwaway Postgres and NATS. [`process`]: the real programs as child processes.
@@ -18,6 +19,7 @@ pub mod cluster;
 pub mod history;
 pub mod lax;
 pub mod leaks;
+pub mod machine;
 pub mod process;
 pub mod proxy;
 pub mod raw;

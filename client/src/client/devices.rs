@@ -13,6 +13,9 @@ use std::time::{Duration, Instant};
 /// Between two looks at how far something is.
 const LOOK: Duration = Duration::from_millis(200);
 
+/// How long the server may take to let this account out of a group.
+const LEAVING: Duration = Duration::from_secs(30);
+
 impl Client {
     /// The devices of this account, those in use first.
     pub async fn devices(&self) -> Result<Vec<DeviceView>, ApiError> {
@@ -168,8 +171,25 @@ impl Client {
         }
     }
 
-    /// Ends the account for good.
+    /// Ends the account for good, after leaving its groups. Whoever owns a group with others in it hands
+    /// it over first.
     pub async fn delete_account(&self, auth_key: &str) -> Result<(), ApiError> {
+        let groups = self.groups().await?;
+        let owned: Vec<&str> = groups
+            .iter()
+            .filter(|group| group.role == "owner" && group.members.len() > 1)
+            .map(|group| group.handle.as_str())
+            .collect();
+        if !owned.is_empty() {
+            let message = format!(
+                "this account owns groups with others in them, who need an owner: hand over {} first (`fastchat group transfer`)",
+                owned.join(", ")
+            );
+            return Err(ApiError::new(ErrorKind::Refused, message));
+        }
+        for group in groups.iter().filter(|group| matches!(group.role.as_str(), "member" | "admin")) {
+            self.leave_group(&group.conversation, LEAVING).await?;
+        }
         self.request(Request::DeleteAccount { auth_key: auth_key.to_owned() }).await.map(drop)
     }
 }

@@ -17,11 +17,11 @@ use crate::{
         archive::{Exporter, Share},
         handover::{self, Grant},
     },
-    store::{Contact, Conversation, Standing},
+    store::Contact,
 };
 use fastchat_delivery::{VerifiedManifest, manifest::MAX_DEVICES};
 use fastchat_e2ee::{LinkCode, LinkOffer, link};
-use fastchat_protocol::{Bytes, ClientFrame, DeviceId, Role, ServerFrame, SlotId, client};
+use fastchat_protocol::{Bytes, ClientFrame, DeviceId, ServerFrame, SlotId, client};
 
 impl Engine {
     pub(super) async fn on_devices(&mut self) -> Result<Answer, Halt> {
@@ -229,23 +229,8 @@ impl Engine {
         })
     }
 
-    /// Ends the account. Whoever owns a group with others in it hands it over first.
+    /// Ends the account. What has to happen first is the caller's business.
     pub(super) async fn on_delete_account(&mut self, auth_key: String) -> Result<Answer, Halt> {
-        let own = self.me.account();
-        let owned = |record: &&Conversation| {
-            let roles = record.group().map(|group| &group.roles);
-            record.standing != Standing::Removed
-                && roles.is_some_and(|roles| roles.get(&own) == Some(&Role::Owner) && roles.len() > 1)
-        };
-        let records = self.threads.values().map(|thread| &thread.record);
-        let names: Vec<String> = records.filter(owned).map(|record| self.title(record)).collect();
-        if !names.is_empty() {
-            let message = format!(
-                "this account owns groups with others in them; hand them over first: {}",
-                names.join(", ")
-            );
-            return Ok(Err(ApiError::new(ErrorKind::Refused, message)));
-        }
         let frame = client::DeleteAccount { auth_key: client::AuthKey::new(auth_key) };
         Ok(self.ask(ClientFrame::DeleteAccount(frame)).await?.map(|_| Response::Done))
     }

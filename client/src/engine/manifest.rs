@@ -7,7 +7,7 @@ use crate::{
     store::{MemberChange, Standing},
 };
 use fastchat_delivery::{ManifestDevice, VerifiedManifest};
-use fastchat_e2ee::{Identity, conversation, identity::IdentityError};
+use fastchat_e2ee::{Identity, identity::IdentityError};
 use fastchat_protocol::{Bytes, ClientFrame, ConversationId, DeviceId, client};
 
 /// The device that holds the identity keys, where this one knows it.
@@ -88,24 +88,18 @@ impl Engine {
     /// being sent.
     pub(super) fn evict_unlisted(&mut self) -> Result<(), Halt> {
         let own = self.me.account();
-        let Some(manifest) = self.manifest(own) else { return Ok(()) };
         let ids: Vec<ConversationId> = self.threads.keys().copied().collect();
         for id in ids {
             let Some(thread) = self.threads.get(&id) else { continue };
             if thread.record.standing != Standing::Ready {
                 continue;
             }
-            let info = self.store.read(|tx| conversation::info(&tx.vault(), id));
-            let Some(info) = info.map_err(ApiError::internal).map_err(Halt::Fatal)? else { continue };
+            let Some((info, unlisted)) = self.info_of(id)? else { continue };
             let gone =
-                info.members.iter().any(|leaf| leaf.account == own && manifest.device(leaf.device).is_none());
-            if !gone || thread.record.changes.contains(&MemberChange::Evict) {
-                continue;
+                |leaf: &fastchat_delivery::Leaf| leaf.account == own && unlisted.contains(&leaf.device);
+            if info.members.iter().any(gone) {
+                self.want_change(id, MemberChange::Evict)?;
             }
-            let mut record = thread.record.clone();
-            record.changes.push(MemberChange::Evict);
-            self.store.write(|tx| tx.put_conversation(&record))?;
-            self.set_record(record);
         }
         Ok(())
     }

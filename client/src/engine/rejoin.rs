@@ -251,6 +251,8 @@ impl Engine {
             thread.commit_failures = 0;
             thread.commit_at = None;
         }
+        // A conversation that was just joined may still have devices that were revoked before.
+        self.chores.evict = true;
         self.answer_update(id, &Ok(Response::Done));
     }
 

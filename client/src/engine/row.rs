@@ -6,6 +6,7 @@ use super::{
     state::{Arrived, now_ms},
 };
 use crate::{
+    devices::NEW_DEVICE,
     failpoint,
     store::{
         CommitReason, Contact, Conversation, Entry, EntryKind, Item, ItemState, Standing, StoreError, Tx,
@@ -347,9 +348,12 @@ fn own_commit(
             Some(CommitReason::Rejoin(why)) => why,
             _ => "its keys were lost".to_owned(),
         };
-        let text = format!(
-            "this device joined anew: {why}. What it could not read before is marked above and lost to it."
-        );
+        let text = match why == NEW_DEVICE {
+            true => "this device joined".to_owned(),
+            false => format!(
+                "this device joined anew: {why}. What it could not read before is marked above and lost to it."
+            ),
+        };
         if let Step::Done(more) = noted(tx, record, row, text)? {
             effects.extend(more);
         }

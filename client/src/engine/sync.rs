@@ -234,6 +234,13 @@ impl Engine {
         let last_missing = Seq(first.0 - 1);
         let mut record = thread.record.clone();
         record.cursor = last_missing;
+        if matches!(&record.standing, Standing::Rejoining(why) if why == NEW_DEVICE) {
+            // From before this device: another one hands it over, if it was wanted.
+            self.store.write(|tx| tx.put_conversation(&record))?;
+            self.set_record(record);
+            self.ack_later(id);
+            return Ok(());
+        }
         let range = match cursor.next() == last_missing {
             true => format!("message {last_missing} is"),
             false => format!("messages {} to {last_missing} are", cursor.next()),

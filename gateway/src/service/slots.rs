@@ -21,6 +21,8 @@ pub(super) async fn put(gateway: &Gateway, account: AccountId, request: PutSlot)
         );
         return refuse(Code::TooLarge, detail);
     }
+    // 0 keeps it; a hundred and thirty-six years are as good.
+    let expires_in_s = if expires_in_s == 0 { u32::MAX } else { expires_in_s };
     match gateway.store.put_slot(account, slot, part, &bytes, expires_in_s).await.map_err(store_error)? {
         true => done(),
         false => refuse(
