@@ -3,7 +3,7 @@
 
 use crate::{
     cluster::{Cluster, Database, command, with_database},
-    world::{Person, World, connect, duplicate, founding, group, item, leave, stored},
+    world::{Person, World, connect, duplicate, founding, group, item, joins, leave, stored},
 };
 use fastchat_gateway::{
     store::{Founded, Outcome, Recovery, Registered, Store, StoreError, postgres::Postgres},
@@ -215,6 +215,43 @@ async fn a_paused_transaction_holds_a_row_for_two_seconds() {
     assert!((1..4).contains(&start.elapsed().as_secs()), "{:?}", start.elapsed());
     holder.close().await.unwrap();
     assert_eq!(stored(&store.append(&[item(conversation, alice, 1, 1)]).await.unwrap()[0]), 2);
+}
+
+/// A commit that removes a late device and lets an early one in writes to the late one first. Somebody
+/// who moves both cursors, in their order, must not meet it half way.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_commit_takes_cursors_in_their_order() {
+    let database = Database::create().await;
+    let store = Arc::new(connect(&database.url()));
+    store.migrate().await.unwrap();
+    let alice = Person::new("alice", 3);
+    assert_eq!(store.register(alice.registration()).await.unwrap(), Registered::Made);
+    let founding = group("g", &[(&alice, Role::Owner)]);
+    let g = founding.conversation;
+    assert_eq!(stored(&store.found_group(founding).await.unwrap().outcome), 1);
+    let mut two = [alice.devices[1], alice.devices[2]];
+    two.sort();
+    let mut mover = PgConnection::connect(&database.url()).await.unwrap();
+    mover.execute("BEGIN").await.unwrap();
+    let cursor = "SELECT 1 FROM cursors WHERE device = $1 FOR NO KEY UPDATE NOWAIT";
+    sqlx::query(cursor).bind(two[0].as_bytes().as_slice()).execute(&mut mover).await.unwrap();
+
+    let mut commit = crate::world::commit(g, alice.devices[0], 1, 1);
+    (commit.removes, commit.joins) = (vec![two[1]], joins([&two[0]], "welcome"));
+    let committing = tokio::spawn({
+        let store = store.clone();
+        async move { store.append_commit(commit).await }
+    });
+    let waits = "SELECT count(*) FROM pg_stat_activity
+                 WHERE datname = current_database() AND wait_event_type = 'Lock'";
+    let mut watch = PgConnection::connect(&database.url()).await.unwrap();
+    while sqlx::query_scalar::<_, i64>(waits).fetch_one(&mut watch).await.unwrap() == 0 {
+        assert!(!committing.is_finished(), "it waits for the first cursor");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    sqlx::query(cursor).bind(two[1].as_bytes().as_slice()).execute(&mut mover).await.unwrap();
+    mover.execute("COMMIT").await.unwrap();
+    assert_eq!(stored(&committing.await.unwrap().unwrap().outcome), 2);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -301,20 +301,22 @@ pub(crate) async fn ends_race_with_everything(world: World) {
         });
     }
     for reversed in [false, true] {
-        let (store, groups, people) = (world.store.clone(), groups.clone(), people.clone());
+        let (store, people) = (world.store.clone(), people.clone());
         tasks.spawn(async move {
-            for seq in 2..40 {
+            for n in 1..80 {
+                // As far as they go, so that each moves whoever stays behind.
+                let heads = store.conversations(people[0].devices[0], None, 99).await.unwrap();
                 let mut cursors: Vec<_> = people
                     .iter()
                     .flat_map(|person| &person.devices)
-                    .flat_map(|device| groups.iter().map(move |group| (*device, *group, Seq(seq))))
+                    .flat_map(|device| heads.iter().map(move |to| (*device, to.conversation, to.head)))
                     .collect();
                 if reversed {
                     cursors.reverse();
                 }
                 store.set_cursors(&cursors).await.unwrap();
                 for person in &people {
-                    store.ack_mailbox(person.devices[3], Seq(seq)).await.unwrap();
+                    store.ack_mailbox(person.devices[3], Seq(n)).await.unwrap();
                 }
             }
         });
@@ -322,15 +324,14 @@ pub(crate) async fn ends_race_with_everything(world: World) {
     for group in groups.clone() {
         let (store, people) = (world.store.clone(), people.clone());
         tasks.spawn(async move {
-            let mut gone = vec![people[1].devices[0], people[2].devices[1], people[4].devices[3]];
-            gone.sort_by(|a, b| b.cmp(a));
-            for n in 1..=20 {
+            // Those that stay in the end. Each commit writes to both, the later one first.
+            let mut two = [people[1].devices[0], people[2].devices[1]];
+            two.sort();
+            for n in 1..=30 {
                 let mut commit = commit(group, people[0].devices[0], n, n);
-                match n % 2 {
-                    1 => commit.removes.clone_from(&gone),
-                    // Who is deleted meanwhile does not come back.
-                    _ => commit.joins = joins([&people[1].devices[0], &people[2].devices[1]], "welcome"),
-                }
+                let (goes, comes) = if n % 2 == 1 { (two[1], two[0]) } else { (two[0], two[1]) };
+                commit.removes = vec![goes];
+                commit.joins = joins([&comes], "welcome");
                 commit.membership_changed = true;
                 let outcome = store.append_commit(commit).await.unwrap().outcome;
                 assert!(matches!(outcome, Outcome::Stored(_)), "{outcome:?}");
