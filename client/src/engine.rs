@@ -69,6 +69,8 @@ pub(crate) const COMMANDS: usize = 64;
 pub(crate) const EVENTS: usize = 1024;
 /// Limit: events of the link handled before the rows they brought are applied together.
 const BATCH: usize = 64;
+/// Limit: times in a turn that what came up in it is looked at; the rest has another turn.
+const ROUNDS: usize = 4;
 /// With nothing to do, the engine still looks around this often.
 const IDLE: Duration = Duration::from_secs(60);
 
@@ -149,6 +151,8 @@ pub(crate) struct Engine {
     everybody_may_write: bool,
     online_accounts: BTreeSet<AccountId>,
 
+    /// A wish or a message came up in the middle of a turn.
+    stirred: bool,
     waiters: Vec<Waiter>,
     parked: Vec<Parked>,
     change_waiters: Vec<ChangeWaiter>,
@@ -208,6 +212,7 @@ impl Engine {
             blocked: BTreeSet::new(),
             everybody_may_write: false,
             online_accounts: BTreeSet::new(),
+            stirred: false,
             waiters: Vec::new(),
             parked: Vec::new(),
             change_waiters: Vec::new(),
@@ -306,8 +311,15 @@ impl Engine {
         self.serve_parked().await?;
         if self.session.is_some() {
             self.route().await?;
-            self.pump_all().await?;
-            self.commit_due().await?;
+            for _ in 0..ROUNDS {
+                self.stirred = false;
+                self.pump_all().await?;
+                self.commit_due().await?;
+                // A change that is over lets messages go, and may have made one: nothing else wakes for it.
+                if !self.stirred {
+                    break;
+                }
+            }
             self.flush_acks().await?;
             self.do_chores().await?;
         }
@@ -332,8 +344,16 @@ impl Engine {
         let sync_waiters = self.sync_waiters.iter().map(|waiter| waiter.deadline);
         let routes = self.route_wait.values().map(|(at, _)| *at).filter(|_| online);
         let floor = Instant::now() + Duration::from_millis(5);
+        let stirred = (online && self.stirred).then_some(floor);
         let chores = self.chores.next_at().filter(|_| online && self.synced);
-        let session = sync.into_iter().chain(mailbox).chain(acks).chain(routes).chain(chores).chain(patience);
+        let session = sync
+            .into_iter()
+            .chain(mailbox)
+            .chain(acks)
+            .chain(routes)
+            .chain(chores)
+            .chain(patience)
+            .chain(stirred);
         let earliest = threads.chain(session).chain(waiters).chain(sync_waiters).min();
         // Never a busy loop, even where something due cannot be done yet.
         earliest.unwrap_or_else(|| Instant::now() + IDLE).max(floor).min(Instant::now() + IDLE)

@@ -119,7 +119,7 @@ pub struct RequestView {
     pub from: String,
     /// It is a group.
     pub group: bool,
-    /// Messages in it.
+    /// Messages of others in it.
     pub messages: u64,
     /// The last one.
     pub last: Option<MessageView>,

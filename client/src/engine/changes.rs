@@ -267,6 +267,7 @@ impl Engine {
         record.changes.retain(|other| other != change);
         self.store.write(|tx| tx.put_conversation(&record))?;
         self.set_record(record);
+        self.stirred = true;
         match outcome {
             Ok(()) => self.change_done(id, change),
             Err(error) => self.change_impossible(id, change, error),

@@ -306,6 +306,7 @@ impl Engine {
             None => self.unrouted.push_back(position),
         }
         self.items.insert(position, item);
+        self.stirred = true;
     }
 
     /// The answer to a founding: once the name behind it is sent, which may have been before.

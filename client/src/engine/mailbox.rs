@@ -184,6 +184,10 @@ impl Engine {
                 Some(record) => group_rows::info(tx, record)?,
                 None => None,
             };
+            if known.as_ref().is_some_and(|record| record.standing == Standing::Removed) {
+                // Whoever has left has keys still, with which nothing opens any more.
+                conversation::discard(&tx.vault(), joining.conversation)?;
+            }
             let joined = conversation::join(&tx.vault(), &me, &joining.welcome, tree, &policy)?;
             if joined.conversation != joining.conversation {
                 return Err(OpError::Mls(ConversationError::Invalid(

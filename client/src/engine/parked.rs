@@ -72,8 +72,9 @@ fn patience(request: &Request) -> Option<u64> {
     }
 }
 
+/// Whether a request is decided by what the server has. A yes or no to a request holds here at once.
 fn needs_session(request: &Request) -> bool {
-    !matches!(request, Request::GroupProfile { .. } | Request::RequestAnswer { .. })
+    !matches!(request, Request::RequestAnswer { .. })
 }
 
 impl Engine {
@@ -88,6 +89,14 @@ impl Engine {
         self.hurry();
         self.try_parked(Parked { request, deadline, reply }).await?;
         Ok(None)
+    }
+
+    /// A message to a group that is not known here, or in which this account is no more, waits until the
+    /// server was asked: the group may have got that name, or this account back into it, meanwhile.
+    pub(super) fn park_send(&mut self, request: Request, wait_ms: u64, reply: Reply) {
+        let deadline = Instant::now() + Duration::from_millis(wait_ms).min(MAX_WAIT);
+        self.hurry();
+        self.parked.push(Parked { request, deadline, reply });
     }
 
     async fn try_parked(&mut self, parked: Parked) -> Result<(), Halt> {
@@ -139,7 +148,12 @@ impl Engine {
     pub(super) async fn serve_parked(&mut self) -> Result<(), Halt> {
         let now = Instant::now();
         let ready = self.session.is_some() && self.synced;
-        for parked in std::mem::take(&mut self.parked) {
+        for mut parked in std::mem::take(&mut self.parked) {
+            if let (true, Request::Send { id, to, text, wait_ms }) = (ready, &mut parked.request) {
+                let (to, text) = (std::mem::take(to), std::mem::take(text));
+                self.on_send(&id.clone(), to, text, *wait_ms, parked.reply)?;
+                continue;
+            }
             match (ready, self.ended.is_some() || parked.deadline <= now) {
                 (true, _) => self.try_parked(parked).await?,
                 (false, true) => drop(parked.reply.send(Err(self.offline()))),

@@ -58,7 +58,7 @@ impl Engine {
             Request::GroupInfo { group } => Ok(self.on_group_info(&group)),
             Request::GroupPicture { group } => Ok(self.on_group_picture(&group)),
             Request::Requests => self.view_requests(),
-            Request::RequestPolicy { policy } => self.request_policy(policy),
+            Request::RequestPolicy { policy } => self.request_policy(policy.as_deref()),
             Request::Blocked => Ok(Ok(self.view_blocked())),
             Request::Status => Ok(self.view_status()),
             Request::Shutdown => {
@@ -88,7 +88,7 @@ impl Engine {
         }
     }
 
-    fn on_send(
+    pub(super) fn on_send(
         &mut self,
         id: &str,
         to: String,
@@ -112,6 +112,11 @@ impl Engine {
         let behind = self.unrouted.iter().any(|at| self.items.get(at).is_some_and(|item| item.to == to));
         let known = match self.sendable(&to) {
             Ok(known) => known,
+            Err(error) if error.kind != ErrorKind::Usage && !self.synced && self.ended.is_none() => {
+                let id = id.to_string();
+                self.park_send(Request::Send { id, to, text, wait_ms }, wait_ms, reply);
+                return Ok(());
+            }
             Err(error) => {
                 let _ = reply.send(Err(error));
                 return Ok(());

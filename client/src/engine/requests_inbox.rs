@@ -22,6 +22,8 @@ const POLICY: &str = "requests";
 const BLOCKED: &str = "blocked";
 const OPEN: &str = "open";
 const ASK: &str = "ask";
+/// Limit: entries of a request that are counted.
+const MAX_COUNTED: usize = 1_000;
 
 impl Engine {
     pub(super) fn load_inbox(&mut self) -> Result<(), crate::store::StoreError> {
@@ -58,14 +60,17 @@ impl Engine {
             if record.standing == Standing::Removed {
                 continue;
             }
-            let last = self.store.read(|tx| tx.last_entries(record.id, 1))?.pop();
+            let entries = self.store.read(|tx| tx.last_entries(record.id, MAX_COUNTED))?;
+            let own = self.me.account();
+            let messages = entries.iter().filter(|entry| entry.from.is_some_and(|(by, _)| by != own)).count();
+            let last = entries.last();
             requests.push(RequestView {
                 conversation: record.id.to_string(),
                 with: self.handle(record),
                 from: record.request.map(|request| self.name_of(request.by)).unwrap_or_default(),
                 group: matches!(record.party, Party::Group(_)),
-                messages: record.unread,
-                last: last.map(|entry| self.view_entry(record, &entry)),
+                messages: messages as u64,
+                last: last.map(|entry| self.view_entry(record, entry)),
             });
         }
         requests.sort_by_key(|view| std::cmp::Reverse(view.last.as_ref().map_or(0, |last| last.at_ms)));
@@ -147,8 +152,8 @@ impl Engine {
         Ok(())
     }
 
-    pub(super) fn request_policy(&mut self, policy: Option<String>) -> Result<Answer, Halt> {
-        let open = match policy.as_deref() {
+    pub(super) fn request_policy(&mut self, policy: Option<&str>) -> Result<Answer, Halt> {
+        let open = match policy {
             None => self.everybody_may_write,
             Some(OPEN) => true,
             Some(ASK) => false,

@@ -145,7 +145,7 @@ impl Engine {
                 answer => answers[index] = Some(Ok(answer)),
             }
             let done = answers.iter().flatten().count();
-            if of > CALLS && done % 8 == 0 {
+            if of > CALLS && done.is_multiple_of(8) {
                 self.say(Event::Progress(ProgressView { what: what.to_owned(), done, of }));
             }
         }

@@ -80,7 +80,7 @@ async fn judged(
             Audience::Group => Rules::Group { left: &left },
         };
         let lookup = |account| manifests.get(&account).cloned();
-        judge(&me, &request, read, &Policy { rules, manifests: &lookup }, joins, &left)
+        judge(&me, &request, read, &Policy { rules, manifests: &lookup }, joins)
     })
     .await
 }
@@ -91,13 +91,12 @@ fn judge(
     read: ReadCommit,
     policy: &Policy<'_>,
     mut joins: Vec<Join>,
-    left: &BTreeSet<AccountId>,
 ) -> Result<NewCommit, Refusal> {
     let (state, summary) = read.apply(&request.group_info, policy).map_err(of_commit)?;
     let own_join = summary.external.then_some(me.device);
     check_welcomed(&summary.added, own_join, &joins)?;
     joins.extend(own_join.map(|device| Join { device, welcome: None }));
-    Ok(new_commit(me, request, &state, &summary, joins, left))
+    Ok(new_commit(me, request, &state, &summary, joins))
 }
 
 fn new_commit(
@@ -106,7 +105,6 @@ fn new_commit(
     state: &PublicState,
     summary: &CommitSummary,
     joins: Vec<Join>,
-    left: &BTreeSet<AccountId>,
 ) -> NewCommit {
     let parent = header::peek(&request.commit).map_or_else(|_| Epoch::default(), |seen| seen.epoch);
     let rejoined = |device| joins.iter().any(|join| join.device == device);
@@ -123,22 +121,21 @@ fn new_commit(
         tree: state.tree_bytes().into(),
         state: state.to_bytes().into(),
         membership_changed: summary.moves_leaves(),
-        members: changed_members(summary, left),
+        members: changed_members(summary),
         joins,
         removes,
     }
 }
 
-/// The accounts whose role changes, that come in, or that go. Whoever has left is out already, at the
-/// row of its statement.
-fn changed_members(summary: &CommitSummary, left: &BTreeSet<AccountId>) -> Vec<(AccountId, Option<Role>)> {
+/// The accounts whose role changes, that come in, or that go. Whoever has left is out since the row of its
+/// statement, and goes here as well: its leaves are gone, so it may be let in again.
+fn changed_members(summary: &CommitSummary) -> Vec<(AccountId, Option<Role>)> {
     let Some((before, after)) = &summary.data else { return Vec::new() };
     let accounts: BTreeSet<AccountId> = before.roles().keys().chain(after.roles().keys()).copied().collect();
     accounts
         .into_iter()
         .filter(|account| before.role(*account) != after.role(*account))
         .map(|account| (account, after.role(account)))
-        .filter(|(account, role)| role.is_some() || !left.contains(account))
         .collect()
 }
 

@@ -23,7 +23,7 @@ pub(crate) struct RenameArgs {
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:\n  fastchat group picture '#team' --save team.png\n  \
     fastchat group picture '#team' --set us.jpg\n  fastchat group picture '#team' --remove")]
-#[group(required = true, multiple = false, id = "what", args = ["set", "save", "remove"])]
+#[command(group(clap::ArgGroup::new("what").required(true).args(["set", "save", "remove"])))]
 pub(crate) struct PictureArgs {
     /// #NAME, or the beginning of the id.
     group: String,

@@ -61,15 +61,21 @@ fn line(group: &GroupView) -> String {
         (false, "ready") => String::new(),
         (false, state) => format!(" ({state})"),
     };
-    let (id, members) = (&group.conversation[..8], group.members.len());
-    format!("{:<24} {id}  {members:>4} members  you: {}{state}", shown(group), group.role)
+    let id = &group.conversation[..8];
+    let name = if group.name.is_empty() { String::new() } else { format!("#{}", clean_line(&group.name)) };
+    format!("{name:<24} {id}  {:>4} members  you: {}{state}", here(group), group.role)
+}
+
+/// Members, without those who have left and are still to be taken out.
+fn here(group: &GroupView) -> usize {
+    group.members.iter().filter(|member| member.trust != "left").count()
 }
 
 fn text(group: &GroupView) -> String {
     let kind = if group.post_quantum { "post-quantum" } else { "not post-quantum" };
     let mut lines = vec![
         format!("{}  {}", shown(group), group.conversation),
-        format!("  {} members, {} devices", group.members.len(), group.devices),
+        format!("  {} members, {} devices", here(group), group.devices),
         format!("  encryption: {} ({kind})", group.encryption),
     ];
     if let Some(picture) = &group.picture {
@@ -86,6 +92,7 @@ fn text(group: &GroupView) -> String {
         let role = if member.role == "member" { String::new() } else { format!("  {}", member.role) };
         let trust = match member.trust.as_str() {
             "unverified" => String::new(),
+            _ if member.own => String::new(),
             trust => format!("  {trust}"),
         };
         lines.push(format!("  - {}{you}{role}{trust}", clean_line(&member.name)));
