@@ -15,6 +15,7 @@ mod changes;
 mod chores;
 mod claims;
 mod contacts;
+mod counts;
 mod devices;
 mod error;
 mod found;

@@ -74,12 +74,11 @@ impl Engine {
             self.keep_contact(&contact)?;
             return Ok(Some(contact));
         };
-        let (before, old) = (contact.changed.is_some(), contact.manifest.clone());
+        let (before, old, version) =
+            (contact.changed.is_some(), contact.manifest.clone(), manifest.version());
         match trust::observe(&mut contact, manifest) {
             Observed::Known => {}
-            Observed::Older => {
-                tracing::warn!(account = %contact.account, "the server shows an older manifest than before")
-            }
+            Observed::Older => self.older_seen(&contact, version)?,
             Observed::Newer => {
                 self.chores.evict |= contact.account == self.me.account();
                 self.keep_contact(&contact)?;
@@ -112,6 +111,24 @@ impl Engine {
             for text in &said {
                 self.note(id, text.clone())?;
             }
+        }
+        Ok(())
+    }
+
+    /// Says once that the server shows a list of devices that was replaced before. It changes nothing.
+    fn older_seen(&mut self, contact: &Contact, version: u64) -> Result<(), Halt> {
+        let (known, place) = (contact.manifest.version(), format!("older-{}", contact.account));
+        if self.store.read(|tx| tx.setting(&place))? == Some(known) {
+            return Ok(());
+        }
+        self.store.write(|tx| tx.set_setting(&place, &known))?;
+        let text = format!(
+            "the server shows an older list of the devices of {} (version {version}) than before ({known}), \
+             which still counts here",
+            contact.name
+        );
+        for id in self.shared_with(contact.account) {
+            self.note(id, text.clone())?;
         }
         Ok(())
     }

@@ -97,10 +97,19 @@ pub(super) fn founded(
     record: &mut Conversation,
     row: &LogRow,
 ) -> Result<Step, StoreError> {
-    let Some(hash) = row.envelope.as_deref().and_then(|bytes| <[u8; 32]>::try_from(bytes).ok()) else {
+    let envelope = row.envelope.as_deref().unwrap_or_default();
+    if envelope.is_empty() {
         // The first row of all.
         record.cursor = row.seq;
         return Ok(Step::Done(Vec::new()));
+    }
+    let Ok(hash) = <[u8; 32]>::try_from(envelope) else {
+        return quarantine(
+            tx,
+            record,
+            row,
+            "something that the server calls a beginning, and that is none".to_owned(),
+        );
     };
     let ours = record.commit.as_ref().is_some_and(|commit| {
         matches!(commit.reason, CommitReason::Generation { .. })

@@ -9,7 +9,7 @@ use super::{
 };
 use crate::{
     failpoint,
-    store::{Conversation, GroupRecord, Party, Standing},
+    store::{Conversation, EntryKind, GroupRecord, Party, Standing},
 };
 use fastchat_delivery::{Policy, Rules};
 use fastchat_e2ee::conversation::{self, ConversationError, Info, Joined};
@@ -257,6 +257,15 @@ impl Engine {
         Ok(())
     }
 
+    /// A notice, unless it was the last thing that was said.
+    pub(super) fn note_once(&mut self, id: ConversationId, text: String) -> Result<(), Halt> {
+        let last = self.store.read(|tx| tx.last_entries(id, 1))?.pop();
+        if last.is_some_and(|entry| entry.kind == EntryKind::Notice && entry.text == text) {
+            return Ok(());
+        }
+        self.note(id, text)
+    }
+
     /// A notice in a conversation, by itself.
     pub(super) fn note(&mut self, id: ConversationId, text: String) -> Result<(), Halt> {
         let Some(thread) = self.threads.get(&id) else { return Ok(()) };
@@ -287,6 +296,7 @@ fn record_of(own: AccountId, known: Option<Conversation>, joined: &Joined, join_
         commit: None,
         updated_ms: now_ms(),
         sealed: 0,
+        refused: false,
         ..old
     }
 }

@@ -2,6 +2,7 @@
 
 use super::{
     Engine, Halt,
+    counts::Counts,
     row::{self, Effect, Env, Step},
     send::short_of,
     state::{Arrived, pause_after},
@@ -136,12 +137,18 @@ impl Engine {
         let (me, contacts, items, by_counter) = (&self.me, &self.contacts, &self.items, &self.by_counter);
         let applied = self.store.write(|tx| {
             let mut applied = Applied { effects: Vec::new(), count: 0, stopped: None };
+            let mut counts = Counts::load(tx, id)?;
             for arrived in rows {
                 let own =
                     by_counter.get(&(id, arrived.row.counter)).and_then(|at| Some((*at, items.get(at)?)));
                 let env = Env { me, contacts, own, asked, mailbox_read };
                 match row::apply(tx, &env, &mut record, arrived)? {
-                    Step::Done(effects) => applied.effects.extend(effects),
+                    Step::Done(effects) => {
+                        let read = effects.iter().find_map(Effect::entry);
+                        let wrong = counts.check(tx, id, contacts, &arrived.row, read)?;
+                        applied.effects.extend(effects);
+                        applied.effects.extend(wrong.map(|entry| Effect::Entry(Box::new(entry))));
+                    }
                     other => {
                         applied.stopped = Some(other);
                         break;
@@ -149,6 +156,7 @@ impl Engine {
                 }
                 applied.count += 1;
             }
+            counts.store(tx, id)?;
             tx.put_conversation(&record)?;
             failpoint::pass("before-store");
             Ok::<_, crate::store::StoreError>(applied)

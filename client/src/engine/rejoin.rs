@@ -8,6 +8,7 @@
 use super::{
     Engine, Halt,
     error::OpError,
+    group_rows,
     row::REJOIN_INTERVAL_MS,
     session::{Asked, CallError},
     state::{Arrived, now_ms, pause_after},
@@ -266,7 +267,7 @@ impl Engine {
     /// The keys do not fit what the server has: the conversation is to be entered anew.
     pub(super) fn want_rejoin(&mut self, id: ConversationId, why: &str) -> Result<(), Halt> {
         let Some(thread) = self.threads.get_mut(&id) else { return Ok(()) };
-        if !thread.is_ready() {
+        if !thread.is_ready() || thread.record.refused {
             return Ok(());
         }
         // Rate-limited: the last one is waited out.
@@ -304,13 +305,32 @@ impl Engine {
                             return Ok(());
                         }
                     }
-                    _ => {
-                        self.later(id);
-                        return self.note(id, format!("this device cannot join anew: {error}"));
-                    }
+                    _ => return self.cannot_rejoin(id, &error),
                 },
             }
         }
+    }
+
+    /// What the server has cannot be entered. Where the keys are still good, this device goes on with them;
+    /// it tries again when a row or a refusal calls for it.
+    fn cannot_rejoin(
+        &mut self,
+        id: ConversationId,
+        error: &conversation::ConversationError,
+    ) -> Result<(), Halt> {
+        self.later(id);
+        let Some(thread) = self.threads.get(&id) else { return Ok(()) };
+        let mut record = thread.record.clone();
+        let keys = self.store.read(|tx| group_rows::info(tx, &record))?;
+        let distrusted = matches!(error, conversation::ConversationError::Policy(_));
+        let mut text = format!("this device cannot join anew: {error}");
+        if distrusted && keys.is_some_and(|info| info.active) {
+            text += ". It goes on with the keys that it has";
+            (record.standing, record.rejoined_ms) = (Standing::Ready, now_ms());
+            self.store.write(|tx| tx.put_conversation(&record))?;
+            self.set_record(record);
+        }
+        self.note_once(id, text)
     }
 
     /// Reads the log while the old keys are here: what they open must not be lost by new ones. True

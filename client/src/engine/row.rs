@@ -1,6 +1,7 @@
 //! One row of a log, applied inside the transaction that moves the cursor past it.
 
 use super::{
+    counts::Counts,
     group_rows,
     notices::Words,
     state::{Arrived, now_ms},
@@ -88,6 +89,13 @@ pub(super) enum Effect {
     Split(AccountId),
 }
 
+impl Effect {
+    /// What the row itself came to.
+    pub(super) fn entry(&self) -> Option<&Entry> {
+        if let Self::Entry(entry) = self { Some(entry) } else { None }
+    }
+}
+
 /// Applies a row. On `Done` the record is changed; the caller writes it in the same transaction.
 pub(super) fn apply(
     tx: &Tx<'_>,
@@ -99,7 +107,11 @@ pub(super) fn apply(
     let envelope = row.envelope.clone().unwrap_or_default();
     let step = match row.kind {
         LogKind::Founded => return group_rows::founded(tx, env, record, row),
-        LogKind::Application if row.sender == env.me.id() => own_message(tx, env, record, row, &envelope)?,
+        LogKind::Application if row.sender == env.me.id() => match own_item(env, &envelope) {
+            Some((position, item)) => own_message(tx, env, record, row, position, item)?,
+            // Perhaps it is not ours at all: the keys know.
+            None => return opened(tx, env, record, arrived, &envelope),
+        },
         LogKind::Application | LogKind::Commit => return opened(tx, env, record, arrived, &envelope),
         LogKind::Left => return group_rows::left(tx, env, record, row),
         LogKind::Other(kind) => {
@@ -112,25 +124,25 @@ pub(super) fn apply(
     Ok(step)
 }
 
+/// What this device has sent under the row's counter, if it is what the row holds.
+fn own_item<'a>(env: &Env<'a>, envelope: &Bytes) -> Option<(i64, &'a Item)> {
+    env.own.filter(|(_, item)| match &item.state {
+        ItemState::Sealed { envelope: ours, .. } | ItemState::Acked { envelope: ours, .. } => {
+            ours == envelope
+        }
+        ItemState::Draft | ItemState::Failed { .. } => false,
+    })
+}
+
 /// An echo of what this device sent. Its text was stored when it was sealed.
 fn own_message(
     tx: &Tx<'_>,
     env: &Env<'_>,
     record: &mut Conversation,
     row: &LogRow,
-    envelope: &Bytes,
+    position: i64,
+    item: &Item,
 ) -> Result<Step, StoreError> {
-    let known = env.own.filter(|(_, item)| match &item.state {
-        ItemState::Sealed { envelope: ours, .. } | ItemState::Acked { envelope: ours, .. } => {
-            ours == envelope
-        }
-        ItemState::Draft | ItemState::Failed { .. } => false,
-    });
-    let Some((position, item)) = known else {
-        let reason =
-            "a message of this device whose text is not here: the profile was restored from an older copy";
-        return quarantine(tx, record, row, reason.to_owned());
-    };
     let account = env.me.account();
     let shown = match &item.what {
         What::Text => Some(entry(row, EntryKind::Text, Some((account, env.me.id())), item.text.clone())),
@@ -181,6 +193,7 @@ fn opened(
             if error.resync_helps() {
                 rejoin(record, &error.to_string());
             }
+            record.refused |= breaks_a_rule(&error);
             quarantine(tx, record, row, unreadable(&error))?
         }
     };
@@ -235,10 +248,20 @@ fn settle(
             quarantine(tx, record, row, "a second copy of a message that was read before".to_owned())
         }
         Opened::OwnMessage => {
-            quarantine(tx, record, row, "a message of this device in another one's name".to_owned())
+            let again = Counts::load(tx, record.id)?.has(env.me.id(), row.counter);
+            let reason = match again {
+                true => "a second copy of a message of this device",
+                false => {
+                    "a message of this device whose text is not here: the profile was restored from an older copy"
+                }
+            };
+            quarantine(tx, record, row, reason.to_owned())
         }
         Opened::Future { .. } => {
-            let reason = "sealed with keys that this device has not seen";
+            let reason = match record.refused {
+                true => "sealed with keys of a change that this device has refused",
+                false => "sealed with keys that this device has not seen",
+            };
             rejoin(record, reason);
             quarantine(tx, record, row, reason.to_owned())
         }
@@ -308,6 +331,7 @@ fn changed(
     summary: &CommitSummary,
 ) -> Result<Step, StoreError> {
     let text = said(env, record, summary);
+    record.refused = false;
     group_rows::follow_commit(tx, record, summary)?;
     let mut effects = vec![Effect::NewEpoch, Effect::Audit];
     if !text.is_empty()
@@ -328,6 +352,7 @@ fn own_commit(
     let commit = record.commit.take();
     record.updated_ms = now_ms();
     record.sealed = 0;
+    record.refused = false;
     let text = if summary.external { String::new() } else { said(env, record, summary) };
     group_rows::follow_commit(tx, record, summary)?;
     let mut effects = vec![Effect::OwnCommit, Effect::NewEpoch, Effect::Audit];
@@ -361,10 +386,16 @@ fn own_commit(
     Ok(Step::Done(effects))
 }
 
+/// Whether a change is refused for good: no newer manifest would make it right.
+fn breaks_a_rule(error: &OpenError) -> bool {
+    let fault = matches!(error, OpenError::Policy(_) | OpenError::Change(_) | OpenError::Data(_));
+    fault && error.wants_manifest().is_none()
+}
+
 /// Marks the conversation for an external commit, unless there was one just now.
 pub(super) fn rejoin(record: &mut Conversation, why: &str) {
     let recently = now_ms().saturating_sub(record.rejoined_ms) < REJOIN_INTERVAL_MS;
-    if record.standing == Standing::Ready && !recently {
+    if record.standing == Standing::Ready && !recently && !record.refused {
         record.standing = Standing::Rejoining(why.to_owned());
     }
 }

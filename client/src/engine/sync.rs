@@ -2,6 +2,7 @@
 
 use super::{
     Engine, Halt,
+    counts::Counts,
     rejoin::ROLLED_BACK,
     session::CallError,
     state::{Arrived, SyncWaiter, Thread, notice, now_ms},
@@ -75,6 +76,7 @@ impl Engine {
         let unexplained = self.mailbox_wanted;
         for state in &unknown {
             if !unexplained || self.threads.contains_key(&state.conversation) {
+                self.meet(state).await?;
                 self.compare(state)?;
             }
         }
@@ -94,6 +96,15 @@ impl Engine {
             let _ = reply.send(Ok(crate::api::Response::Status(status.clone())));
         }
         Ok(())
+    }
+
+    /// The other party gets its name, so that what is said of the conversation is found by it.
+    async fn meet(&mut self, state: &server::ConversationState) -> Result<(), Halt> {
+        match state.peer.filter(|peer| !self.contacts.contains_key(peer)) {
+            // Without an answer it goes by its number until it is judged.
+            Some(peer) => self.learn(peer).await.map(drop),
+            None => Ok(()),
+        }
     }
 
     /// One conversation: what the server has of it, and what this device has.
@@ -118,7 +129,29 @@ impl Engine {
             self.advance_counter(id, last)?;
             self.want_rejoin(id, ROLLED_BACK)?;
         }
-        Ok(())
+        self.compare_heads(state)
+    }
+
+    /// A log that ends before what was read here was restored from an older copy, or is not the one that
+    /// was read.
+    fn compare_heads(&mut self, state: &server::ConversationState) -> Result<(), Halt> {
+        let id = state.conversation;
+        let Some(thread) = self.threads.get(&id) else { return Ok(()) };
+        let cursor = thread.record.cursor;
+        let place = format!("shorter-{id}");
+        if !thread.is_ready()
+            || state.head >= cursor
+            || self.store.read(|tx| tx.setting(&place))? == Some(cursor)
+        {
+            return Ok(());
+        }
+        self.store.write(|tx| tx.set_setting(&place, &cursor))?;
+        let text = format!(
+            "the server's log is shorter than what this device has read: it ends with message {}, and {cursor} \
+             were read. Either it was restored from an older copy, or it is not what it was",
+            state.head
+        );
+        self.note(id, text)
     }
 
     /// The account was let in again, and this device has no welcome: it comes in by itself.
@@ -250,6 +283,7 @@ impl Engine {
         let at_ms = page.rows.first().map_or_else(now_ms, |row| row.at_ms);
         let entry = self.store.write(|tx| {
             tx.put_conversation(&record)?;
+            Counts::forget(tx, id)?;
             notice(tx, id, last_missing, text, at_ms)
         })?;
         self.set_record(record);

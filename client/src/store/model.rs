@@ -49,6 +49,10 @@ pub struct Conversation {
     pub sealed: u32,
     /// When the last external commit was made, in milliseconds since 1970; they are rate-limited.
     pub rejoined_ms: u64,
+    /// The log has a change of members that breaks the rules, and was refused here: whatever goes on from
+    /// it is not entered.
+    #[serde(default)]
+    pub refused: bool,
     /// Begun by somebody whom nobody here has said yes to. `None`: accepted.
     #[serde(default)]
     pub request: Option<MessageRequest>,
@@ -264,6 +268,7 @@ impl Conversation {
             updated_ms: now_ms,
             sealed: 0,
             rejoined_ms: 0,
+            refused: false,
             request: None,
             changes: Vec::new(),
             gossiped: None,
