@@ -15,12 +15,12 @@ mod rogue;
 mod state;
 
 pub use answers::{Outcome, Who};
-pub use rogue::Rogue;
+pub use rogue::{Deed, Rogue};
 pub use state::{Account, Change, Conversation, Mailbox, PublicEpoch, Reader, State};
 
 use anyhow::{Result, bail};
 use fastchat_protocol::{
-    Bytes, ClientFrame, Code, ConversationId, DeviceId, Refusal, RequestId, ServerFrame, VERSIONS, limits,
+    ClientFrame, Code, ConversationId, DeviceId, Refusal, RequestId, ServerFrame, VERSIONS, limits,
     server::{self, LogRow},
 };
 use futures_util::{SinkExt, StreamExt};
@@ -249,7 +249,7 @@ async fn next(ws: &mut Socket) -> Result<(RequestId, ClientFrame)> {
 }
 
 async fn send(ws: &mut Socket, request: RequestId, frame: &ServerFrame) -> Result<()> {
-    Ok(ws.send(Message::Binary(Bytes::from(frame.encode(request)))).await?)
+    Ok(ws.send(Message::Binary(frame.encode(request))).await?)
 }
 
 /// A test that panicked has said why; the others go on.

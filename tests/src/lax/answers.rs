@@ -2,7 +2,7 @@
 
 use super::state::{Change, Conversation, PublicEpoch, Reader, State};
 use anyhow::Result;
-use fastchat_delivery::group::tree_hash;
+use fastchat_delivery::{group::tree_hash, header};
 use fastchat_protocol::{
     AccountId, Bytes, ClientFrame, Code, ConversationId, Counter, DeviceId, Refusal, Seq, ServerFrame,
     client,
@@ -159,6 +159,9 @@ impl State {
                 return Ok(self.appended(conversation, &row));
             }
             ClientFrame::Commit(client::Commit { conversation, counter, commit, group_info, welcomes }) => {
+                if self.orderly && self.is_late(conversation, &commit) {
+                    return Ok(refused(Code::CommitConflict).into());
+                }
                 let change = Change { envelope: commit, group_info, welcomes };
                 let row = self.commit((device, counter), conversation, change)?;
                 return Ok(self.appended(conversation, &row));
@@ -229,6 +232,13 @@ impl State {
         };
         let (group_info, tree) = (group_info.clone(), tree.clone());
         ServerFrame::GroupState(server::GroupState { epoch: *epoch, head: of.head(), group_info, tree })
+    }
+
+    /// Whether a commit was made in an epoch that another has left already.
+    fn is_late(&self, id: ConversationId, commit: &[u8]) -> bool {
+        let newest = self.conversations.get(&id).and_then(|of| of.epochs.last());
+        let made = header::peek(commit).ok().map(|header| header.epoch);
+        newest.is_some_and(|public| made < Some(public.epoch))
     }
 
     fn page(&self, fetch: &client::Fetch) -> ServerFrame {

@@ -5,18 +5,18 @@ use super::{
     state::{Change, PublicEpoch},
 };
 use anyhow::{Context, Result, bail};
-use fastchat_delivery::{GroupData, Leaf, LeafCredential, Suite, header::aad, leaf::capabilities};
+use fastchat_delivery::{GroupData, Leaf, LeafCredential, Leave, Suite, header::aad, leaf::capabilities};
 use fastchat_e2ee::{Content, Device, Identity};
 use fastchat_protocol::{
-    AccountId, Bytes, ConversationId, Counter, DeviceId,
+    AccountId, Bytes, ConversationId, Counter, DeviceId, Epoch, Seq,
     client::{AuthKey, PublishKeyPackages, Welcome},
     codec, limits,
-    server::Joining,
+    server::{Joining, LogKind},
 };
 use openmls::prelude::{
     CredentialWithKey, DeserializeBytes, KeyPackage, KeyPackageIn, LeafNodeIndex, LeafNodeParameters,
     MlsGroup, MlsGroupJoinConfig, MlsMessageBodyIn, MlsMessageIn, MlsMessageOut,
-    PURE_PLAINTEXT_WIRE_FORMAT_POLICY, ProtocolVersion, StagedWelcome,
+    PURE_PLAINTEXT_WIRE_FORMAT_POLICY, ProcessedMessageContent, ProtocolVersion, StagedWelcome,
 };
 use openmls_rust_crypto::OpenMlsRustCrypto;
 use openmls_traits::OpenMlsProvider;
@@ -134,8 +134,44 @@ impl Rogue {
         change(&commit, None, group_info.as_ref(), Vec::new())
     }
 
-    /// Commits a deed and goes on in the epoch that it makes, as if everybody had agreed.
-    pub fn commit(&mut self, deed: &Deed) -> Result<Change> {
+    /// Commits a deed and stays where the others are.
+    pub fn attempt(&mut self, deed: &Deed) -> Result<Change> {
+        let change = self.stage(deed)?;
+        let group = self.group.as_mut().context("not in a conversation")?;
+        group.clear_pending_commit(self.provider.storage())?;
+        Ok(change)
+    }
+
+    /// Follows the commits of others that a log has after a row.
+    pub fn follow(&mut self, server: &LaxServer, id: ConversationId, after: Seq) -> Result<()> {
+        let rows = server.with(|state| state.conversations[&id].log.clone());
+        let group = self.group.as_mut().context("not in a conversation")?;
+        for row in rows.into_iter().filter(|row| row.seq > after && row.kind == LogKind::Commit) {
+            let message = MlsMessageIn::tls_deserialize_exact_bytes(&row.envelope.unwrap_or_default())?;
+            let processed = group.process_message(&self.provider, message.try_into_protocol_message()?)?;
+            if let ProcessedMessageContent::StagedCommitMessage(staged) = processed.into_content() {
+                group.merge_staged_commit(&self.provider, *staged)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// A statement by which this device's account leaves, for its next place.
+    pub fn leave(&mut self, conversation: ConversationId) -> Result<Bytes> {
+        let counter = self.next();
+        let group = self.group.as_ref().context("not in a conversation")?;
+        let epoch = Epoch { generation: 0, number: group.epoch().as_u64() };
+        let (account, device) = (self.device.account(), self.device.id());
+        Ok(self.device.sign_leave(&Leave { conversation, epoch, account, device, counter }))
+    }
+
+    /// What the group declares, as this member sees it.
+    pub fn data(&self) -> Result<GroupData> {
+        let group = self.group.as_ref().context("not in a conversation")?;
+        GroupData::from_extensions(group.extensions())?.context("a group")
+    }
+
+    fn stage(&mut self, deed: &Deed) -> Result<Change> {
         let aad = aad(self.next());
         let packages = deed.add.iter().map(|bytes| self.read_package(bytes)).collect::<Result<Vec<_>>>()?;
         let group = self.group.as_mut().context("not in a conversation")?;
@@ -156,7 +192,6 @@ impl Rogue {
             .build(self.provider.rand(), self.provider.crypto(), &self.device, |_| true)?
             .stage_commit(&self.provider)?;
         let (commit, welcome, group_info) = bundle.into_messages();
-        group.merge_pending_commit(&self.provider)?;
         change(&commit, welcome.as_ref(), group_info.as_ref(), devices)
     }
 

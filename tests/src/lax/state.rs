@@ -31,6 +31,8 @@ pub struct State {
     pub mailboxes: BTreeMap<DeviceId, Mailbox>,
     /// Sealed parts, of whichever account.
     pub slots: BTreeMap<(SlotId, u32), Bytes>,
+    /// Of clients' commits the first of an epoch wins, as with an honest server; else all are taken.
+    pub orderly: bool,
     /// Who has blocked whom.
     pub blocks: BTreeSet<(AccountId, AccountId)>,
 }
