@@ -106,7 +106,7 @@ impl Machine {
             cost: Cost::TEST,
         };
         let recovered = recover::recover(&profile, &recovery).await?;
-        if let Err(why) = recovered.backup {
+        if let Err(why) = &recovered.backup {
             bail!("the backup cannot be had: {why}");
         }
         let client = Client::open(profile, recovered.key, OPTIONS)?;

@@ -1,4 +1,5 @@
 //! Stories of people with several devices, and of those who have lost all of them.
+#![expect(clippy::unwrap_used, reason = "a test says what it expects by failing")]
 
 use anyhow::{Context, Result};
 use fastchat_client::{

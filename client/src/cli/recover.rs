@@ -68,15 +68,18 @@ async fn bring_back(context: &Context, profile: Profile, recovery: &Recovery) ->
     let status = client.synced(context.timeout()).await?;
     let mut history = 0;
     match &recovered.backup {
-        Ok(false) => output::note("there is no backup of the history: it is lost with the devices"),
-        Ok(true) => {
+        Ok(None) => output::note("there is no backup of the history: it is lost with the devices"),
+        Ok(Some(here)) => {
             let mut progress = ask::Progress::default();
             let wait = context.given_timeout().unwrap_or(PATIENCE);
             let told = |view: &fastchat_client::api::ImportView| {
-                progress.say(&format!("the backup: {} messages", view.entries));
+                if view.state == "reading" {
+                    progress.say(&format!("the backup: {} messages", view.entries));
+                }
             };
             let imported = client.imported(wait, told).await?;
-            history = imported.entries;
+            history = imported.entries.max(*here);
+            output::note(&format!("from the backup: {history} messages"));
             if let Some(reason) = imported.reason {
                 output::note(&format!("not all of the backup could be had: {reason}"));
             }
@@ -93,7 +96,7 @@ async fn bring_back(context: &Context, profile: Profile, recovery: &Recovery) ->
     );
     let value = serde_json::json!({
         "type": "recovered", "name": recovery.name, "revoked": recovered.revoked,
-        "backup": matches!(recovered.backup, Ok(true)), "messages": history,
+        "backup": matches!(recovered.backup, Ok(Some(_))), "messages": history,
     });
     context.print(&value, || {
         format!("recovered {} at {}; devices revoked: {}", recovery.name, recovery.server, recovered.revoked)

@@ -162,6 +162,7 @@ async fn show(name: &str) -> Result<RecoveryCode, ApiError> {
 }
 
 #[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "a test says what it expects by failing")]
 mod tests {
     use super::*;
     use std::os::unix::fs::PermissionsExt;

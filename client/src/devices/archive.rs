@@ -201,8 +201,7 @@ pub fn import(tx: &Tx<'_>, own: AccountId, bytes: &[u8]) -> Result<Imported, Arc
     if form != FORM {
         return Err(ArchiveError::Form(form));
     }
-    let mut imported = Imported::default();
-    imported.contacts = people::import(tx, own, people)?;
+    let mut imported = Imported { contacts: people::import(tx, own, people)?, ..Imported::default() };
     let known = tx.conversations()?;
     for head in heads {
         if known.iter().any(|conversation| conversation.id == head.id) {

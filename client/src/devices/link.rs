@@ -72,7 +72,14 @@ pub struct Linking {
     offer: Bytes,
     session: RestrictedSession,
     until: Instant,
-    granted: Option<(Grant, VerifiedManifest, Vec<Zeroizing<Vec<u8>>>)>,
+    granted: Option<Brought>,
+}
+
+/// What a grant has brought, with the parts of the people's archive. Nothing of it is stored yet.
+struct Brought {
+    grant: Grant,
+    manifest: VerifiedManifest,
+    people: Vec<Zeroizing<Vec<u8>>>,
 }
 
 /// What the other device has handed over, to be looked at by a person.
@@ -213,14 +220,14 @@ impl Linking {
             by: grant.holder,
             with_history: grant.with_history,
         };
-        self.granted = Some((grant, manifest, people));
+        self.granted = Some(Brought { grant, manifest, people });
         Ok(granted)
     }
 
     /// Keeps what the grant brings. From here on the device is one of the account's.
     pub async fn accept(self) -> Result<(Profile, StoreKey), ApiError> {
         let Self { profile, settings, key, code, granted, session, .. } = self;
-        let (grant, manifest, people) =
+        let Brought { grant, manifest, people } =
             granted.ok_or_else(|| ApiError::internal("nothing was granted yet"))?;
         let mut store = profile.store(StoreKey::from_bytes(key.expose()))?;
         let contact =

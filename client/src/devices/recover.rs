@@ -49,8 +49,9 @@ pub struct Recovered {
     pub key: StoreKey,
     /// Devices that were revoked.
     pub revoked: usize,
-    /// The backup of the history: whether there is one, or why it cannot be had.
-    pub backup: Result<bool, String>,
+    /// The backup of the history, if there is one: how many messages of it are here already (the engine
+    /// goes on with the rest), or why it cannot be had.
+    pub backup: Result<Option<u64>, String>,
 }
 
 /// Contacts and conversations from the backup, and where its history goes on.
@@ -95,8 +96,8 @@ pub async fn recover(profile: &Profile, recovery: &Recovery) -> Result<Recovered
     session.close().await;
     let mut store = profile.store(StoreKey::from_bytes(key.expose()))?;
     let backup = backup.and_then(|found| match found {
-        Some(found) => keep_backup(&mut store, shown.account(), found).map(|()| true),
-        None => Ok(false),
+        Some(found) => keep_backup(&mut store, shown.account(), found).map(Some),
+        None => Ok(None),
     });
     drop(store);
     (settings.registered, settings.unfinished) = (true, None);
@@ -243,7 +244,7 @@ fn keep_backup(
     store: &mut Store,
     account: fastchat_protocol::AccountId,
     backup: Backup,
-) -> Result<(), String> {
+) -> Result<u64, String> {
     let Backup { archive, parts, whole } = backup;
     let written = store.write(|tx| {
         let mut entries = 0;
@@ -253,7 +254,7 @@ fn keep_backup(
         adopt_backup(tx, archive.slot)?;
         let rest = Import::from_backup(archive, parts.len() as u32, entries);
         tx.set_setting(Import::NAME, &(!whole).then_some(rest))?;
-        Ok::<_, archive::ArchiveError>(())
+        Ok::<_, archive::ArchiveError>(entries)
     });
     written.map_err(|e| e.to_string())
 }

@@ -299,14 +299,17 @@ impl Engine {
         import: &Import,
         outcome: Result<(), String>,
     ) -> Result<Option<Duration>, Halt> {
-        if let (Some(link), Ok(())) = (import.link, &outcome) {
-            if let Err(error) = self.leave_note(link, &import.archive, handover::DONE).await? {
-                return Ok(again(&error));
-            }
+        if let (Some(link), Ok(())) = (import.link, &outcome)
+            && let Err(error) = self.leave_note(link, &import.archive, handover::DONE).await?
+        {
+            return Ok(again(&error));
         }
         let reason = outcome.err();
         if let Some(reason) = &reason {
             tracing::warn!(reason, "not all of the history came");
+            if import.link.is_none() {
+                self.keep_old_backup()?;
+            }
         }
         let state = if reason.is_some() { "failed" } else { "done" };
         self.keep_import(None)?;

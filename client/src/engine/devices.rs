@@ -26,10 +26,10 @@ use fastchat_protocol::{Bytes, ClientFrame, DeviceId, ServerFrame, SlotId, clien
 impl Engine {
     pub(super) async fn on_devices(&mut self) -> Result<Answer, Halt> {
         // The newest list, if it can be had.
-        if self.session.is_some() {
-            if let Err(error) = self.newest_manifest().await? {
-                return Ok(Err(error));
-            }
+        if self.session.is_some()
+            && let Err(error) = self.newest_manifest().await?
+        {
+            return Ok(Err(error));
         }
         let own = self.contacts.get(&self.me.account());
         let devices = own.map(|contact| self.devices_of(contact)).transpose()?.unwrap_or_default();

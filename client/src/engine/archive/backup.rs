@@ -88,6 +88,10 @@ impl Engine {
             if self.session.is_none() {
                 return Err(Halt::Down);
             }
+            if self.chores.import.is_some() && action != BackupAction::Delete {
+                let message = "history is still being taken in: try again when that is done";
+                return Ok(Err(ApiError::new(ErrorKind::Refused, message)));
+            }
         }
         match action {
             BackupAction::Status => {}
@@ -111,6 +115,14 @@ impl Engine {
 
     fn keep_backup(&mut self) -> Result<(), Halt> {
         Ok(self.store.write(|tx| tx.set_setting(Backup::NAME, &self.chores.backup))?)
+    }
+
+    /// The backup could not be taken in whole: it stays until somebody says that it may be replaced.
+    pub(super) fn keep_old_backup(&mut self) -> Result<(), Halt> {
+        self.chores.backup.on = false;
+        let problem = "the last backup could not be read whole; it is kept until you say `backup now`";
+        self.chores.backup.problem = Some(problem.to_owned());
+        self.keep_backup()
     }
 
     /// What is here, as a number that changes with it.
@@ -145,6 +157,10 @@ impl Engine {
             self.keep_backup()?;
         }
         if self.chores.backup.running.is_none() {
+            // The old one may hold what is not here yet.
+            if self.chores.import.is_some() {
+                return Ok(self.chores.backup.on.then_some(LOOK));
+            }
             if !self.chores.backup.is_due(self.mark(), now_ms()) {
                 return Ok(self.chores.backup.on.then_some(LOOK));
             }
@@ -223,9 +239,10 @@ impl Engine {
     }
 }
 
-/// After a recovery: the backup that was found goes on being the one in force.
+/// After a recovery: the backup that was found stays in force until it was taken in and another one is
+/// made.
 pub(crate) fn adopt(tx: &crate::store::Tx<'_>, slot: SlotId) -> Result<(), StoreError> {
-    let backup = Backup { on: true, slot: Some(slot), made_ms: Some(now_ms()), ..Backup::default() };
+    let backup = Backup { on: true, slot: Some(slot), ..Backup::default() };
     tx.set_setting(Backup::NAME, &backup)
 }
 
