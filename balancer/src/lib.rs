@@ -1,14 +1,30 @@
 //! The balancer: tells a client which gateway to use, from live load.
 //!
-//! - [`fleet`] makes one picture of what is reported, and believes only what can be true.
+//! - [`source`] brings reports (heartbeats on the bus, samples of Prometheus) into the [`fleet`], which
+//!   believes only what can be true.
 //! - [`dispatch`] decides: [`strategy`] among the candidates, with the balancer's own assignments from
 //!   the [`ledger`]. All of this is pure: time and randomness are arguments.
+//! - [`service`] is the shell around it: [`public`] answers `POST /v1/assign`, [`admin`] operators.
+//! - [`simulate`] runs the same decisions offline.
 //!
 //! It keeps nothing that must last: a balancer that starts knows the fleet a second later, and clients
 //! that reach none use the gateways that they know. It sees no account, no device and no envelope.
 
+pub mod admin;
+pub mod config;
 pub mod dispatch;
 pub mod fleet;
+pub mod http;
 pub mod ledger;
+pub mod metrics;
 pub mod moment;
+pub mod public;
+pub mod service;
+pub mod simulate;
+pub mod source;
 pub mod strategy;
+pub mod ticket;
+pub mod tls;
+
+pub use config::Config;
+pub use service::Balancer;

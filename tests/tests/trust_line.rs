@@ -54,6 +54,16 @@ fn the_protocol_knows_no_runtime_no_database_and_no_keys() {
 }
 
 #[test]
+fn the_balancer_knows_gateways_and_nobody_else() {
+    let (graph, _) = graph();
+    let linked = reach(&graph, "fastchat-balancer", None);
+    for package in ["sqlx", "rusqlite", "openmls", "fastchat-delivery", "fastchat-e2ee", "fastchat-gateway"] {
+        assert!(!linked.contains(package), "fastchat-balancer links {package}");
+    }
+    assert!(linked.contains("fastchat-protocol"), "this test sees nothing");
+}
+
+#[test]
 fn the_unmaintained_decoder_is_linked_into_nothing() {
     let (graph, members) = graph();
     for member in members {

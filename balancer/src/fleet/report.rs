@@ -106,6 +106,10 @@ pub enum Doubt {
 }
 
 impl Doubt {
+    /// All of them.
+    pub const ALL: [Self; 6] =
+        [Self::Connections, Self::Capacity, Self::Cpu, Self::Draining, Self::Frozen, Self::Clock];
+
     /// For metrics and people.
     pub const fn label(self) -> &'static str {
         match self {

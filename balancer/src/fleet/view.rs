@@ -12,7 +12,7 @@ const FROZEN_REPORTS: u32 = 10;
 const FROZEN_ASSIGNMENTS: u64 = 8;
 /// A client takes about this long, in milliseconds, from its assignment to a session that a report
 /// counts. Assignments of so long before a report count as not in it.
-const CONNECTING_MS: u64 = 500;
+const CONNECTING_MS: u64 = 250;
 /// A capacity counts for at most this many times the fleet's median.
 const CAPACITY_SPREAD: f64 = 4.0;
 /// What a fleet of which no capacity is known counts as.

@@ -1,0 +1,190 @@
+//! What operators ask running balancers, through their admin listeners. Two balancers do not talk to
+//! each other: what changes something is sent to every address that `--admin` names.
+
+use super::say;
+use anyhow::{Context, bail};
+use clap::Args;
+use fastchat_balancer::{
+    admin::{Failed, GatewayName, StrategyName},
+    http,
+};
+use hyper::Method;
+use serde_json::Value;
+use std::{fmt::Write, time::Duration};
+
+/// Limit: how long a balancer may take to answer.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// Which balancers, and how to write.
+#[derive(Debug, Args)]
+pub(crate) struct Admin {
+    /// Admin addresses of the balancers, with commas
+    #[arg(
+        long,
+        env = "FASTCHAT_BALANCER_ADMIN",
+        value_name = "URL",
+        value_delimiter = ',',
+        default_value = "http://127.0.0.1:7411"
+    )]
+    admin: Vec<String>,
+    /// Write JSON, one line for each balancer
+    #[arg(long)]
+    json: bool,
+}
+
+/// A gateway.
+#[derive(Debug, Args)]
+pub(crate) struct Named {
+    /// Its id, the beginning of its id (at least 4 digits), or its URL
+    gateway: String,
+    #[command(flatten)]
+    admin: Admin,
+}
+
+/// A strategy or none.
+#[derive(Debug, Args)]
+pub(crate) struct Strategy {
+    /// random, round-robin, least-connections, min-load, weighted or p2c
+    name: Option<String>,
+    #[command(flatten)]
+    admin: Admin,
+}
+
+/// How far back.
+#[derive(Debug, Args)]
+pub(crate) struct Explain {
+    /// How many decisions, newest first; the last 256 are kept
+    #[arg(long, value_name = "N", default_value_t = 20)]
+    last: usize,
+    #[command(flatten)]
+    admin: Admin,
+}
+
+pub(crate) fn fleet(admin: &Admin) -> anyhow::Result<()> {
+    admin.each(&Method::GET, "/fleet", None, table)
+}
+
+pub(crate) fn take_out(named: &Named, out: bool) -> anyhow::Result<()> {
+    let body = serde_json::to_string(&GatewayName { gateway: named.gateway.clone() })?;
+    let (path, done) =
+        if out { ("/drain", "gets no new clients") } else { ("/undrain", "gets clients again") };
+    named
+        .admin
+        .each(&Method::POST, path, Some(&body), |answer| format!("{} {done}\n", text(&answer["gateway"])))
+}
+
+pub(crate) fn strategy(args: &Strategy) -> anyhow::Result<()> {
+    let say = |answer: &Value| format!("{}\n", text(&answer["strategy"]));
+    match &args.name {
+        None => args.admin.each(&Method::GET, "/strategy", None, say),
+        Some(name) => {
+            let body = serde_json::to_string(&StrategyName { strategy: name.clone() })?;
+            args.admin.each(&Method::PUT, "/strategy", Some(&body), say)
+        }
+    }
+}
+
+pub(crate) fn explain(args: &Explain) -> anyhow::Result<()> {
+    args.admin.each(&Method::GET, &format!("/explain/{}", args.last), None, |answer| {
+        let mut lines = String::new();
+        for decision in answer.as_array().into_iter().flatten() {
+            let ago = decision["ago_ms"].as_f64().unwrap_or(0.0) / 1000.0;
+            let (url, strategy, reason) =
+                (text(&decision["url"]), text(&decision["strategy"]), text(&decision["reason"]));
+            // Writing into a String cannot fail.
+            let _ = writeln!(lines, "{ago:>7.1} s ago  {url}  {strategy}: {reason}");
+        }
+        if lines.is_empty() { "nobody was sent anywhere yet\n".to_owned() } else { lines }
+    })
+}
+
+impl Admin {
+    /// Asks every balancer and writes each answer. All are asked even if one fails.
+    fn each(
+        &self,
+        method: &Method,
+        path: &str,
+        body: Option<&str>,
+        show: impl Fn(&Value) -> String,
+    ) -> anyhow::Result<()> {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        let mut failed = Vec::new();
+        for place in &self.admin {
+            match runtime.block_on(ask(method, place, path, body)) {
+                Ok(answer) if self.json => say(&format!("{answer}\n"))?,
+                Ok(answer) => {
+                    let heading = if self.admin.len() > 1 { format!("{place}\n") } else { String::new() };
+                    say(&format!("{heading}{}", show(&answer)))?;
+                }
+                Err(error) => {
+                    failed.push(format!("{place}: {error:#}"));
+                }
+            }
+        }
+        if failed.is_empty() { Ok(()) } else { bail!("{}", failed.join("; ")) }
+    }
+}
+
+async fn ask(method: &Method, place: &str, path: &str, body: Option<&str>) -> anyhow::Result<Value> {
+    let url = format!("{}{path}", place.trim_end_matches('/'));
+    let (status, body) = http::send(method.clone(), &url, body.map(str::to_owned), PATIENCE).await?;
+    if !status.is_success() {
+        match serde_json::from_slice::<Failed>(&body) {
+            Ok(failed) => bail!("{}", failed.error),
+            Err(_) => bail!("answers {status}: is this a balancer's admin address?"),
+        }
+    }
+    serde_json::from_slice(&body).context("answers something else: is this a balancer's admin address?")
+}
+
+fn table(answer: &Value) -> String {
+    let mut rows = vec![
+        ["GATEWAY", "STATE", "CONNECTIONS", "OF", "LOAD", "CPU", "SENT", "AGE", "URL", ""].map(str::to_owned),
+    ];
+    let gateways = answer["gateways"].as_array().map_or(&[][..], Vec::as_slice);
+    for gateway in gateways {
+        let load = gateway["connections"].as_f64().zip(gateway["capacity"].as_f64());
+        let percent =
+            |share: Option<f64>| share.map_or("?".to_owned(), |share| format!("{:.0}%", 100.0 * share));
+        let number = |value: &Value| value.as_u64().map_or("?".to_owned(), |number| number.to_string());
+        let doubts: Vec<&str> =
+            gateway["doubts"].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
+        let doubts = if doubts.is_empty() { String::new() } else { format!("doubts: {}", doubts.join(", ")) };
+        rows.push([
+            text(&gateway["gateway"]).chars().take(8).collect(),
+            text(&gateway["state"]).to_owned(),
+            number(&gateway["connections"]),
+            number(&gateway["capacity"]),
+            percent(load.map(|(connections, capacity)| connections / capacity)),
+            percent(gateway["cpu"].as_f64()),
+            number(&gateway["own"]),
+            format!("{:.1}s", gateway["age_ms"].as_f64().unwrap_or(0.0) / 1000.0),
+            text(&gateway["url"]).to_owned(),
+            doubts,
+        ]);
+    }
+    if gateways.is_empty() {
+        return "no gateway has reported yet\n".to_owned();
+    }
+    aligned(&rows) + &format!("strategy: {}\n", text(&answer["strategy"]))
+}
+
+/// Columns as wide as their widest cell; numbers to the right.
+fn aligned(rows: &[[String; 10]]) -> String {
+    let widths: Vec<usize> =
+        (0..10).map(|column| rows.iter().map(|row| row[column].len()).max().unwrap_or(0)).collect();
+    let mut text = String::new();
+    for row in rows {
+        let cells = row.iter().zip(&widths).enumerate().map(|(column, (cell, width))| match column {
+            2..=7 => format!("{cell:>width$}"),
+            _ => format!("{cell:<width$}"),
+        });
+        text.push_str(cells.collect::<Vec<_>>().join("  ").trim_end());
+        text.push('\n');
+    }
+    text
+}
+
+fn text(value: &Value) -> &str {
+    value.as_str().unwrap_or("?")
+}

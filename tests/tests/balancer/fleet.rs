@@ -1,0 +1,241 @@
+//! Simulated gateways that send heartbeats, and a balancer as a process.
+
+use anyhow::{Context, Result, bail};
+use fastchat_protocol::{
+    GatewayId, RequestId,
+    fleet::{FleetFrame, FleetSubject, Heartbeat},
+};
+use fastchat_tests::process::Process;
+use serde_json::Value;
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Mutex, PoisonError},
+    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
+};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpStream,
+    task::JoinHandle,
+};
+
+/// Between two heartbeats of a gateway.
+const PERIOD: Duration = Duration::from_millis(500);
+const LONG: Duration = Duration::from_secs(30);
+
+/// The id of the n-th simulated gateway, from 0.
+pub(crate) fn gateway(n: usize) -> GatewayId {
+    GatewayId::new([n as u8 + 1; 16])
+}
+
+/// What a gateway says; `None` while it is silent.
+type Beats = Arc<Mutex<Vec<Option<Heartbeat>>>>;
+
+/// Gateways that send heartbeats, as they would. Dropping it ends them.
+pub(crate) struct Fleet {
+    client: async_nats::Client,
+    beats: Beats,
+    task: JoinHandle<()>,
+}
+
+impl Fleet {
+    /// So many gateways, each with 100 connections of 15,000. Their clocks are right until changed.
+    pub(crate) async fn start(nats: &str, gateways: usize) -> Result<Self> {
+        let client = async_nats::connect(nats).await?;
+        let beats: Beats = Arc::new(Mutex::new((0..gateways).map(|n| Some(heartbeat(n))).collect()));
+        let task = tokio::spawn(send(client.clone(), Arc::clone(&beats)));
+        Ok(Self { client, beats, task })
+    }
+
+    /// Changes what a gateway says, from its next heartbeat on.
+    pub(crate) fn change(&self, n: usize, change: impl FnOnce(&mut Heartbeat)) {
+        let mut beats = self.beats.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(beat) = &mut beats[n] {
+            change(beat);
+        }
+    }
+
+    /// A gateway says nothing any more.
+    pub(crate) fn silence(&self, n: usize) {
+        self.beats.lock().unwrap_or_else(PoisonError::into_inner)[n] = None;
+    }
+
+    /// Anything, anywhere.
+    pub(crate) async fn publish_raw(&self, subject: &str, bytes: Vec<u8>) -> Result<()> {
+        self.client.publish(subject.to_owned(), bytes.into()).await?;
+        Ok(self.client.flush().await?)
+    }
+
+    /// A heartbeat of one gateway under the subject of another.
+    pub(crate) async fn publish_as(&self, n: usize, subject_of: usize) -> Result<()> {
+        let bytes = FleetFrame::Heartbeat(heartbeat(n)).encode(RequestId(0));
+        self.publish_raw(&FleetSubject::Heartbeat(gateway(subject_of)).to_string(), bytes.to_vec()).await
+    }
+}
+
+impl Drop for Fleet {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+/// What a gateway says at first.
+fn heartbeat(n: usize) -> Heartbeat {
+    Heartbeat {
+        gateway: gateway(n),
+        count: 0,
+        at_ms: RIGHT,
+        period_ms: PERIOD.as_millis() as u32,
+        url: url(n),
+        connections: 100,
+        capacity: 15_000,
+        cpu_permille: 250,
+        draining: false,
+        versions: vec![1],
+        agent: "simulated 1".into(),
+    }
+}
+
+/// Stands for a clock that is right.
+const RIGHT: u64 = 1;
+
+/// The URL of the n-th simulated gateway. Nobody listens there.
+pub(crate) fn url(n: usize) -> String {
+    format!("ws://127.0.0.1:{}", 1_000 + n)
+}
+
+async fn send(client: async_nats::Client, beats: Beats) {
+    let mut ticks = tokio::time::interval(PERIOD);
+    for count in 1.. {
+        ticks.tick().await;
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_millis() as u64;
+        let said = beats.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        for mut beat in said.into_iter().flatten() {
+            beat.count = count;
+            beat.at_ms = if beat.at_ms == RIGHT { now } else { beat.at_ms };
+            let subject = FleetSubject::Heartbeat(beat.gateway).to_string();
+            // While the bus is down, nothing is sent; a gateway does not wait for it either.
+            let _ = client.publish(subject, FleetFrame::Heartbeat(beat).encode(RequestId(0))).await;
+        }
+    }
+}
+
+/// A balancer's process.
+pub(crate) struct BalancerProcess {
+    pub(crate) process: Process,
+    public: String,
+    admin: String,
+}
+
+impl BalancerProcess {
+    /// Starts one on free ports.
+    pub(crate) async fn start(settings: &[&str]) -> Result<Self> {
+        let process = Process::spawn("fastchat-balancer", |command| {
+            command
+                .args(["serve", "--listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0"])
+                .args(settings);
+        })?;
+        let line = process.line(LONG, |line| line.contains("serving")).await?;
+        let place = |name: &str| -> Result<String> {
+            let (_, rest) = line.split_once(&format!("{name}=\"http://")).context("an address")?;
+            Ok(rest.split('"').next().unwrap_or_default().to_owned())
+        };
+        Ok(Self { public: place("url")?, admin: place("admin")?, process })
+    }
+
+    /// Host and port of the admin listener.
+    pub(crate) fn admin_address(&self) -> String {
+        self.admin.clone()
+    }
+
+    /// Everything that it has logged.
+    pub(crate) fn log(&self) -> String {
+        self.process.log()
+    }
+
+    /// Asks for a gateway.
+    pub(crate) async fn assign(&self, ask: &Value) -> Result<(u16, Value)> {
+        let (status, body) =
+            http(&self.public, "POST", "/v1/assign", "application/json", &ask.to_string()).await?;
+        Ok((status, serde_json::from_str(&body)?))
+    }
+
+    /// Asks so often; returns how often each gateway was the answer.
+    pub(crate) async fn assign_many(&self, times: usize) -> Result<BTreeMap<usize, usize>> {
+        let mut counts = BTreeMap::new();
+        for _ in 0..times {
+            let (status, answer) = self.assign(&Value::Object(serde_json::Map::new())).await?;
+            let said = answer["url"].as_str().with_context(|| format!("{status}: {answer}"))?;
+            let n = (0..100).find(|n| url(*n) == said).context("a known gateway")?;
+            *counts.entry(n).or_insert(0) += 1;
+        }
+        Ok(counts)
+    }
+
+    /// Reads a page of the admin listener.
+    pub(crate) async fn admin(&self, path: &str) -> Result<(u16, String)> {
+        http(&self.admin, "GET", path, "application/json", "").await
+    }
+
+    /// Waits until /readyz says so.
+    pub(crate) async fn wait_for(&self, wanted: impl Fn(&Value) -> bool) -> Result<()> {
+        self.wait_for_page("/readyz", wanted).await
+    }
+
+    /// Waits until /fleet says so.
+    pub(crate) async fn wait_for_fleet(&self, wanted: impl Fn(&Value) -> bool) -> Result<()> {
+        self.wait_for_page("/fleet", wanted).await
+    }
+
+    async fn wait_for_page(&self, path: &str, wanted: impl Fn(&Value) -> bool) -> Result<()> {
+        let begin = Instant::now();
+        loop {
+            let page = self.admin(path).await?.1;
+            if wanted(&serde_json::from_str(&page)?) {
+                return Ok(());
+            }
+            if begin.elapsed() > LONG {
+                bail!("{path} still says {page}");
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    }
+
+    /// Runs a command of the program against this balancer; its exit code and all that it wrote.
+    pub(crate) async fn run(&self, arguments: &[&str]) -> Result<(Option<i32>, String)> {
+        let process = Process::spawn("fastchat-balancer", |command| {
+            command.args(arguments).env("FASTCHAT_BALANCER_ADMIN", format!("http://{}", self.admin));
+        })?;
+        let (status, _, written) = process.finish_with_log().await?;
+        Ok((status.code(), written))
+    }
+
+    /// As [`run`](Self::run), and it must succeed.
+    pub(crate) async fn command(&self, arguments: &[&str]) -> Result<String> {
+        match self.run(arguments).await? {
+            (Some(0), written) => Ok(written),
+            (code, written) => bail!("{arguments:?} ended with {code:?}: {written}"),
+        }
+    }
+}
+
+/// One request on a connection of its own; status and body.
+pub(crate) async fn http(
+    place: &str,
+    method: &str,
+    path: &str,
+    kind: &str,
+    body: &str,
+) -> Result<(u16, String)> {
+    let mut stream = TcpStream::connect(place).await?;
+    let length = body.len();
+    let request = format!(
+        "{method} {path} HTTP/1.1\r\nHost: localhost\r\nContent-Type: {kind}\r\nContent-Length: {length}\r\nConnection: close\r\n\r\n{body}"
+    );
+    stream.write_all(request.as_bytes()).await?;
+    let mut answer = Vec::new();
+    stream.read_to_end(&mut answer).await?;
+    let answer = String::from_utf8_lossy(&answer).into_owned();
+    let status = answer.split(' ').nth(1).context("a status")?.parse()?;
+    let (_, body) = answer.split_once("\r\n\r\n").context("a body")?;
+    Ok((status, body.to_owned()))
+}
