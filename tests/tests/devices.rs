@@ -8,7 +8,7 @@ use fastchat_client::{
     profile::{Cost, Location, Profile, derive},
 };
 use fastchat_e2ee::RecoveryCode;
-use fastchat_tests::{cluster::Cluster, machine::Machine, user::PASSWORD};
+use fastchat_tests::{cli::Person, cluster::Cluster, machine::Machine, user::PASSWORD};
 use std::time::Duration;
 
 const LONG: Duration = Duration::from_secs(60);
@@ -214,4 +214,63 @@ async fn another_password_is_the_account_s_on_all_devices() -> Result<()> {
     assert!(unlocked.unconfirmed.is_none());
     assert!(fastchat_client::account::login(&profile, PASSWORD, Cost::TEST).await.is_err());
     Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_link_that_dies_anywhere_is_repeated_to_its_end() -> Result<()> {
+    let cluster = Cluster::embedded().await?;
+    let url = cluster.url(0);
+    let old = Person::new("alice", cluster.profile("old"), &url)?;
+    let new = Person::new("alice", cluster.profile("new"), &url)?;
+    old.run(&["register", "alice"]).await?.ok()?;
+    old.run(&["send", "alice", "a note from before"]).await?.ok()?;
+    for (dies_new, dies_old) in [
+        (Some("link-begun"), None),
+        (Some("link-offered"), None),
+        (None, Some("manifest-put")),
+        (None, Some("before-grant")),
+        (Some("link-granted"), None),
+        (Some("link-kept"), None),
+    ] {
+        let died =
+            link_once(&old, &new, dies_new, dies_old).await.context(format!("{dies_new:?} {dies_old:?}"))?;
+        assert!(died, "{dies_new:?} {dies_old:?} was not reached");
+    }
+    // All was kept: the last repetition asks nobody for anything.
+    let ran = new.run(&["device", "link", "alice", "--yes", "--json", "--timeout", "8"]).await?.ok()?;
+    let linked = ran.json()?;
+    assert_eq!((linked.len(), &linked[0]["type"]), (1, &"linked".into()), "{}", ran.log);
+    let devices = old.run(&["device", "list", "--json"]).await?.ok()?.json()?;
+    assert_eq!(devices.len(), 2, "every attempt was the same device: {devices:?}");
+    old.run(&["send", "alice", "a note for both"]).await?.ok()?;
+    let ran = new.run(&["history", "alice", "--json"]).await?.ok()?;
+    assert!(ran.stdout.contains("a note for both"), "{}", ran.log);
+    Ok(())
+}
+
+/// One attempt at linking, at two terminals, of which one dies at a failpoint. Whether it did.
+async fn link_once(
+    old: &Person,
+    new: &Person,
+    dies_new: Option<&'static str>,
+    dies_old: Option<&'static str>,
+) -> Result<bool> {
+    let environment = |point: Option<&'static str>| point.map(|point| ("FASTCHAT_FAILPOINT", point));
+    let (for_new, for_old) = (environment(dies_new), environment(dies_old));
+    let mut linking = new.start(&["device", "link", "alice", "--yes", "--json"], for_new.as_slice())?;
+    if matches!(dies_new, Some("link-begun" | "link-offered")) {
+        return Ok(linking.wait(LONG).await?.code().is_none());
+    }
+    let shown = linking.line(LONG, |line| line.contains("link_code")).await?;
+    let code: serde_json::Value = serde_json::from_str(&shown)?;
+    let code = code["code"].as_str().context("a code")?;
+    let add = ["device", "add", code, "--yes", "--timeout", "8"];
+    let added = old.run_with(&add, for_old.as_slice()).await?;
+    match dies_old {
+        Some(_) => {
+            linking.kill().await?;
+            Ok(added.code.is_none())
+        }
+        None => Ok(linking.wait(LONG).await?.code().is_none()),
+    }
 }

@@ -157,7 +157,12 @@ async fn arrive(context: &Context, profile: Profile, key: StoreKey) -> Result<()
             not_connected(&status)
         ));
     }
-    let imported = imported?;
+    // The device is linked in any case; what is missing comes while both are in use.
+    let imported = imported.unwrap_or_else(|error| ImportView {
+        state: "waiting".to_owned(),
+        entries: 0,
+        reason: Some(error.message),
+    });
     if let Some(reason) = &imported.reason {
         output::note(&format!("the history is not whole: {reason}"));
     }
