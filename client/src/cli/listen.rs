@@ -115,6 +115,11 @@ impl Listener<'_> {
             let wake = self.wake();
             match timeout_at(wake, events.next()).await {
                 Ok(Next::Event(event)) => {
+                    // Nothing follows: the device was revoked, or displaced by a copy of itself.
+                    let cut = matches!(&event, Event::Link(link) if !link.up && link.retry_ms.is_none());
+                    if cut {
+                        return Err(not_connected(&client.synced(Duration::ZERO).await?));
+                    }
                     if let Some(over) = self.on_event(client, event)? {
                         return Ok(over);
                     }

@@ -93,8 +93,8 @@ impl Wish {
             }
             _ => Err(ApiError::new(
                 ErrorKind::Usage,
-                "there is no terminal to show a recovery code on: give --recovery-file FILE to have it written there, \
-                 or --no-recovery if the account may be lost with its device",
+                "there is no terminal to show a recovery code on: give --recovery-file FILE to have it written there \
+                 (or, when registering, --no-recovery if the account may be lost with its device)",
             )),
         }
     }

@@ -137,7 +137,7 @@ pub(super) fn refusal_text(refusal: &Refusal) -> String {
             "another process uses this device's keys: was the profile copied? One device, one profile"
         }
         Code::UnsupportedVersion => "client and server are too far apart in version: update the older one",
-        Code::Revoked => "this device was revoked and cannot be used any more",
+        Code::Revoked => "it cannot be used any more; what it has can still be read here",
         Code::WrongHost => "use the address that the server's operator gives out",
         _ => "",
     };
