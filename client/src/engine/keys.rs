@@ -8,6 +8,8 @@ use fastchat_protocol::{ClientFrame, ServerFrame, client, server::KeyPackagesLef
 
 /// One-time packages that the directory should hold.
 const WANTED: u32 = 100;
+/// Those for groups that went on without post-quantum encryption: there are few of these.
+const WANTED_CLASSIC: u32 = 50;
 /// Below this, it is filled up.
 const LOW: u32 = 25;
 /// Packages in one frame: 25 of 2.7 KB.
@@ -36,17 +38,21 @@ impl From<KeyPackageError> for MakeError {
 impl Engine {
     /// Fills the directory up if it is low. The private halves are stored before the public ones go out.
     pub(super) async fn refill_key_packages(&mut self) -> Result<(), Halt> {
-        let suite = Suite::PostQuantum;
+        self.refill(Suite::PostQuantum, WANTED).await?;
+        self.refill(Suite::Classic, WANTED_CLASSIC).await
+    }
+
+    async fn refill(&mut self, suite: Suite, wanted: u32) -> Result<(), Halt> {
         let known = self.session.as_ref().and_then(|session| {
             session.welcome.key_packages.iter().find(|left| left.suite == suite.code()).copied()
         });
         let mut left = known.unwrap_or(KeyPackagesLeft { suite: suite.code(), left: 0, last_resort: false });
-        self.key_packages = Some(left.left);
+        self.count_key_packages(suite, left);
         if left.left >= LOW && left.last_resort {
             return Ok(());
         }
-        while left.left < WANTED || !left.last_resort {
-            let count = CHUNK.min(WANTED.saturating_sub(left.left));
+        while left.left < wanted || !left.last_resort {
+            let count = CHUNK.min(wanted.saturating_sub(left.left));
             let frame = self.make_key_packages(suite, count as usize, !left.last_resort)?;
             let before = left;
             left = match self.call(ClientFrame::PublishKeyPackages(frame)).await {
@@ -57,16 +63,24 @@ impl Engine {
                     return Ok(());
                 }
             };
-            self.key_packages = Some(left.left);
-            if let Some(session) = &mut self.session {
-                session.welcome.key_packages = vec![left];
-            }
+            self.count_key_packages(suite, left);
             if left == before {
                 // The directory takes no more: its limit is lower than what is wanted here.
                 return Ok(());
             }
         }
         Ok(())
+    }
+
+    /// What the directory holds now. People are told of the suite with which everything begins.
+    fn count_key_packages(&mut self, suite: Suite, left: KeyPackagesLeft) {
+        if suite == Suite::PostQuantum {
+            self.key_packages = Some(left.left);
+        }
+        if let Some(session) = &mut self.session {
+            session.welcome.key_packages.retain(|other| other.suite != suite.code());
+            session.welcome.key_packages.push(left);
+        }
     }
 
     fn make_key_packages(
