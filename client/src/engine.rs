@@ -372,7 +372,8 @@ impl Engine {
         let (reason, kind) = error.map_or((String::new(), None), |error| (error.message, Some(error.kind)));
         for waiter in self.waiters.drain(..) {
             let message = format!("the client ended; the message is in the outbox. {reason}");
-            let _ = waiter.reply.send(Err(ApiError::new(kind.unwrap_or(ErrorKind::Network), message.trim())));
+            // A command that went through this process asks again: the same id sends nothing twice.
+            let _ = waiter.reply.send(Err(ApiError::new(kind.unwrap_or(ErrorKind::Gone), message.trim())));
         }
         let _ = self.events.send(Event::Ended { reason, kind });
         self.session = None;

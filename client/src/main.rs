@@ -1,5 +1,6 @@
 //! `fastchat`: the command line. Everything it can do is in the library; this reads arguments, prints,
 //! and turns errors into exit codes.
+#![cfg_attr(test, allow(clippy::unwrap_used, reason = "a test says what it expects by failing"))]
 
 mod cli;
 

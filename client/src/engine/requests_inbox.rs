@@ -94,14 +94,20 @@ impl Engine {
     /// Says yes or no to what waits.
     pub(super) fn answer_request(&mut self, target: &str, accept: bool) -> Result<Then, Halt> {
         let found = self.find_known(target).and_then(|id| {
+            // Asked again by a command whose owner ended before it answered.
+            let told = |item: &Item| item.conversation == Some(id) && item.what == What::Accepted;
+            if let Some(item) = self.items.values().find(|item| accept && told(item)) {
+                return Ok((id, Some(item.id)));
+            }
             let waiting = self.threads.get(&id).is_some_and(|thread| thread.record.request.is_some());
             let none = || ApiError::new(ErrorKind::NotFound, format!("no request of {target} is waiting"));
-            waiting.then_some(id).ok_or_else(none)
+            waiting.then_some((id, None)).ok_or_else(none)
         });
         match (found, accept) {
             (Err(error), _) => Ok(Then::now(Err(error))),
-            (Ok(id), true) => self.accept(id),
-            (Ok(id), false) => self.decline(id),
+            (Ok((_, Some(item))), _) => Ok(Then::Item { item, group: None }),
+            (Ok((id, None)), true) => self.accept(id),
+            (Ok((id, None)), false) => self.decline(id),
         }
     }
 

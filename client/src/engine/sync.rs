@@ -163,7 +163,10 @@ impl Engine {
         let mut record = thread.record.clone();
         record.cursor = record.cursor.max(state.join_seq).max(state.cursor);
         record.standing = Standing::Rejoining("this account was let in again".to_owned());
-        self.store.write(|tx| tx.put_conversation(&record))?;
+        self.store.write(|tx| {
+            Counts::forget(tx, record.id)?;
+            tx.put_conversation(&record)
+        })?;
         self.set_record(record);
         Ok(())
     }
