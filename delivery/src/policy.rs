@@ -94,6 +94,9 @@ pub enum PolicyError {
     /// It has left, and may do nothing and be given nothing any more.
     #[error("account {0} has left this conversation")]
     Left(AccountId),
+    /// It has left, and its devices are still there: they go before anybody comes.
+    #[error("account {0} has left, and its devices go before anybody comes")]
+    Lingers(AccountId),
     /// Only a member device founds the next generation.
     #[error("device {0} is not in the conversation")]
     NoMember(DeviceId),
@@ -196,6 +199,7 @@ impl Policy<'_> {
         if let Some(data) = data {
             self.check_roles(committer.account, data, new_data.as_ref().unwrap_or(data), *external)?;
             self.check_added(committer.account, data, added)?;
+            self.check_newcomers(data, &after, added)?;
         }
         if *external {
             return check_external(committer, added, removed);
@@ -291,6 +295,17 @@ impl Policy<'_> {
             account if self.has_left(account) => Err(PolicyError::Left(account)),
             account => allow(account == by || role >= Role::Admin, role, "adding another's device"),
         })
+    }
+
+    /// Who comes in has not seen the statements of those who left before: their leaves go first, or a
+    /// newcomer could not tell that removal from one that nobody may make.
+    fn check_newcomers(&self, data: &GroupData, after: &[Leaf], added: &[Leaf]) -> Result<(), PolicyError> {
+        let lingers = after.iter().find(|leaf| self.has_left(leaf.account));
+        let newcomer = added.iter().any(|leaf| data.role(leaf.account).is_none());
+        match lingers {
+            Some(leaf) if newcomer => Err(PolicyError::Lingers(leaf.account)),
+            _ => Ok(()),
+        }
     }
 
     fn is_revoked(&self, leaf: &Leaf) -> bool {

@@ -75,8 +75,8 @@ fn add(
     data: &GroupData,
     view: &View<'_>,
 ) -> Result<Next, ApiError> {
-    // Who comes back goes first.
-    if accounts.iter().any(|account| view.left.contains(account)) {
+    // Those who left go before anybody comes.
+    if !view.left.is_empty() {
         return Ok(evict(view));
     }
     let new: Vec<AccountId> =

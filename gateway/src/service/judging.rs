@@ -149,6 +149,8 @@ fn of_policy(error: &PolicyError) -> Code {
         | PolicyError::NoMember(_)
         | PolicyError::JoinerRemoves(_) => Code::Forbidden,
         // All manifests that there are were at hand.
+        // Somebody left meanwhile: the sender reads the log, and makes another commit.
+        PolicyError::Lingers(_) => Code::CommitConflict,
         PolicyError::ManifestNeeded(_) => Code::NoAccount,
         _ => Code::BadCommit,
     }
