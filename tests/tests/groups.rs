@@ -8,7 +8,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-const LONG: Duration = Duration::from_secs(60);
+const LONG: Duration = Duration::from_secs(30);
 const GROUP: &str = "#five";
 
 /// These people, each at the next gateway in turn.
@@ -114,6 +114,7 @@ async fn five(cluster: Cluster) -> Result<()> {
         tokio::join!(alice.client.remove_members(GROUP, &["dave"], LONG), bob.client.update_keys(GROUP),);
     removed?;
     updated?;
+    notice(&bob, "took dave out").await?;
     let (one, other) = tokio::join!(
         alice.client.change_group(GROUP, GroupChange::Promote { member: "carol".into() }, LONG),
         bob.client.add_members(GROUP, &["dave"], LONG),
@@ -142,6 +143,7 @@ async fn five(cluster: Cluster) -> Result<()> {
     heard_by(&erin, "back again", &[&alice, &bob, &carol, &frank]).await?;
     for machine in [&alice, &bob, &carol, &erin, &frank, &dave] {
         let messages = machine.messages(GROUP).await?;
+        assert!(!messages.iter().any(|m| m.text.contains("the server")), "nothing is amiss: {messages:?}");
         assert!(unreadable(&messages).is_empty(), "{:?}", unreadable(&messages));
     }
     let leaked = dave.texts(GROUP).await?;
@@ -172,9 +174,13 @@ async fn again(cluster: Cluster) -> Result<()> {
     let refused = bob.client.send(GROUP, "not any more", Duration::from_secs(5)).await.unwrap_err();
     assert_ne!(refused.kind, ErrorKind::Internal, "{refused}");
     alice.client.add_members(GROUP, &["bob"], LONG).await?;
-    notice(&bob, "added you").await?;
     heard_by(&carol, "with bob", &[&alice, &bob]).await?;
+    notice(&bob, "you were added by alice").await?;
     heard_by(&bob, "here again", &[&alice, &carol]).await?;
+    for machine in [&alice, &bob, &carol] {
+        let messages = machine.messages(GROUP).await?;
+        assert!(!messages.iter().any(|m| m.text.contains("the server")), "nothing is amiss: {messages:?}");
+    }
     let texts: Vec<_> = bob.texts(GROUP).await?.into_iter().map(|(text, _)| text).collect();
     assert_eq!(texts, ["one", "with bob", "here again"]);
 

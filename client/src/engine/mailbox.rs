@@ -201,6 +201,8 @@ impl Engine {
             }
             let record = record_of(own, known, &joined, joining.join_seq);
             tx.put_conversation(&record)?;
+            // The row that let this device in, and whatever came while it was out, is not read here.
+            Counts::forget(tx, record.id)?;
             tx.set_setting(CURSOR, &place)?;
             Ok((record, before, joined))
         });
