@@ -10,6 +10,7 @@
 //! It keeps nothing that must last: a balancer that starts knows the fleet a second later, and clients
 //! that reach none use the gateways that they know. It sees no account, no device and no envelope.
 
+#![cfg_attr(test, expect(clippy::unwrap_used, reason = "a test says what it expects by failing"))]
 pub mod admin;
 pub mod config;
 pub mod dispatch;

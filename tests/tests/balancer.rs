@@ -288,7 +288,6 @@ async fn two_balancers_share_a_fleet_without_talking() -> Result<()> {
         }
     }
     let (most, mean) = (all.values().max().copied().unwrap_or(0) as f64, 1_600.0 / 8.0);
-    println!("two balancers: max/mean {:.3}", most / mean);
     assert!(most / mean <= 1.10, "{all:?}");
     // One command reaches both.
     let both = format!("http://{},http://{}", balancers[0].admin_address(), balancers[1].admin_address());

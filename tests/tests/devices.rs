@@ -15,10 +15,10 @@ const LONG: Duration = Duration::from_secs(60);
 
 /// Alice and Bob, each with one machine, who have written to each other.
 async fn acquainted(cluster: &Cluster) -> Result<(Machine, Machine)> {
-    let url = cluster.url(0);
+    let (near, far) = (cluster.url(0), cluster.url(cluster.gateways() - 1));
     let (alice, bob) = tokio::join!(
-        Machine::register(&url, "alice", cluster.profile("alice")),
-        Machine::register(&url, "bob", cluster.profile("bob")),
+        Machine::register(&near, "alice", cluster.profile("alice")),
+        Machine::register(&far, "bob", cluster.profile("bob")),
     );
     let (alice, bob) = (alice?, bob?);
     for count in 1..=5 {
@@ -32,10 +32,18 @@ async fn acquainted(cluster: &Cluster) -> Result<(Machine, Machine)> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_device_that_is_linked_in_the_middle_has_what_was_and_what_comes() -> Result<()> {
-    let cluster = Cluster::embedded().await?;
+    linked(Cluster::embedded().await?).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_device_that_is_linked_in_the_middle_has_what_was_and_what_comes_over_two_gateways() -> Result<()> {
+    linked(Cluster::fleet(2).await?).await
+}
+
+async fn linked(cluster: Cluster) -> Result<()> {
     let (alice, bob) = acquainted(&cluster).await?;
     alice.verify("bob", true).await?;
-    let url = cluster.url(0);
+    let url = cluster.url(cluster.gateways() - 1);
     let linking = alice.link(&url, "alice", cluster.profile("laptop"), Share::Last(4));
     let writing = async {
         for count in 6..=15 {
@@ -77,9 +85,20 @@ async fn a_device_that_is_linked_in_the_middle_has_what_was_and_what_comes() -> 
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_revoked_device_is_closed_out_at_once_and_goes_from_conversations() -> Result<()> {
-    let cluster = Cluster::embedded().await?;
+    revoked(Cluster::embedded().await?).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_revoked_device_is_closed_out_at_once_and_goes_from_conversations_over_two_gateways() -> Result<()>
+{
+    revoked(Cluster::fleet(2).await?).await
+}
+
+async fn revoked(cluster: Cluster) -> Result<()> {
     let (alice, bob) = acquainted(&cluster).await?;
-    let laptop = alice.link(&cluster.url(0), "alice", cluster.profile("laptop"), Share::None).await?;
+    let laptop = alice
+        .link(&cluster.url(cluster.gateways() - 1), "alice", cluster.profile("laptop"), Share::None)
+        .await?;
     laptop.send("bob", "while it may").await?;
     alice.has("bob", "while it may").await?;
     assert!(laptop.texts("bob").await?.len() <= 1, "no history was wanted");
@@ -108,7 +127,15 @@ async fn a_revoked_device_is_closed_out_at_once_and_goes_from_conversations() ->
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_account_comes_back_from_its_code_alone() -> Result<()> {
-    let cluster = Cluster::embedded().await?;
+    recovered(Cluster::embedded().await?).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_account_comes_back_from_its_code_alone_over_two_gateways() -> Result<()> {
+    recovered(Cluster::fleet(2).await?).await
+}
+
+async fn recovered(cluster: Cluster) -> Result<()> {
     let (alice, bob) = acquainted(&cluster).await?;
     let code = RecoveryCode::generate(&mut rand::rng());
     alice.client.set_recovery(&code.to_string()).await?;
@@ -120,7 +147,7 @@ async fn an_account_comes_back_from_its_code_alone() -> Result<()> {
     alice.client.close().await;
     bob.send("alice", "while she is away").await?;
 
-    let (url, password) = (cluster.url(0), "another password, longer");
+    let (url, password) = (cluster.url(cluster.gateways() - 1), "another password, longer");
     let alice = Machine::recover(&url, "alice", cluster.profile("new"), &code, password).await?;
     let imported = alice.client.imported(LONG, |_| {}).await?;
     assert_eq!(imported.reason, None);

@@ -1,5 +1,7 @@
 //! Stories of groups, each over two gateways on real Postgres and NATS, and embedded.
 
+#![expect(clippy::unwrap_used, reason = "a test says what it expects by failing")]
+
 use anyhow::{Context, Result, bail};
 use fastchat_client::api::{ErrorKind, GroupChange, MessageKind, MessageView};
 use fastchat_tests::{cluster::Cluster, machine::Machine};

@@ -1,3 +1,5 @@
+#![expect(clippy::print_stdout, reason = "the figures are what one runs this for")]
+
 use super::*;
 
 /// 10,000 clients come back to 8 gateways within 5 s, and every report is 5 s old.

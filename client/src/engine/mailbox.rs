@@ -189,10 +189,6 @@ impl Engine {
                 // Whoever has left has keys still, with which nothing opens any more.
                 conversation::discard(&tx.vault(), joining.conversation)?;
             }
-            if known.as_ref().is_some_and(|record| record.cursor.next() < joining.join_seq) {
-                // What was written while this device was out is not left out.
-                Counts::forget(tx, joining.conversation)?;
-            }
             let joined = conversation::join(&tx.vault(), &me, &joining.welcome, tree, &policy)?;
             if joined.conversation != joining.conversation {
                 return Err(OpError::Mls(ConversationError::Invalid(

@@ -107,7 +107,7 @@ fn a_wrapped_key_needs_both_shares() {
     let strange = identity(BOB).backup_public().unwrap();
     for mixed in [
         BackupPublic { rsa: strange.rsa.clone(), hybrid: public.hybrid.clone() },
-        BackupPublic { rsa: public.rsa.clone(), hybrid: strange.hybrid.clone() },
+        BackupPublic { rsa: public.rsa.clone(), hybrid: strange.hybrid },
     ] {
         let wrapped = key().wrap(&mut rng(), &mixed).unwrap();
         assert!(matches!(unwrap(&wrapped), Err(ArchiveError::Share)));

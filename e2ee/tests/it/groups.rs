@@ -157,7 +157,7 @@ fn a_group_grows_past_sixty_four_devices() {
     let founding = peers[0].found_as(pq, &some(&before, pq), Some(&us()));
     before[1..].iter().for_each(|at| peers[*at].join(&founding));
     let mut service = Service::found(&founding, peers[0].id(), &manifests);
-    let everybody = [before.clone(), after.clone()].concat();
+    let everybody = [before.clone(), after].concat();
     let refused = peers[0].found_next(pq, &some(&everybody, pq), &us()).unwrap_err();
     assert!(matches!(refused, ConversationError::Size(TooManyDevices { devices: 72, .. })));
 

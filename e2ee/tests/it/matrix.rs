@@ -212,7 +212,15 @@ fn effect(world: &World, action: &str, by: AccountId) -> Option<Effect> {
     };
     Some(match action {
         "update keys" => Effect::default(),
-        "add account" => Effect { add: add(IVAN, 1), ..declare(world.with(IVAN, Some(Member))) },
+        // Gina has left, so her leaf goes before anybody comes, or with that.
+        "add account" => Effect {
+            add: add(IVAN, 1),
+            remove: remove(GINA, &[1]).remove,
+            ..declare(world.with(IVAN, Some(Member)).with(GINA, None).unwrap())
+        },
+        "add account, keep who left" => {
+            Effect { add: add(IVAN, 1), ..declare(world.with(IVAN, Some(Member))) }
+        }
         "add account as admin" => Effect { add: add(IVAN, 1), ..declare(world.with(IVAN, Some(Admin))) },
         "add own device" if [HUGO, MALLORY].contains(&by) => return None,
         "add own device" => Effect { add: add(by, 9), ..Effect::default() },
@@ -268,9 +276,10 @@ fn effect(world: &World, action: &str, by: AccountId) -> Option<Effect> {
 }
 
 /// Action, and whether owner, admin and member may. Nobody else may do anything.
-const TABLE: [(&str, [bool; 3]); 32] = [
+const TABLE: [(&str, [bool; 3]); 33] = [
     ("update keys", [true, true, true]),
     ("add account", [true, true, false]),
+    ("add account, keep who left", [false, false, false]),
     ("add account as admin", [false, false, false]),
     ("add own device", [true, true, true]),
     ("add another's device", [true, true, false]),
