@@ -194,6 +194,17 @@ pub enum ConversationError {
     /// See the source.
     #[error(transparent)]
     Size(#[from] TooManyDevices),
+    /// What is to be entered lies before what this device knows: whoever was taken out since would be
+    /// in it again.
+    #[error(
+        "the server shows an older state of the conversation ({shown}) than this device has seen ({known})"
+    )]
+    RolledBack {
+        /// The epoch that the server shows.
+        shown: u64,
+        /// The epoch that this device is in.
+        known: u64,
+    },
     /// Welcome, tree or GroupInfo are wrong, or belong to another conversation.
     #[error("what the server sent does not make a conversation: {0}")]
     Invalid(String),

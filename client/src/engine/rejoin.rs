@@ -322,7 +322,10 @@ impl Engine {
         let Some(thread) = self.threads.get(&id) else { return Ok(()) };
         let mut record = thread.record.clone();
         let keys = self.store.read(|tx| group_rows::info(tx, &record))?;
-        let distrusted = matches!(error, conversation::ConversationError::Policy(_));
+        let distrusted = matches!(
+            error,
+            conversation::ConversationError::Policy(_) | conversation::ConversationError::RolledBack { .. }
+        );
         let mut text = format!("this device cannot join anew: {error}");
         if distrusted && keys.is_some_and(|info| info.active) {
             text += ". It goes on with the keys that it has";

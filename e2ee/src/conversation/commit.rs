@@ -172,6 +172,10 @@ pub fn resync<K: KeyValue>(
     let data = GroupData::from_extensions(info.group_context().extensions())?;
     let base = Epoch { generation, number: info.epoch().as_u64() };
     let suite = suite_of(info.ciphersuite())?;
+    let known = load(&Mls::new(*vault), conversation)?.map(|group| epoch(&group));
+    if let Some(known) = known.filter(|known| base < *known) {
+        return Err(ConversationError::RolledBack { shown: base.number, known: known.number });
+    }
     let (pending, writes) = set_aside(vault, |mls| {
         let leaf = LeafNodeParameters::builder().with_capabilities(capabilities(suite)).build();
         let (group, bundle) = MlsGroup::external_commit_builder()

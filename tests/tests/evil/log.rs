@@ -4,9 +4,12 @@ use super::scene::{LONG, Scene, device, genuine, notices, told};
 use anyhow::{Context, Result};
 use fastchat_protocol::{
     DeviceId, Seq, ServerFrame,
-    server::{LogKind, LogRow},
+    server::{self, LogKind, LogRow},
 };
-use fastchat_tests::{lax::Conversation, user::User};
+use fastchat_tests::{
+    lax::{Conversation, PublicEpoch},
+    user::User,
+};
 
 fn pairs(list: &[(&str, &str)]) -> Vec<(String, String)> {
     list.iter().map(|(from, body)| ((*from).to_owned(), (*body).to_owned())).collect()
@@ -149,6 +152,34 @@ async fn a_commit_that_is_left_out_for_one_device_is_noticed() -> Result<()> {
         genuine(bob, "alice").await?,
         pairs(&[("alice", "alice#1"), ("bob", "bob#1"), ("alice", "alice#3")])
     );
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_older_state_is_not_entered() -> Result<()> {
+    let scene = Scene::of_two().await?;
+    let Scene { server, alice, bob, .. } = &scene;
+    let (bobs, id) = (device(bob).await?, scene.conversation());
+    let old = server.with(|state| state.conversations[&id].epochs.last().cloned()).context("a state")?;
+    alice.client.update_keys("bob").await?;
+    alice.send("bob").await?;
+    bob.sees("alice", 2, LONG).await?;
+    // Bob misses a commit, wants to enter anew, and is shown what was before the keys that he has.
+    let row = server.with(|state| state.conversations[&id].head().next());
+    server.tamper(move |who, frame| {
+        let frames = if who == bobs { without(row, frame) } else { vec![frame] };
+        let rolled_back = |frame| match frame {
+            ServerFrame::GroupState(state) if who == bobs => {
+                let PublicEpoch { epoch, group_info, tree } = old.clone();
+                ServerFrame::GroupState(server::GroupState { epoch, group_info, tree, ..state })
+            }
+            other => other,
+        };
+        frames.into_iter().map(rolled_back).collect()
+    });
+    alice.client.update_keys("bob").await?;
+    alice.send("bob").await?;
+    told(bob, "alice", "the server shows an older state of the conversation").await?;
     Ok(())
 }
 
