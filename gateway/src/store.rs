@@ -83,13 +83,7 @@ pub trait Store: std::fmt::Debug + Send + Sync + 'static {
     /// An account and its newest manifest; also of a deleted one, whose signatures others still check.
     async fn account(&self, account: AccountId) -> Result<Option<Account>>;
     /// Those of these accounts that exist, in any order: what the rules of a group ask for.
-    async fn accounts(&self, accounts: &[AccountId]) -> Result<Vec<Account>> {
-        let mut found = Vec::with_capacity(accounts.len());
-        for account in accounts {
-            found.extend(self.account(*account).await?);
-        }
-        Ok(found)
-    }
+    async fn accounts(&self, accounts: &[AccountId]) -> Result<Vec<Account>>;
     /// What a password is checked against; `None` if the account is deleted.
     async fn password_hash(&self, account: AccountId) -> Result<Option<String>>;
     /// Replaces the password hash if it is still `old`; false if it is not.

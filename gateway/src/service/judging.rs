@@ -148,9 +148,9 @@ fn of_policy(error: &PolicyError) -> Code {
         | PolicyError::JoinerAdds(_)
         | PolicyError::NoMember(_)
         | PolicyError::JoinerRemoves(_) => Code::Forbidden,
-        // All manifests that there are were at hand.
         // Somebody left meanwhile: the sender reads the log, and makes another commit.
         PolicyError::Lingers(_) => Code::CommitConflict,
+        // All manifests that there are were at hand.
         PolicyError::ManifestNeeded(_) => Code::NoAccount,
         _ => Code::BadCommit,
     }

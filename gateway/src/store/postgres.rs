@@ -102,6 +102,10 @@ impl Store for Postgres {
         self.read(async |c| accounts::get(c, account).await).await
     }
 
+    async fn accounts(&self, accounts: &[AccountId]) -> Result<Vec<Account>> {
+        self.read(async |c| accounts::all(c, accounts).await).await
+    }
+
     async fn password_hash(&self, account: AccountId) -> Result<Option<String>> {
         self.read(async |c| accounts::password_hash(c, account).await).await
     }

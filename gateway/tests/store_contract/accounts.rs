@@ -34,6 +34,19 @@ pub(crate) async fn registers_once(world: World) {
     assert_eq!((device.name.as_str(), device.mailbox_head.0), ("alice", 0));
 }
 
+pub(crate) async fn accounts_are_found_together_each_with_its_newest_manifest(world: World) {
+    let (alice, bob) = (world.person("alice", 1).await, world.person("bob", 1).await);
+    assert!(world.store.put_manifest(bob.account, bob.manifest(2)).await.unwrap());
+    let nobody = Person::new("nobody", 1).account;
+    let found = world.store.accounts(&[alice.account, nobody, bob.account]).await.unwrap();
+    let mut found: Vec<_> = found.into_iter().map(|account| (account.id, account.manifest)).collect();
+    let mut want = [(alice.account, alice.manifest(1).bytes), (bob.account, bob.manifest(2).bytes)];
+    found.sort();
+    want.sort();
+    assert_eq!(found, want);
+    assert_eq!(world.store.accounts(&[]).await.unwrap(), []);
+}
+
 pub(crate) async fn a_manifest_follows_the_one_in_force(world: World) {
     let mut alice = world.person("alice", 1).await;
     alice.devices.push(DeviceId::new([7; 16]));

@@ -41,6 +41,7 @@ macro_rules! contract {
 contract! {
     accounts:
         registers_once,
+        accounts_are_found_together_each_with_its_newest_manifest,
         a_manifest_follows_the_one_in_force,
         a_device_is_neither_taken_over_nor_given_another_key,
         the_password_changes_only_from_the_one_in_force,

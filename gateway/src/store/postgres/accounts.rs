@@ -48,6 +48,15 @@ pub(super) async fn get(c: &mut PgConnection, id: AccountId) -> Fallible<Option<
     row.as_ref().map(account).transpose()
 }
 
+pub(super) async fn all(c: &mut PgConnection, ids: &[AccountId]) -> Fallible<Vec<Account>> {
+    let query = sqlx::query(
+        "SELECT DISTINCT ON (a.id) a.id, a.name, m.bytes FROM accounts a JOIN manifests m ON m.account = a.id
+         WHERE a.id = ANY ($1) ORDER BY a.id, m.version DESC",
+    );
+    let ids: Vec<_> = ids.iter().map(|id| id.as_bytes().as_slice()).collect();
+    query.bind(ids).fetch_all(c).await?.iter().map(account).collect()
+}
+
 pub(super) async fn password_hash(c: &mut PgConnection, account: AccountId) -> Fallible<Option<String>> {
     let query = sqlx::query("SELECT password_hash FROM accounts WHERE id = $1 AND NOT deleted");
     let row = query.bind(account.as_bytes().as_slice()).fetch_optional(c).await?;

@@ -48,6 +48,14 @@ pub(super) async fn get(c: &mut SqliteConnection, id: AccountId) -> Fallible<Opt
     row.as_ref().map(account).transpose()
 }
 
+pub(super) async fn all(c: &mut SqliteConnection, ids: &[AccountId]) -> Fallible<Vec<Account>> {
+    let mut all = Vec::with_capacity(ids.len());
+    for id in ids {
+        all.extend(get(c, *id).await?);
+    }
+    Ok(all)
+}
+
 pub(super) async fn password_hash(c: &mut SqliteConnection, account: AccountId) -> Fallible<Option<String>> {
     let query = sqlx::query("SELECT password_hash FROM accounts WHERE id = $1 AND NOT deleted");
     let row = query.bind(account.as_bytes().as_slice()).fetch_optional(c).await?;
