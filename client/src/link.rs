@@ -65,7 +65,7 @@ pub async fn open(endpoint: &Endpoint) -> Result<Opened, LinkError> {
     let mut socket = step("dialling", dial::dial(endpoint)).await?;
     let host = endpoint.url.authority();
     let agent = concat!("fastchat/", env!("CARGO_PKG_VERSION")).to_owned();
-    let hello = client::Hello { versions: VERSIONS.to_vec(), agent, host: host.clone() };
+    let hello = client::Hello { versions: VERSIONS.to_vec(), agent, host: host.clone(), ticket: None };
     let answer = exchange(&mut socket, ClientFrame::Hello(hello)).await?;
     let ServerFrame::Hello(hello) = answer else { return Err(unexpected("Hello", &answer)) };
     if !VERSIONS.contains(&hello.version) {

@@ -122,6 +122,9 @@ pub struct Hello {
     /// Host and port as the client dialled them; part of what the device signs.
     #[serde(rename = "h")]
     pub host: String,
+    /// A balancer's ticket for this gateway, if one sent the client here.
+    #[serde(rename = "t", default, skip_serializing_if = "Option::is_none")]
+    pub ticket: Option<Bytes>,
 }
 
 /// Makes an account. Its id is in the manifest.

@@ -100,6 +100,12 @@ codes! {
     29 => PasswordChanged, Later, "password_changed";
     /// The connection was silent or too slow.
     30 => TimedOut, Later, "timed_out";
+    /// This gateway admits only whom a balancer sent, and this ticket does not say so: ask a balancer.
+    31 => TicketNeeded, Changed, "ticket_needed";
+    /// The operator has shut the account out.
+    32 => AccountDisabled, Never, "account_disabled";
+    /// This gateway has as many connections as it takes: try another one.
+    33 => GatewayFull, Later, "gateway_full";
 
     /// No such account.
     40 => NoAccount, Never, "no_account";

@@ -1,27 +1,33 @@
-//! What gateways tell balancers, and where.
+//! What gateways and balancers tell each other, and where.
 //!
 //! A heartbeat is a claim. Whoever reads it believes each value only as far as it can be true, and no
-//! clock but its own.
+//! clock but its own. A request to shed is one too: a gateway does as much of it as can do no harm.
 
-use crate::{frame::frames, ids::GatewayId};
+use crate::{frame::frames, ids::GatewayId, server::Move};
 use serde::{Deserialize, Serialize};
 use std::{fmt, str::FromStr};
 
 /// What a balancer subscribes to: the heartbeats of all gateways.
 pub const HEARTBEATS: &str = "fc.v1.fleet.heartbeat.*";
 const HEARTBEAT: &str = "fc.v1.fleet.heartbeat.";
+const SHED: &str = "fc.v1.fleet.shed.";
+/// Limit: sessions that one [`Shed`] moves. More are asked for again, once their effect was seen.
+pub const MAX_SHED: usize = 256;
 
 /// Where a record of the fleet is published: fixed words and the fixed-width hexadecimal of an id.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum FleetSubject {
     /// A gateway's heartbeats.
     Heartbeat(GatewayId),
+    /// What balancers ask of a gateway.
+    Shed(GatewayId),
 }
 
 impl fmt::Display for FleetSubject {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Heartbeat(gateway) => write!(f, "{HEARTBEAT}{gateway}"),
+            Self::Shed(gateway) => write!(f, "{SHED}{gateway}"),
         }
     }
 }
@@ -35,8 +41,11 @@ impl FromStr for FleetSubject {
     type Err = FleetSubjectError;
 
     fn from_str(text: &str) -> Result<Self, FleetSubjectError> {
-        let id = text.strip_prefix(HEARTBEAT).ok_or(FleetSubjectError)?;
-        id.parse().map(Self::Heartbeat).map_err(|_| FleetSubjectError)
+        let (make, id): (fn(GatewayId) -> Self, _) = match text.strip_prefix(HEARTBEAT) {
+            Some(id) => (Self::Heartbeat, id),
+            None => (Self::Shed, text.strip_prefix(SHED).ok_or(FleetSubjectError)?),
+        };
+        id.parse().map(make).map_err(|_| FleetSubjectError)
     }
 }
 
@@ -45,6 +54,8 @@ frames! {
     pub enum FleetFrame {
         /// A gateway lives, and how it stands.
         1 => Heartbeat(Heartbeat),
+        /// A gateway is to send some of its sessions elsewhere.
+        2 => Shed(Shed),
     }
     retired: []
 }
@@ -87,16 +98,32 @@ pub struct Heartbeat {
     pub agent: String,
 }
 
+/// A gateway is to send some of its sessions elsewhere: one for each of `moves`, the gateway chooses which,
+/// at random times within `over_ms`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Shed {
+    /// Milliseconds over which the moves are spread.
+    #[serde(rename = "o")]
+    pub over_ms: u32,
+    /// Where to; at most [`MAX_SHED`]. The ticket is empty if the balancer has no key.
+    #[serde(rename = "m")]
+    pub moves: Vec<Move>,
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
     fn a_subject_is_read_as_it_is_written_and_no_other() {
-        let subject = FleetSubject::Heartbeat(GatewayId::new([0xab; 16]));
-        let text = subject.to_string();
-        assert_eq!(text, format!("fc.v1.fleet.heartbeat.{}", "ab".repeat(16)));
-        assert_eq!(text.parse(), Ok(subject));
+        let gateway = GatewayId::new([0xab; 16]);
+        for (subject, word) in
+            [(FleetSubject::Heartbeat(gateway), "heartbeat"), (FleetSubject::Shed(gateway), "shed")]
+        {
+            let text = subject.to_string();
+            assert_eq!(text, format!("fc.v1.fleet.{word}.{}", "ab".repeat(16)));
+            assert_eq!(text.parse(), Ok(subject));
+        }
         for other in [HEARTBEATS, "fc.v1.fleet.heartbeat.ab", "fc.v1.user.abababababababababababababababab"] {
             assert_eq!(other.parse::<FleetSubject>(), Err(FleetSubjectError), "{other}");
         }

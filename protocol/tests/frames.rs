@@ -186,7 +186,8 @@ fn nesting_is_limited_in_what_is_ignored_too() {
 
 #[test]
 fn any_version_list_is_read_so_that_it_can_be_answered() {
-    let hello = Hello { versions: (0..500).rev().collect(), agent: String::new(), host: "h".into() };
+    let hello =
+        Hello { versions: (0..500).rev().collect(), agent: String::new(), host: "h".into(), ticket: None };
     let frame = ClientFrame::Hello(hello);
     assert_eq!(ClientFrame::decode(&frame.encode(RequestId(1))), Ok((RequestId(1), frame)));
     assert!(VERSIONS.is_sorted_by(|better, worse| better > worse), "best first");

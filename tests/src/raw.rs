@@ -122,7 +122,8 @@ impl RawClient {
 
     /// Says hello as a client of these versions.
     pub async fn hello(&mut self, versions: &[u16]) -> Result<ServerFrame> {
-        let hello = Hello { versions: versions.to_vec(), agent: "raw".into(), host: self.host.clone() };
+        let hello =
+            Hello { versions: versions.to_vec(), agent: "raw".into(), host: self.host.clone(), ticket: None };
         self.ask(&ClientFrame::Hello(hello)).await
     }
 

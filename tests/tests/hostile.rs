@@ -53,8 +53,9 @@ async fn a_client_of_an_unknown_version_hears_which_are_served() -> Result<()> {
 async fn bytes_that_are_no_frames_are_refused() -> Result<()> {
     let mut cluster = Cluster::embedded().await?;
     let address = cluster.gateway(0).address();
-    let hello =
-        |host: &str| ClientFrame::Hello(Hello { versions: vec![1], agent: String::new(), host: host.into() });
+    let hello = |host: &str| {
+        ClientFrame::Hello(Hello { versions: vec![1], agent: String::new(), host: host.into(), ticket: None })
+    };
     let whole = hello(&address).encode(fastchat_protocol::RequestId(1));
     let mut samples: Vec<Bytes> = (0..whole.len()).step_by(3).map(|n| whole.slice(..n)).collect();
     samples.push(vec![0x9b, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff].into()); // 2^64 items
@@ -108,7 +109,7 @@ async fn a_known_device_that_talks_nonsense_is_answered_and_then_dismissed() -> 
     assert_eq!(code(&client.ask(&ClientFrame::Send(send)).await?), Some(Code::BadEnvelope));
     let fetch = Fetch { conversation, after: Seq(0), limit: u32::MAX };
     assert_eq!(code(&client.ask(&ClientFrame::Fetch(fetch)).await?), Some(Code::NotMember));
-    let hello = Hello { versions: vec![1], agent: String::new(), host: address.clone() };
+    let hello = Hello { versions: vec![1], agent: String::new(), host: address.clone(), ticket: None };
     assert_eq!(code(&client.ask(&ClientFrame::Hello(hello)).await?), Some(Code::Unexpected));
 
     // Over the limit of a session: told why, then it is over.

@@ -74,8 +74,8 @@ fn reconnect_delay(attempts: usize, share: f64) -> Duration {
 
 /// A heartbeat under its own subject: NATS can be told which gateway may publish where.
 fn read(message: &Message) -> Option<Heartbeat> {
-    let FleetSubject::Heartbeat(gateway) = message.subject.as_str().parse().ok()?;
-    let (_, FleetFrame::Heartbeat(heartbeat)) = FleetFrame::decode(&message.payload).ok()?;
+    let Ok(FleetSubject::Heartbeat(gateway)) = message.subject.as_str().parse() else { return None };
+    let Ok((_, FleetFrame::Heartbeat(heartbeat))) = FleetFrame::decode(&message.payload) else { return None };
     (heartbeat.gateway == gateway).then_some(heartbeat)
 }
 

@@ -151,7 +151,8 @@ impl Client {
         let peer = Unidentified { address: IpAddr::V4(Ipv4Addr::LOCALHOST), host: Some(HOST.into()) };
         tokio::spawn(connection::serve(Arc::clone(&place.gateway), theirs, peer, free));
         let mut client = Self(WebSocketStream::from_raw_socket(ours, Role::Client, None).await);
-        let hello = Hello { versions: VERSIONS.to_vec(), agent: String::new(), host: HOST.into() };
+        let hello =
+            Hello { versions: VERSIONS.to_vec(), agent: String::new(), host: HOST.into(), ticket: None };
         match client.ask(ClientFrame::Hello(hello)).await {
             ServerFrame::Hello(hello) => (client, hello.nonce),
             other => panic!("no hello: {other:?}"),

@@ -82,7 +82,7 @@ pub(crate) fn request() -> impl Strategy<Value = RequestId> {
 }
 
 structs! {
-    hello: client::Hello { versions: vec(any::<u16>(), 0..9), agent: text(), host: text() }
+    hello: client::Hello { versions: vec(any::<u16>(), 0..9), agent: text(), host: text(), ticket: option::of(bytes()) }
     register: client::Register {
         name: text(), auth_key: key(), device: device(), signature: bytes(), manifest: bytes(),
         invite: option::of(text()),
@@ -188,6 +188,7 @@ structs! {
         connections: number(), capacity: number(), cpu_permille: any::<u32>(), draining: any::<bool>(),
         versions: vec(any::<u16>(), 0..5), agent: "\\PC{0,40}",
     }
+    shed: fleet::Shed { over_ms: any::<u32>(), moves: vec(go_elsewhere(), 0..5) }
     bus_mailbox: bus::Mailbox { device: device(), head: seq() }
     connected: bus::Connected { device: device() }
     revoked: bus::Revoked { device: option::of(device()), except: option::of(device()) }
@@ -282,5 +283,5 @@ pub(crate) fn bus_frame() -> impl Strategy<Value = BusFrame> {
 
 /// Any record of the fleet.
 pub(crate) fn fleet_frame() -> impl Strategy<Value = FleetFrame> {
-    heartbeat().prop_map(FleetFrame::Heartbeat)
+    prop_oneof![heartbeat().prop_map(FleetFrame::Heartbeat), shed().prop_map(FleetFrame::Shed)]
 }
