@@ -4,7 +4,7 @@
 //! - [`machine`]: one of several machines of an account: registered, linked or recovered.
 //! - [`cli`]: a person at a terminal, with the real program.
 //! - [`raw`]: a client that speaks the wire by hand, for what a good one would never say.
-//! - [`servers`]: throwaway Postgres and NATS. [`process`]: the real programs as child processes.
+//! - [`servers`]: throwaway Postgres, NATS and Prometheus. [`process`]: the real programs as child processes.
 //! - [`proxy`]: a TCP proxy that delays, swallows and cuts, in place of a bad network.
 //! - [`history`] and [`checker`]: what the clients of a run did and saw, and whether the promises of
 //!   the design (G1 to G7) held.

@@ -1,4 +1,4 @@
-//! Postgres and NATS for a test.
+//! Postgres, NATS and Prometheus for a test.
 //!
 //! `scripts/test` starts one server of each for the whole run and names them in
 //! `FASTCHAT_TEST_POSTGRES` (a URL of a role that may create databases) and `FASTCHAT_TEST_NATS`.
@@ -7,9 +7,11 @@
 
 mod nats;
 mod postgres;
+mod prometheus;
 
 pub use nats::NatsServer;
 pub use postgres::PostgresServer;
+pub use prometheus::{Job, PrometheusServer};
 
 use anyhow::{Context, Result};
 use sqlx::{Connection, Executor, PgConnection};

@@ -3,7 +3,7 @@
 use anyhow::Result;
 use fastchat_tests::{
     process::{Process, Signal},
-    servers::{NatsServer, PostgresServer, TestDatabase, TestNats},
+    servers::{Job, NatsServer, PostgresServer, PrometheusServer, TestDatabase, TestNats},
 };
 use sqlx::{Connection, Executor, PgConnection};
 use std::time::Duration;
@@ -45,6 +45,26 @@ async fn nats_comes_back_on_its_port() -> Result<()> {
     server.restart()?;
     async_nats::connect(&url).await?;
     async_nats::connect(TestNats::find()?.url()).await?;
+    Ok(())
+}
+
+/// A Prometheus scrapes itself here: it is a target that is always there.
+#[tokio::test]
+async fn prometheus_scrapes_evaluates_and_changes_its_targets() -> Result<()> {
+    let limit = Duration::from_secs(20);
+    let folder = tempfile::tempdir()?;
+    let rules = folder.path().join("rules.yml");
+    let rule = "groups: [{name: g, rules: [{record: job:up:sum, expr: sum by (job) (up)}]}]";
+    std::fs::write(&rules, rule)?;
+    let mut server = PrometheusServer::start(Duration::from_millis(200), &[], &[rules]).await?;
+    assert_eq!(server.value("up").await?, None, "nothing is scraped yet");
+    assert!(server.query("sum by (").await.expect_err("a bad query").to_string().contains("parse error"));
+    server.scrape(&[Job::new("itself", [server.address()]), Job::new("nobody", ["127.0.0.1:1"])])?;
+    server.wait_for("job:up:sum{job=\"itself\"} == 1", limit).await?;
+    server.wait_for("up{job=\"nobody\",instance=\"127.0.0.1:1\"} == 0", limit).await?;
+    assert_eq!(server.get("/api/v1/rules").await?["data"]["groups"][0]["name"], "g");
+    server.kill();
+    assert!(server.query("up").await.is_err());
     Ok(())
 }
 
