@@ -9,6 +9,7 @@
 //! - [`history`] and [`checker`]: what the clients of a run did and saw, and whether the promises of
 //!   the design (G1 to G7) held.
 //! - [`lax`]: a server that checks nothing, for what a client must check itself.
+//! - [`load`]: many users who write to each other at a steady rate.
 //! - [`leaks`]: whether a planted plaintext is where it must never be (G9).
 //!
 //! Everything here ends only what it started itself, by its process id, and cleans up when dropped.
@@ -19,6 +20,7 @@ pub mod cluster;
 pub mod history;
 pub mod lax;
 pub mod leaks;
+pub mod load;
 pub mod machine;
 pub mod process;
 pub mod proxy;

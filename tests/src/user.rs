@@ -39,6 +39,7 @@ pub struct User {
     recorder: Recorder,
     counts: Arc<AtomicU64>,
     seen: Arc<Mutex<Vec<MessageView>>>,
+    interruptions: Arc<AtomicU64>,
     watcher: JoinHandle<()>,
 }
 
@@ -79,8 +80,10 @@ impl User {
     ) -> Result<Self> {
         let seen = Arc::new(Mutex::new(Vec::new()));
         let events = client.events().await?;
-        let watcher = tokio::spawn(watch(events, recorder.clone(), Arc::clone(&seen)));
-        Ok(Self { name: name.to_owned(), client, location, recorder, counts, seen, watcher })
+        let interruptions = Arc::default();
+        let watcher =
+            tokio::spawn(watch(events, recorder.clone(), Arc::clone(&seen), Arc::clone(&interruptions)));
+        Ok(Self { name: name.to_owned(), client, location, recorder, counts, seen, interruptions, watcher })
     }
 
     /// Ends the client in order.
@@ -133,6 +136,11 @@ impl User {
             sent?;
         }
         Ok(())
+    }
+
+    /// How often this client has said that it is not connected, since it was opened.
+    pub fn interruptions(&self) -> u64 {
+        self.interruptions.load(Ordering::SeqCst)
     }
 
     /// What this client has shown since it was opened, notices left out.
@@ -189,7 +197,12 @@ pub fn message_id(body: &str) -> Option<MessageId> {
     Some(id(name, count))
 }
 
-async fn watch(mut events: Events, recorder: Recorder, seen: Arc<Mutex<Vec<MessageView>>>) {
+async fn watch(
+    mut events: Events,
+    recorder: Recorder,
+    seen: Arc<Mutex<Vec<MessageView>>>,
+    interruptions: Arc<AtomicU64>,
+) {
     loop {
         match events.next().await {
             Next::Event(Event::Message(message)) => {
@@ -200,6 +213,9 @@ async fn watch(mut events: Events, recorder: Recorder, seen: Arc<Mutex<Vec<Messa
                     recorder.shown(&conversation, message.seq, id, &message.text);
                 }
                 seen.lock().unwrap_or_else(PoisonError::into_inner).push(message);
+            }
+            Next::Event(Event::Link(link)) if !link.up => {
+                interruptions.fetch_add(1, Ordering::SeqCst);
             }
             Next::Event(_) => {}
             Next::Missed => panic!("the watcher was too slow: the history has a hole"),
