@@ -15,6 +15,7 @@ use bytes::Bytes;
 use fastchat_protocol::bus::Subject;
 
 pub use events::BusEvents;
+pub use nats::FleetLink;
 
 /// One gateway's end of the bus. Events come from the [`BusEvents`] that the constructor returns.
 #[async_trait]
@@ -34,6 +35,10 @@ pub trait Bus: std::fmt::Debug + Send + Sync + 'static {
     fn unsubscribe(&self, subject: Subject);
     /// Whether the bus can carry records at the moment.
     fn is_up(&self) -> bool;
+    /// The fleet's subjects, on a bus that balancers are on. Within one process there are none.
+    fn fleet(&self) -> Option<FleetLink> {
+        None
+    }
 }
 
 /// What the bus tells its gateway.

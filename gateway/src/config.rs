@@ -2,7 +2,9 @@
 //!
 //! Every error names the key. Nothing listens before all of it is valid.
 
-use crate::{passwords::Pepper, rate::Rates, tls};
+mod fleet;
+
+use crate::{fleet::load::Scope, passwords::Pepper, rate::Rates, tls};
 use clap::Args;
 use serde::{Deserialize, Serialize};
 use std::{
@@ -52,6 +54,15 @@ pub struct Settings {
     /// File that holds the password for NATS
     #[arg(long, env = "FASTCHAT_GATEWAY_BUS_PASSWORD_FILE", value_name = "FILE", global = true)]
     pub bus_password_file: Option<PathBuf>,
+    /// ws:// or wss:// URL under which clients reach this gateway [default: made from the listen address]
+    #[arg(long, env = "FASTCHAT_GATEWAY_PUBLIC_URL", value_name = "URL", global = true)]
+    pub public_url: Option<String>,
+    /// Milliseconds between heartbeats for balancers [default: 500]
+    #[arg(long, env = "FASTCHAT_GATEWAY_HEARTBEAT_MS", value_name = "MS", global = true)]
+    pub heartbeat_ms: Option<u64>,
+    /// Whose CPU time the reported load counts: machine, or process where gateways share a machine [default: machine]
+    #[arg(long, env = "FASTCHAT_GATEWAY_LOAD_SCOPE", value_name = "SCOPE", global = true)]
+    pub load_scope: Option<String>,
     /// File with 64 hexadecimal digits, the same for all gateways of a fleet [default: made in the data folder]
     #[arg(long, env = "FASTCHAT_GATEWAY_PEPPER_FILE", value_name = "FILE", global = true)]
     pub pepper_file: Option<PathBuf>,
@@ -188,6 +199,12 @@ pub struct Config {
     pub store: StoreChoice,
     /// The hint.
     pub bus: BusChoice,
+    /// Where clients reach it, if that was said; see [`Config::public_url`].
+    pub public_url: Option<String>,
+    /// Between heartbeats.
+    pub heartbeat: Duration,
+    /// Whose CPU time counts as load.
+    pub load_scope: Scope,
     /// See [`Pepper`].
     pub pepper: Pepper,
     /// TLS, if any.
@@ -254,6 +271,9 @@ impl Settings {
             bus,
             bus_user,
             bus_password_file,
+            public_url,
+            heartbeat_ms,
+            load_scope,
             pepper_file,
             tls_certificate,
             tls_key,
@@ -283,6 +303,7 @@ impl Settings {
         let store = self.store_choice(&data_dir)?;
         let listen = address("listen", self.listen.as_deref().unwrap_or("127.0.0.1:7400"))?;
         let admin_listen = address("admin_listen", self.admin_listen.as_deref().unwrap_or("127.0.0.1:7401"))?;
+        let bus = self.bus_choice(&store)?;
         let tls = self.tls_files()?;
         let plain_allowed = self.insecure.unwrap_or(false);
         if tls.is_none() && !listen.ip().is_loopback() && !plain_allowed {
@@ -297,7 +318,10 @@ impl Settings {
             deployment: self.deployment_name()?,
             public_hosts: self.public_host.clone().unwrap_or_default(),
             pepper: self.pepper(&data_dir, &store, make_secrets)?,
-            bus: self.bus_choice(&store)?,
+            public_url: self.checked_public_url(listen, &bus)?,
+            heartbeat: self.heartbeat()?,
+            load_scope: self.checked_load_scope()?,
+            bus,
             registration_open: self.registration_open()?,
             max_connections: between(
                 "max_connections",

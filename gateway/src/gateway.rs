@@ -5,6 +5,7 @@ use crate::{
     bus::{Bus, BusEvents},
     cursors::Cursors,
     fanout::Fanout,
+    fleet::{self, Identity},
     groups::Groups,
     heads,
     limits::{MAX_GUESTS, MAX_UNIDENTIFIED},
@@ -21,6 +22,8 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 /// What every connection shares.
 #[derive(Debug)]
 pub struct Gateway {
+    /// Which gateway of the fleet this is.
+    pub identity: Identity,
     /// As validated.
     pub config: Config,
     /// The truth.
@@ -62,6 +65,7 @@ impl Gateway {
         let groups = Groups::new(Arc::clone(&store), Arc::clone(&bus));
         let fanout = Arc::new(Fanout::new(Arc::clone(&registry), Arc::clone(&groups), Arc::clone(&bus)));
         let gateway = Arc::new(Self {
+            identity: Identity::draw(config.public_url()),
             writer: Writer::spawn(Arc::clone(&store), config.writer_lanes()),
             passwords: Passwords::new(config.pepper.clone(), config.bcrypt_threads),
             unidentified: Arc::new(Semaphore::new(MAX_UNIDENTIFIED)),
@@ -91,6 +95,7 @@ impl Gateway {
         self.tasks.spawn(heads::on_bus(events, fanout(), registry(), stop()));
         let (cursors, store, stop_cursors) = (Arc::clone(&self.cursors), Arc::clone(&self.store), stop());
         self.tasks.spawn(async move { cursors.run(store, stop_cursors).await });
+        self.tasks.spawn(fleet::heartbeat::run(Arc::clone(self)));
         let (gateway, stop) = (Arc::clone(self), self.ending.child_token());
         self.tasks.spawn(async move {
             let mut minutes = tokio::time::interval(Duration::from_secs(60));

@@ -6,6 +6,7 @@
 //! - [`writer`] commits envelopes in batches to the [`store`];
 //! - [`fanout`] hands the committed row to this gateway's own connections and to the [`bus`];
 //!   [`groups`] knows who hears which group here;
+//! - [`fleet`] tells balancers how this gateway stands;
 //! - [`heads`] compares heads with the log now and then, because a lost last message makes no gap.
 //!
 //! It never holds a private key and links nothing that could open an envelope (docs/threat-model.md).
@@ -16,6 +17,7 @@ pub mod config;
 pub mod connection;
 pub mod cursors;
 pub mod fanout;
+pub mod fleet;
 pub mod gateway;
 pub mod groups;
 pub mod handshake;

@@ -10,6 +10,7 @@ use fastchat_gateway::{
         nats::{NatsAuth, NatsBus, NatsOptions},
     },
     config::{BusChoice, ConfigError, Settings, StoreChoice},
+    fleet,
     lifecycle::{self, Signals},
     metrics, server,
     store::{
@@ -128,6 +129,9 @@ fn print_config(settings: &Settings) -> anyhow::Result<()> {
     shown.store = Some(config.store.redacted());
     shown.store_file = None;
     shown.bus = Some(settings.bus.clone().unwrap_or_else(|| "local".into()));
+    shown.public_url = Some(config.public_url());
+    shown.heartbeat_ms = Some(config.heartbeat.as_millis() as u64);
+    shown.load_scope = Some(config.load_scope.to_string());
     shown.registration = Some(if config.registration_open { "open" } else { "closed" }.into());
     shown.max_connections = Some(config.max_connections);
     shown.head_check_ms = Some(config.head_check_interval.as_millis() as u64);
@@ -166,12 +170,15 @@ async fn serve(config: Config) -> anyhow::Result<()> {
     let scheme = if tls.is_some() { "wss" } else { "ws" };
     let (address, admin_address) = (listener.local_addr()?, admin_listener.local_addr()?);
 
+    // What was bound: port 0 has become one that clients can dial.
+    let config = Config { listen: address, ..config };
     let gateway = Gateway::start(config, store, bus, events);
     let admin = tokio::spawn(admin::run(Arc::clone(&gateway), metrics.clone(), admin_listener));
     let accepting = tokio::spawn(server::run(Arc::clone(&gateway), listener, tls.clone()));
     let upkeep = tokio::spawn(upkeep(metrics));
     fastchat_gateway::metrics::ready(true);
-    tracing::info!(url = format!("{scheme}://{address}"), admin = format!("http://{admin_address}"), store = gateway.config.store.redacted(), bus = ?gateway.config.bus, "serving");
+    let fleet::Identity { id, url: public_url } = &gateway.identity;
+    tracing::info!(gateway = %id, public_url, url = format!("{scheme}://{address}"), admin = format!("http://{admin_address}"), store = gateway.config.store.redacted(), bus = ?gateway.config.bus, "serving");
 
     tokio::select! {
         () = signals.wait(tls.as_deref()) => {}

@@ -2,6 +2,7 @@
 //!
 //! active connections = accepted - ended.
 
+use crate::fleet::Identity;
 use fastchat_protocol::Code;
 use metrics::{Unit, counter, describe_counter, describe_gauge, describe_histogram, gauge, histogram};
 use std::time::Duration;
@@ -9,6 +10,18 @@ use std::time::Duration;
 /// Describes all metrics to the recorder.
 pub fn describe() {
     describe_gauge!("fastchat_connections", Unit::Count, "Connections with a session.");
+    describe_gauge!("fastchat_connections_limit", Unit::Count, "Connections that the gateway takes at most.");
+    describe_gauge!(
+        "fastchat_gateway_info",
+        Unit::Count,
+        "1, with this process's id, public URL and version."
+    );
+    describe_gauge!(
+        "fastchat_cpu_ratio",
+        Unit::Count,
+        "Share of the machine's processors in use, 0 to 1: by all, or by this process (load_scope)."
+    );
+    describe_gauge!("fastchat_draining", Unit::Count, "1 while the gateway sends its clients away.");
     describe_counter!("fastchat_connections_accepted_total", Unit::Count, "Sockets accepted.");
     describe_counter!("fastchat_connections_ended_total", Unit::Count, "Sockets ended, by reason.");
     describe_counter!("fastchat_sessions_total", Unit::Count, "Proofs of identity, by kind and result.");
@@ -95,6 +108,22 @@ pub fn ended(reason: &'static str) {
 /// How many sessions there are.
 pub fn connections(count: usize) {
     gauge!("fastchat_connections").set(count as f64);
+}
+
+/// Who this gateway is and how much it takes; balancers ask Prometheus for it (docs/balancer.md).
+pub fn identity(identity: &Identity, limit: usize) {
+    let (gateway, url) = (identity.id.to_string(), identity.url.clone());
+    let version = env!("CARGO_PKG_VERSION");
+    gauge!("fastchat_gateway_info", "gateway" => gateway, "url" => url, "version" => version).set(1.0);
+    gauge!("fastchat_connections_limit").set(limit as f64);
+    // Without a connection yet, nothing else would say so.
+    gauge!("fastchat_connections").increment(0.0);
+}
+
+/// How busy it is, and whether it leaves.
+pub fn load(cpu: f64, draining: bool) {
+    gauge!("fastchat_cpu_ratio").set(cpu);
+    gauge!("fastchat_draining").set(if draining { 1.0 } else { 0.0 });
 }
 
 /// Whether new connections are taken.

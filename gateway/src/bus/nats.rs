@@ -9,6 +9,7 @@
 //! all of it the 32 places of 184 bytes that a tokio channel allocates when async-nats makes it. See
 //! docs/decisions/0010-bus-subscriptions.md for what would cost less.
 
+mod fleet;
 mod options;
 mod subscriptions;
 
@@ -33,6 +34,7 @@ use std::{
 use subscriptions::{BARRIER_TIMEOUT, Subscriptions};
 use tokio::{sync::mpsc, task::JoinSet};
 
+pub use fleet::FleetLink;
 pub use options::{NatsAuth, NatsError, NatsOptions};
 
 /// How often the link is looked at, in case async-nats lost an event of it.
@@ -46,6 +48,7 @@ pub struct NatsBus {
     publish: mpsc::Sender<(Subject, Bytes)>,
     subscriptions: Arc<Subscriptions>,
     events: EventSink,
+    fleet: FleetLink,
     /// Aborted when dropped.
     _tasks: JoinSet<()>,
 }
@@ -64,6 +67,7 @@ impl NatsBus {
         });
         let client = async_nats::connect_with_options(options.servers()?, connect_options).await?;
 
+        let fleet = FleetLink::new(client.clone());
         let (publish, queue) = mpsc::channel(PUBLISH_QUEUE);
         let (incoming, new_streams) = mpsc::channel(INCOMING_QUEUE);
         let mut tasks = JoinSet::new();
@@ -74,7 +78,7 @@ impl NatsBus {
             let (subscriptions, sink) = (Arc::clone(&subscriptions), sink.clone());
             async move { subscriptions::run(&subscriptions, &client, &incoming, &sink).await }
         });
-        Ok((Self { publish, subscriptions, events: sink, _tasks: tasks }, events))
+        Ok((Self { publish, subscriptions, events: sink, fleet, _tasks: tasks }, events))
     }
 }
 
@@ -109,6 +113,10 @@ impl Bus for NatsBus {
 
     fn is_up(&self) -> bool {
         self.subscriptions.is_up()
+    }
+
+    fn fleet(&self) -> Option<FleetLink> {
+        Some(self.fleet.clone())
     }
 }
 

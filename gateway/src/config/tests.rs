@@ -36,6 +36,10 @@ fn every_fault_is_found_and_names_its_key() {
         ("tls_certificate = 'x.pem'", "tls_key"),
         ("tls_key = 'x.pem'", "tls_certificate"),
         ("tls_certificate = '/no.pem'\ntls_key = '/no.pem'", "tls_certificate"),
+        ("public_url = 'https://here'", "public_url"),
+        ("public_url = 'ws://me@here'", "public_url"),
+        ("heartbeat_ms = 5", "heartbeat_ms"),
+        ("load_scope = 'rack'", "load_scope"),
         ("registration = 'maybe'", "registration"),
         ("max_connections = 0", "max_connections"),
         ("head_check_ms = 1", "head_check_ms"),
@@ -48,6 +52,22 @@ fn every_fault_is_found_and_names_its_key() {
         let error = settings(toml).expect_err(toml);
         assert_eq!(error.key, key, "{toml}: {error}");
     }
+}
+
+#[test]
+fn a_gateway_of_a_fleet_that_listens_everywhere_says_where_clients_reach_it() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let pepper = folder.path().join("pepper");
+    std::fs::write(&pepper, "7".repeat(64)).expect("it is written");
+    let fleet = format!(
+        "store = 'postgres://x/y'\nbus = 'nats://bus:4222'\npepper_file = '{}'\ninsecure = true\n\
+         listen = '0.0.0.0:7400'\n",
+        pepper.display()
+    );
+    assert_eq!(settings(&fleet).expect_err("which address?").key, "public_url");
+    let config = settings(&(fleet + "public_url = 'wss://g1.example.org'")).expect("said");
+    assert_eq!(config.public_url(), "wss://g1.example.org");
+    assert_eq!(settings("").expect("defaults").public_url(), "ws://127.0.0.1:7400");
 }
 
 #[test]

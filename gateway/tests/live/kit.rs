@@ -5,7 +5,11 @@ use bytes::Bytes;
 use ed25519_dalek::{Signer, SigningKey};
 use fastchat_gateway::{
     Config, Gateway,
-    bus::{Bus, local::LocalHub},
+    bus::{
+        Bus, BusEvents, FleetLink,
+        local::LocalHub,
+        nats::{NatsBus, NatsOptions},
+    },
     config::Settings,
     connection,
     handshake::Unidentified,
@@ -71,6 +75,10 @@ impl<B: Bus> Bus for Watched<B> {
     fn is_up(&self) -> bool {
         self.0.is_up()
     }
+
+    fn fleet(&self) -> Option<FleetLink> {
+        self.0.fleet()
+    }
 }
 
 impl World {
@@ -82,13 +90,29 @@ impl World {
 
     /// A gateway whose head checks do not come into a test's way.
     pub(crate) fn gateway(&self) -> Place {
+        self.gateway_with(Settings::default())
+    }
+
+    /// One with further settings.
+    pub(crate) fn gateway_with(&self, settings: Settings) -> Place {
+        let (bus, events) = self.hub.join();
+        self.start(settings, bus, events)
+    }
+
+    /// One on a real bus.
+    pub(crate) async fn gateway_on(&self, nats: &str, settings: Settings) -> Place {
+        let options = NatsOptions { url: nats.to_owned(), ..NatsOptions::default() };
+        let (bus, events) = NatsBus::start(&options).await.expect("it starts");
+        self.start(settings, bus, events)
+    }
+
+    fn start(&self, settings: Settings, bus: impl Bus, events: BusEvents) -> Place {
         let settings = Settings {
             data_dir: Some(self.folder.path().to_owned()),
             head_check_ms: Some(60_000),
-            ..Settings::default()
+            ..settings
         };
         let config: Config = settings.validate(true).expect("good settings");
-        let (bus, events) = self.hub.join();
         let published = Arc::new(Mutex::default());
         let bus = Arc::new(Watched(bus, Arc::clone(&published)));
         Place { gateway: Gateway::start(config, Arc::clone(&self.store), bus, events), published }

@@ -1,6 +1,10 @@
 //! Gateways with connected clients in one process, with the embedded store: what is delivered live,
 //! and what somebody without a device may do. Envelopes are made by hand; keys are not needed here.
 
+mod fleet;
 mod groups;
 mod guests;
 mod kit;
+#[path = "../../../tests/src/servers/nats.rs"]
+#[expect(unreachable_pub, dead_code, reason = "public in the harness that it belongs to")]
+mod nats_server;

@@ -1,0 +1,61 @@
+//! Settings of a gateway as one of a fleet.
+
+use super::{BusChoice, Config, ConfigError, Settings, between, wrong};
+use crate::fleet::load::Scope;
+use std::{net::SocketAddr, time::Duration};
+
+/// Limit: bytes of a URL; balancers take no longer one.
+const MAX_URL: usize = 255;
+
+impl Config {
+    /// Where clients reach this gateway: as set, or else where it listens.
+    pub fn public_url(&self) -> String {
+        let scheme = if self.tls.is_some() { "wss" } else { "ws" };
+        self.public_url.clone().unwrap_or_else(|| format!("{scheme}://{}", self.listen))
+    }
+}
+
+impl Settings {
+    /// The public URL, if it was given; a fleet's gateway that listens everywhere must say it.
+    pub(super) fn checked_public_url(
+        &self,
+        listen: SocketAddr,
+        bus: &BusChoice,
+    ) -> Result<Option<String>, ConfigError> {
+        match &self.public_url {
+            Some(url) if is_dialable(url) => Ok(Some(url.clone())),
+            Some(url) => wrong(
+                "public_url",
+                format!("{url:?} is not ws:// or wss:// with a host, such as wss://g1.example.org"),
+            ),
+            None if listen.ip().is_unspecified() && *bus != BusChoice::Local => wrong(
+                "public_url",
+                format!(
+                    "is needed in a fleet: {listen} is no address that a client can dial; give e.g. wss://g1.example.org"
+                ),
+            ),
+            None => Ok(None),
+        }
+    }
+
+    pub(super) fn heartbeat(&self) -> Result<Duration, ConfigError> {
+        between("heartbeat_ms", self.heartbeat_ms.unwrap_or(500), 100, 60_000).map(Duration::from_millis)
+    }
+
+    pub(super) fn checked_load_scope(&self) -> Result<Scope, ConfigError> {
+        match self.load_scope.as_deref().unwrap_or("machine") {
+            "machine" => Ok(Scope::Machine),
+            "process" => Ok(Scope::Process),
+            other => wrong("load_scope", format!("is machine or process, not {other:?}")),
+        }
+    }
+}
+
+/// With a host, an optional port and path, printable and without credentials: what balancers take.
+fn is_dialable(url: &str) -> bool {
+    let Some(rest) = url.strip_prefix("wss://").or_else(|| url.strip_prefix("ws://")) else { return false };
+    let host = rest.split('/').next().unwrap_or_default();
+    url.len() <= MAX_URL
+        && !host.is_empty()
+        && url.bytes().all(|c| c.is_ascii_graphic() && !b"\"\\<>@?#".contains(&c))
+}
