@@ -4,8 +4,14 @@
 
 mod fleet;
 
-use crate::{fleet::load::Scope, passwords::Pepper, rate::Rates, tls};
+use crate::{
+    fleet::{load::Scope, tickets::Policy},
+    passwords::Pepper,
+    rate::Rates,
+    tls,
+};
 use clap::Args;
+use ed25519_dalek::VerifyingKey;
 use serde::{Deserialize, Serialize};
 use std::{
     net::SocketAddr,
@@ -63,6 +69,18 @@ pub struct Settings {
     /// Whose CPU time the reported load counts: machine, or process where gateways share a machine [default: machine]
     #[arg(long, env = "FASTCHAT_GATEWAY_LOAD_SCOPE", value_name = "SCOPE", global = true)]
     pub load_scope: Option<String>,
+    /// Public key of a balancer, 64 hexadecimal digits (fastchat-balancer ticket-public-key); may be given several times
+    #[arg(
+        long,
+        env = "FASTCHAT_GATEWAY_BALANCER_KEY",
+        value_name = "HEX",
+        value_delimiter = ',',
+        global = true
+    )]
+    pub balancer_key: Option<Vec<String>>,
+    /// Whether clients need a balancer's ticket: off, optional (they are counted), or required [default: optional with balancer_key, else off]
+    #[arg(long, env = "FASTCHAT_GATEWAY_TICKETS", value_name = "POLICY", global = true)]
+    pub tickets: Option<String>,
     /// File with 64 hexadecimal digits, the same for all gateways of a fleet [default: made in the data folder]
     #[arg(long, env = "FASTCHAT_GATEWAY_PEPPER_FILE", value_name = "FILE", global = true)]
     pub pepper_file: Option<PathBuf>,
@@ -205,6 +223,10 @@ pub struct Config {
     pub heartbeat: Duration,
     /// Whose CPU time counts as load.
     pub load_scope: Scope,
+    /// Whose tickets are good.
+    pub balancer_keys: Vec<VerifyingKey>,
+    /// Whether clients need one.
+    pub tickets: Policy,
     /// See [`Pepper`].
     pub pepper: Pepper,
     /// TLS, if any.
@@ -274,6 +296,8 @@ impl Settings {
             public_url,
             heartbeat_ms,
             load_scope,
+            balancer_key,
+            tickets,
             pepper_file,
             tls_certificate,
             tls_key,
@@ -304,6 +328,7 @@ impl Settings {
         let listen = address("listen", self.listen.as_deref().unwrap_or("127.0.0.1:7400"))?;
         let admin_listen = address("admin_listen", self.admin_listen.as_deref().unwrap_or("127.0.0.1:7401"))?;
         let bus = self.bus_choice(&store)?;
+        let balancer_keys = self.balancer_keys()?;
         let tls = self.tls_files()?;
         let plain_allowed = self.insecure.unwrap_or(false);
         if tls.is_none() && !listen.ip().is_loopback() && !plain_allowed {
@@ -321,6 +346,8 @@ impl Settings {
             public_url: self.checked_public_url(listen, &bus)?,
             heartbeat: self.heartbeat()?,
             load_scope: self.checked_load_scope()?,
+            tickets: self.ticket_policy(&balancer_keys)?,
+            balancer_keys,
             bus,
             registration_open: self.registration_open()?,
             max_connections: between(

@@ -1,20 +1,19 @@
 //! One task a socket: bytes in, frames decided, frames out.
 //!
-//! - First the handshake, in a box, so that an idle connection does not carry its state.
+//! - First the handshake ([`opening`]), in a box, so that an idle connection does not carry its state.
 //! - Then one loop over: the client's frames, the answer that is being made, what waits to be
 //!   written, the ping, and the end.
 //! - While a request is being answered no further frame is read: that is the client's back-pressure.
 //! - Nothing here waits for another connection, and nobody waits for this one.
 
 mod guest;
+mod opening;
+mod socket;
 
 use crate::{
     fanout::Committed,
     gateway::Gateway,
-    handshake::{self, Identified, Unidentified},
-    limits::{
-        LINGER, LINGER_BYTES, MAX_WRITE_BUFFER, OPENING_TIMEOUT, READ_BUFFER, WRITE_BUFFER, WRITE_TIMEOUT,
-    },
+    handshake::Unidentified,
     metrics,
     queue::Batch,
     rate::{self, SendLimiter},
@@ -33,23 +32,23 @@ use fastchat_protocol::{
     server::{self, Draining, LogKind, Resync},
 };
 use futures_util::{SinkExt, StreamExt};
-use guest::Visit;
+use opening::{Opened, identify};
+use socket::{dismiss, linger, timed, too_large, write};
 use std::{
     pin::Pin,
     sync::{Arc, atomic::Ordering},
-    time::{Duration, Instant},
+    time::Instant,
 };
 use tokio::{
-    io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
+    io::{AsyncRead, AsyncWrite},
     sync::OwnedSemaphorePermit,
-    time::timeout,
 };
 use tokio_tungstenite::{
     WebSocketStream,
     tungstenite::{
         Message,
-        error::{CapacityError, Error as WsError},
-        protocol::{CloseFrame, Role, WebSocketConfig, frame::coding::CloseCode},
+        error::Error as WsError,
+        protocol::{CloseFrame, frame::coding::CloseCode},
     },
 };
 
@@ -67,83 +66,13 @@ pub async fn serve<S: AsyncRead + AsyncWrite + Unpin + Send>(
     drop(place);
     let reason = match opened {
         Err(reason) => reason,
-        Ok(Opened::Device(proved)) => proved.enter(gateway).run().await,
+        Ok(Opened::Device(proved)) => match proved.enter(gateway).await {
+            Ok(connection) => connection.run().await,
+            Err(reason) => reason,
+        },
         Ok(Opened::Guest(visit)) => Box::pin(visit.run(gateway)).await,
     };
     metrics::ended(reason);
-}
-
-async fn identify<S: AsyncRead + AsyncWrite + Unpin>(
-    gateway: &Arc<Gateway>,
-    socket: S,
-    peer: Unidentified,
-) -> Result<Opened<S>, Reason> {
-    let mut ws = WebSocketStream::from_raw_socket(
-        socket,
-        Role::Server,
-        Some(config(limits::MAX_FRAME_UNAUTHENTICATED)),
-    )
-    .await;
-    let mut nonce = [0; 32];
-    getrandom::fill(&mut nonce).map_err(|_| "no randomness")?;
-
-    let (request, frame) = opening_frame(&mut ws, OPENING_TIMEOUT).await?;
-    let ClientFrame::Hello(hello) = frame else {
-        return Err(
-            dismiss(&mut ws, request, Refusal::new(Code::Unexpected, "the first frame is Hello")).await
-        );
-    };
-    let challenged = match peer.hello(gateway, hello, nonce, Instant::now()).await {
-        Ok((challenged, answer)) => {
-            write(&mut ws, [answer.encode(request)].into()).await?;
-            challenged
-        }
-        Err(refusal) => return Err(dismiss(&mut ws, request, refusal).await),
-    };
-
-    // One answer a challenge, in its time; the gateway's clock decides, and a moment more lets it say so.
-    let (request, frame) =
-        opening_frame(&mut ws, gateway.config.challenge_timeout + Duration::from_secs(1)).await?;
-    let proved = match challenged.proof(gateway, frame, Instant::now()).await {
-        Ok(proved) => proved,
-        Err(refusal) => return Err(dismiss(&mut ws, request, refusal).await),
-    };
-    // The client sends nothing between its proof and the answer, so the library's buffer is empty and
-    // the socket can be wrapped anew with the limits of a known device.
-    let socket = ws.into_inner();
-    let ws = WebSocketStream::from_raw_socket(socket, Role::Server, Some(config(limits::MAX_FRAME))).await;
-    Ok(match proved {
-        handshake::Proved::Device(identified) => Opened::Device(Proved { ws, identified, request }),
-        handshake::Proved::Guest(guest, restricted) => {
-            Opened::Guest(Visit { ws, guest, request, answer: ServerFrame::Restricted(*restricted) })
-        }
-    })
-}
-
-/// A socket that has proved something.
-enum Opened<S> {
-    Device(Proved<S>),
-    Guest(Visit<S>),
-}
-
-/// A socket whose device is known, and which is owed an answer to its proof.
-struct Proved<S> {
-    ws: WebSocketStream<S>,
-    identified: Identified,
-    request: RequestId,
-}
-
-impl<S> Proved<S> {
-    /// Registers the device here and displaces an older connection of it.
-    fn enter(self, gateway: Arc<Gateway>) -> Connection<S> {
-        let Self { ws, identified: Identified { me }, request } = self;
-        let entered = gateway.registry.enter(me.account, me.device);
-        metrics::connections(gateway.registry.connections());
-        let presence = Presence { gateway: Arc::clone(&gateway), handle: Arc::clone(&entered.handle) };
-        let sends = rate::sends(gateway.config.rates);
-        let (session, handle) = (Session::new(me), entered.handle);
-        Connection { gateway, ws, session, handle, sends, request, first: entered.first, _presence: presence }
-    }
 }
 
 /// A device's entry in the registry; it leaves when this is dropped, however the connection ends.
@@ -432,127 +361,5 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection<S> {
             linger(&mut self.ws).await;
         }
         reason
-    }
-}
-
-fn config(max_frame: usize) -> WebSocketConfig {
-    WebSocketConfig::default()
-        .read_buffer_size(READ_BUFFER)
-        .write_buffer_size(WRITE_BUFFER)
-        .max_write_buffer_size(MAX_WRITE_BUFFER)
-        .max_message_size(Some(max_frame))
-        .max_frame_size(Some(max_frame))
-}
-
-/// Reads one frame of the handshake; anything else ends the connection with a clear answer.
-async fn opening_frame<S: AsyncRead + AsyncWrite + Unpin>(
-    ws: &mut WebSocketStream<S>,
-    within: Duration,
-) -> Result<(RequestId, ClientFrame), Reason> {
-    let read_one = async {
-        loop {
-            match ws.next().await {
-                Some(Ok(Message::Binary(bytes))) => break Ok(bytes),
-                Some(Ok(Message::Ping(_) | Message::Pong(_))) => {}
-                Some(Ok(Message::Text(_) | Message::Frame(_))) => {
-                    break Err(Some(Refusal::new(Code::BadFrame, "frames are binary")));
-                }
-                Some(Ok(Message::Close(_))) | None => break Err(None),
-                Some(Err(error)) => {
-                    let limit = ws.get_config().max_message_size.unwrap_or(limits::MAX_FRAME_UNAUTHENTICATED);
-                    break Err(too_large(&error, limit));
-                }
-            }
-        }
-    };
-    let bytes = match timeout(within, read_one).await {
-        Ok(Ok(bytes)) => bytes,
-        Ok(Err(None)) => return Err("left before the session"),
-        Ok(Err(Some(refusal))) => return Err(dismiss(ws, RequestId(0), refusal).await),
-        Err(_) => {
-            return Err(dismiss(
-                ws,
-                RequestId(0),
-                Refusal::new(Code::TimedOut, "the handshake took too long"),
-            )
-            .await);
-        }
-    };
-    match ClientFrame::decode(&bytes) {
-        Ok(decoded) => Ok(decoded),
-        Err(FrameError::Unknown { number, request }) => {
-            let refusal = Refusal::new(
-                Code::UnknownFrame,
-                format!("frame number {number} is not known to this gateway"),
-            );
-            Err(dismiss(ws, request, refusal).await)
-        }
-        Err(FrameError::Malformed(error)) => Err(dismiss(
-            ws,
-            RequestId(0),
-            Refusal::new(Code::BadFrame, format!("a frame cannot be read: {error}")),
-        )
-        .await),
-    }
-}
-
-/// Answers a request that ends the connection.
-async fn dismiss<S: AsyncRead + AsyncWrite + Unpin>(
-    ws: &mut WebSocketStream<S>,
-    request: RequestId,
-    refusal: Refusal,
-) -> Reason {
-    let reason = refusal.code.label();
-    if write(ws, [ServerFrame::Refused(refusal).encode(request)].into()).await.is_ok() {
-        let _ = timed(ws.close(None)).await;
-        linger(ws).await;
-    }
-    reason
-}
-
-/// Reads and drops what is still on its way from a client that was told that it is over. A socket that
-/// is closed with bytes unread is reset, and the reset can overtake the reason.
-async fn linger<S: AsyncRead + AsyncWrite + Unpin>(ws: &mut WebSocketStream<S>) {
-    let socket = ws.get_mut();
-    let drop_all = async {
-        let (mut scratch, mut left) = (vec![0; 8 * 1024], LINGER_BYTES);
-        let _ = socket.shutdown().await;
-        while left > 0 {
-            match socket.read(&mut scratch).await {
-                Ok(0) | Err(_) => return,
-                Ok(read) => left = left.saturating_sub(read),
-            }
-        }
-    };
-    // In a box: an idle connection does not carry this.
-    let _ = timeout(LINGER, Box::pin(drop_all)).await;
-}
-
-fn too_large(error: &WsError, limit: usize) -> Option<Refusal> {
-    let WsError::Capacity(CapacityError::MessageTooLong { .. }) = error else {
-        return None;
-    };
-    Some(Refusal::new(Code::TooLarge, format!("a frame has at most {limit} bytes here")))
-}
-
-/// Writes frames together and flushes once.
-async fn write<S: AsyncRead + AsyncWrite + Unpin>(
-    ws: &mut WebSocketStream<S>,
-    frames: std::collections::VecDeque<Bytes>,
-) -> Result<(), Reason> {
-    timed(async {
-        for frame in frames {
-            ws.feed(Message::Binary(frame)).await?;
-        }
-        ws.flush().await
-    })
-    .await
-}
-
-async fn timed(write: impl Future<Output = Result<(), WsError>>) -> Result<(), Reason> {
-    match timeout(WRITE_TIMEOUT, write).await {
-        Ok(Ok(())) => Ok(()),
-        Ok(Err(_)) => Err("socket error"),
-        Err(_) => Err("slow reader"),
     }
 }

@@ -1,10 +1,13 @@
 //! This gateway as one of a fleet.
 //!
 //! - [`heartbeat`] tells balancers how it stands, on the bus and as gauges; [`load`] measures.
+//! - [`admission`] decides at the hello whether a client may go on; [`tickets`] knows whom balancers sent.
 //! - An embedded gateway is a fleet of one: it has the gauges, and nobody to tell.
 
+pub mod admission;
 pub mod heartbeat;
 pub mod load;
+pub mod tickets;
 
 use fastchat_protocol::GatewayId;
 

@@ -5,7 +5,7 @@ use crate::{
     bus::{Bus, BusEvents},
     cursors::Cursors,
     fanout::Fanout,
-    fleet::{self, Identity},
+    fleet::{self, Identity, tickets::Tickets},
     groups::Groups,
     heads,
     limits::{MAX_GUESTS, MAX_UNIDENTIFIED},
@@ -24,6 +24,8 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 pub struct Gateway {
     /// Which gateway of the fleet this is.
     pub identity: Identity,
+    /// Whom balancers sent.
+    pub tickets: Tickets,
     /// As validated.
     pub config: Config,
     /// The truth.
@@ -61,11 +63,12 @@ pub struct Gateway {
 impl Gateway {
     /// Puts the parts together and starts what runs in the background.
     pub fn start(config: Config, store: Arc<dyn Store>, bus: Arc<dyn Bus>, events: BusEvents) -> Arc<Self> {
-        let registry = Arc::new(Registry::default());
+        let registry = Arc::new(Registry::new(config.max_connections));
         let groups = Groups::new(Arc::clone(&store), Arc::clone(&bus));
         let fanout = Arc::new(Fanout::new(Arc::clone(&registry), Arc::clone(&groups), Arc::clone(&bus)));
         let gateway = Arc::new(Self {
             identity: Identity::draw(config.public_url()),
+            tickets: Tickets::new(config.tickets, config.balancer_keys.clone()),
             writer: Writer::spawn(Arc::clone(&store), config.writer_lanes()),
             passwords: Passwords::new(config.pepper.clone(), config.bcrypt_threads),
             unidentified: Arc::new(Semaphore::new(MAX_UNIDENTIFIED)),

@@ -9,6 +9,7 @@
 //! device, the answer is the same and takes the same work.
 
 use crate::{
+    fleet::admission,
     gateway::Gateway,
     metrics,
     service::{checked_manifest, new_manifest, password_error, rate_limited, store_error},
@@ -97,6 +98,7 @@ impl Unidentified {
                 "the host that the client dialled is not one of this deployment",
             ));
         }
+        admission::admit(gateway, hello.ticket.as_deref())?;
         let incarnation = gateway.store.incarnation().await.map_err(store_error)?;
         let frame = ServerFrame::Hello(server::Hello {
             version: *version,

@@ -21,6 +21,11 @@ pub fn describe() {
         Unit::Count,
         "Share of the machine's processors in use, 0 to 1: by all, or by this process (load_scope)."
     );
+    describe_counter!(
+        "fastchat_tickets_total",
+        Unit::Count,
+        "Tickets of balancers that clients showed or did not, by result."
+    );
     describe_gauge!("fastchat_draining", Unit::Count, "1 while the gateway sends its clients away.");
     describe_counter!("fastchat_connections_accepted_total", Unit::Count, "Sockets accepted.");
     describe_counter!("fastchat_connections_ended_total", Unit::Count, "Sockets ended, by reason.");
@@ -118,6 +123,11 @@ pub fn identity(identity: &Identity, limit: usize) {
     gauge!("fastchat_connections_limit").set(limit as f64);
     // Without a connection yet, nothing else would say so.
     gauge!("fastchat_connections").increment(0.0);
+}
+
+/// A client showed a ticket, or should have.
+pub fn ticket(result: &'static str) {
+    counter!("fastchat_tickets_total", "result" => result).increment(1);
 }
 
 /// How busy it is, and whether it leaves.

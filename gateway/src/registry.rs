@@ -91,6 +91,7 @@ impl Handle {
 pub struct Registry {
     shards: Vec<Mutex<HashMap<AccountId, Vec<Arc<Handle>>>>>,
     next: AtomicU64,
+    limit: usize,
     connections: AtomicUsize,
 }
 
@@ -103,16 +104,16 @@ pub struct Entered {
     pub first: bool,
 }
 
-impl Default for Registry {
-    fn default() -> Self {
-        let shards = (0..SHARDS).map(|_| Mutex::default()).collect();
-        Self { shards, next: AtomicU64::new(1), connections: AtomicUsize::new(0) }
-    }
-}
-
 impl Registry {
-    /// Enters a connection and displaces an older one of the same device.
-    pub fn enter(&self, account: AccountId, device: DeviceId) -> Entered {
+    /// Nobody; at most `limit` connections.
+    pub fn new(limit: usize) -> Self {
+        let shards = (0..SHARDS).map(|_| Mutex::default()).collect();
+        Self { shards, next: AtomicU64::new(1), limit, connections: AtomicUsize::new(0) }
+    }
+
+    /// Enters a connection and displaces an older one of the same device; `None` if there are as many as
+    /// there may be.
+    pub fn enter(&self, account: AccountId, device: DeviceId) -> Option<Entered> {
         let id = self.next.fetch_add(1, Ordering::Relaxed);
         let handle = Arc::new(Handle::new(id, account, device));
         let mut shard = self.shard(account);
@@ -124,11 +125,17 @@ impl Registry {
                 *older = Arc::clone(&handle);
             }
             None => {
+                let room = |count| (count < self.limit).then_some(count + 1);
+                if self.connections.fetch_update(Ordering::Relaxed, Ordering::Relaxed, room).is_err() {
+                    if first {
+                        shard.remove(&account);
+                    }
+                    return None;
+                }
                 handles.push(Arc::clone(&handle));
-                self.connections.fetch_add(1, Ordering::Relaxed);
             }
         }
-        Entered { handle, first }
+        Some(Entered { handle, first })
     }
 
     /// Removes a connection, unless a newer one took its place; true if the account has none left.
@@ -190,6 +197,11 @@ impl Registry {
         self.shards.iter().flat_map(handles).collect()
     }
 
+    /// Whether there are as many connections as there may be.
+    pub fn is_full(&self) -> bool {
+        self.connections() >= self.limit
+    }
+
     /// How many connections there are.
     pub fn connections(&self) -> usize {
         self.connections.load(Ordering::Relaxed)
@@ -211,14 +223,15 @@ mod tests {
     use super::*;
 
     const ALICE: AccountId = AccountId::new([1; 16]);
+    const BOB: AccountId = AccountId::new([4; 16]);
     const PHONE: DeviceId = DeviceId::new([2; 16]);
     const LAPTOP: DeviceId = DeviceId::new([3; 16]);
 
     #[tokio::test]
     async fn the_newest_connection_of_a_device_wins_and_the_older_one_is_told() {
-        let registry = Registry::default();
-        let older = registry.enter(ALICE, PHONE);
-        let newer = registry.enter(ALICE, PHONE);
+        let registry = Registry::new(9);
+        let older = registry.enter(ALICE, PHONE).expect("room");
+        let newer = registry.enter(ALICE, PHONE).expect("room");
         assert!(older.first && !newer.first);
         assert_eq!(older.handle.closed().await.code, Code::Displaced);
 
@@ -230,10 +243,21 @@ mod tests {
     }
 
     #[test]
+    fn a_full_registry_takes_the_devices_that_it_has_and_no_other() {
+        let registry = Registry::new(1);
+        assert!(registry.enter(ALICE, PHONE).is_some() && registry.is_full());
+        assert!(registry.enter(ALICE, LAPTOP).is_none() && registry.enter(BOB, PHONE).is_none());
+        assert!(!registry.has(BOB), "nothing is left of who was not let in");
+        let again = registry.enter(ALICE, PHONE).expect("it takes its own place");
+        assert!(registry.leave(&again.handle) && !registry.is_full());
+        assert!(registry.enter(BOB, PHONE).is_some());
+    }
+
+    #[test]
     fn a_row_goes_to_every_device_but_the_one_that_sent_it() {
-        let registry = Registry::default();
-        let phone = registry.enter(ALICE, PHONE).handle;
-        let laptop = registry.enter(ALICE, LAPTOP).handle;
+        let registry = Registry::new(9);
+        let phone = registry.enter(ALICE, PHONE).expect("room").handle;
+        let laptop = registry.enter(ALICE, LAPTOP).expect("room").handle;
         assert_eq!(registry.deliver(ALICE, Some(PHONE), &Bytes::from_static(b"row")), (1, 0));
         assert_eq!(phone.queue.take(), None);
         assert_eq!(laptop.queue.take().expect("one frame").frames.len(), 1);

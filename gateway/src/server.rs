@@ -62,9 +62,7 @@ pub async fn run(gateway: Arc<Gateway>, listener: TcpListener, tls: Option<Arc<T
 async fn socket(gateway: Arc<Gateway>, stream: TcpStream, address: SocketAddr, tls: Option<Arc<Tls>>) {
     // Frames are small and written together already.
     let _ = stream.set_nodelay(true);
-    if gateway.registry.connections() >= gateway.config.max_connections {
-        return metrics::ended("full");
-    }
+    // Where the gateway is full, these places are what is left for saying so.
     let Ok(place) = Arc::clone(&gateway.unidentified).try_acquire_owned() else {
         return metrics::ended("too many without a session");
     };

@@ -1,7 +1,8 @@
 //! Settings of a gateway as one of a fleet.
 
 use super::{BusChoice, Config, ConfigError, Settings, between, wrong};
-use crate::fleet::load::Scope;
+use crate::fleet::{load::Scope, tickets::Policy};
+use ed25519_dalek::VerifyingKey;
 use std::{net::SocketAddr, time::Duration};
 
 /// Limit: bytes of a URL; balancers take no longer one.
@@ -36,6 +37,40 @@ impl Settings {
             ),
             None => Ok(None),
         }
+    }
+
+    pub(super) fn balancer_keys(&self) -> Result<Vec<VerifyingKey>, ConfigError> {
+        let key = |text: &String| {
+            let mut bytes = [0; 32];
+            let key = hex::decode_to_slice(text, &mut bytes).ok().and(VerifyingKey::from_bytes(&bytes).ok());
+            match key.filter(|key| !key.is_weak()) {
+                Some(key) => Ok(key),
+                None => wrong(
+                    "balancer_key",
+                    format!(
+                        "{text:?} is no public key: 64 hexadecimal digits, as fastchat-balancer ticket-public-key prints"
+                    ),
+                ),
+            }
+        };
+        self.balancer_key.iter().flatten().map(key).collect()
+    }
+
+    pub(super) fn ticket_policy(&self, balancers: &[VerifyingKey]) -> Result<Policy, ConfigError> {
+        let policy = match self.tickets.as_deref() {
+            None if balancers.is_empty() => Policy::Off,
+            None | Some("optional") => Policy::Optional,
+            Some("off") => Policy::Off,
+            Some("required") => Policy::Required,
+            Some(other) => return wrong("tickets", format!("is off, optional or required, not {other:?}")),
+        };
+        if policy != Policy::Off && balancers.is_empty() {
+            return wrong(
+                "tickets",
+                format!("{policy} needs balancer_key: nobody's tickets are good without it"),
+            );
+        }
+        Ok(policy)
     }
 
     pub(super) fn heartbeat(&self) -> Result<Duration, ConfigError> {

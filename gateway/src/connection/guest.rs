@@ -2,11 +2,15 @@
 //!
 //! It is in no registry and hears nothing live: one request, one answer, until its time is over.
 
-use super::{OPENING_TIMEOUT, Reason, dismiss, linger, opening_frame, timed, write};
+use super::{
+    Reason,
+    opening::opening_frame,
+    socket::{dismiss, linger, timed, write},
+};
 use crate::{
     gateway::Gateway,
     handshake::Guest,
-    limits::{GUEST_TIME, MAX_GUESTS},
+    limits::{GUEST_TIME, MAX_GUESTS, OPENING_TIMEOUT},
     metrics, service,
 };
 use fastchat_protocol::{Code, Refusal, RequestId, ServerFrame};

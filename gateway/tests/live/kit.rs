@@ -156,11 +156,16 @@ pub(crate) struct Person {
 impl Person {
     pub(crate) async fn connect(&self, place: &Place) -> Client {
         let (mut client, nonce) = Client::dial(place).await;
-        let statement = challenge::signed_bytes(&place.gateway.config.deployment, HOST, self.device, &nonce);
-        let signature = Bytes::copy_from_slice(&self.key.sign(&statement).to_bytes());
-        let session = client.ask(ClientFrame::Resume(Resume { device: self.device, signature })).await;
+        let session = client.ask(self.resume(place, &nonce)).await;
         assert!(matches!(session, ServerFrame::Session(_)), "{session:?}");
         client
+    }
+
+    /// The proof for a challenge.
+    pub(crate) fn resume(&self, place: &Place, nonce: &[u8; 32]) -> ClientFrame {
+        let statement = challenge::signed_bytes(&place.gateway.config.deployment, HOST, self.device, nonce);
+        let signature = Bytes::copy_from_slice(&self.key.sign(&statement).to_bytes());
+        ClientFrame::Resume(Resume { device: self.device, signature })
     }
 }
 
@@ -170,17 +175,22 @@ pub(crate) struct Client(WebSocketStream<DuplexStream>);
 impl Client {
     /// Says hello; returns the challenge.
     pub(crate) async fn dial(place: &Place) -> (Self, [u8; 32]) {
+        match Self::hello(place, None).await {
+            (client, ServerFrame::Hello(hello)) => (client, hello.nonce),
+            (_, other) => panic!("no hello: {other:?}"),
+        }
+    }
+
+    /// Says hello with a ticket or without; returns the answer.
+    pub(crate) async fn hello(place: &Place, ticket: Option<Bytes>) -> (Self, ServerFrame) {
         let (ours, theirs) = tokio::io::duplex(1024 * 1024);
         let free = Arc::clone(&place.gateway.unidentified).try_acquire_owned().expect("a place");
         let peer = Unidentified { address: IpAddr::V4(Ipv4Addr::LOCALHOST), host: Some(HOST.into()) };
         tokio::spawn(connection::serve(Arc::clone(&place.gateway), theirs, peer, free));
         let mut client = Self(WebSocketStream::from_raw_socket(ours, Role::Client, None).await);
-        let hello =
-            Hello { versions: VERSIONS.to_vec(), agent: String::new(), host: HOST.into(), ticket: None };
-        match client.ask(ClientFrame::Hello(hello)).await {
-            ServerFrame::Hello(hello) => (client, hello.nonce),
-            other => panic!("no hello: {other:?}"),
-        }
+        let hello = Hello { versions: VERSIONS.to_vec(), agent: String::new(), host: HOST.into(), ticket };
+        let answer = client.ask(ClientFrame::Hello(hello)).await;
+        (client, answer)
     }
 
     /// The answer to a request; live frames before it are dropped.

@@ -1,6 +1,7 @@
 //! Gateways with connected clients in one process, with the embedded store: what is delivered live,
 //! and what somebody without a device may do. Envelopes are made by hand; keys are not needed here.
 
+mod admission;
 mod fleet;
 mod groups;
 mod guests;

@@ -10,10 +10,10 @@ const BOB: DeviceId = DeviceId::new([2; 16]);
 const CAROL: DeviceId = DeviceId::new([3; 16]);
 
 /// One for all tests: it gives every connection another number.
-static REGISTRY: LazyLock<Registry> = LazyLock::new(Registry::default);
+static REGISTRY: LazyLock<Registry> = LazyLock::new(|| Registry::new(1_000));
 
 fn connect(device: DeviceId) -> Arc<Handle> {
-    REGISTRY.enter(AccountId::new([9; 16]), device).handle
+    REGISTRY.enter(AccountId::new([9; 16]), device).expect("room").handle
 }
 
 fn row(seq: u64, revision: u64, sender: DeviceId) -> GroupRow {
