@@ -17,7 +17,7 @@ use axum::{
     response::{IntoResponse, Response},
     routing::{get, post},
 };
-use metrics_exporter_prometheus::PrometheusHandle;
+use fastchat_telemetry::Recorder;
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 use tokio::net::TcpListener;
@@ -25,7 +25,7 @@ use tokio::net::TcpListener;
 #[derive(Clone)]
 struct Admin {
     balancer: Arc<Balancer>,
-    metrics: PrometheusHandle,
+    metrics: Recorder,
 }
 
 /// Whether clients can be answered, and from what.
@@ -80,11 +80,7 @@ struct Explained {
 }
 
 /// Serves until the balancer has ended.
-pub async fn run(
-    balancer: Arc<Balancer>,
-    metrics: PrometheusHandle,
-    listener: TcpListener,
-) -> std::io::Result<()> {
+pub async fn run(balancer: Arc<Balancer>, metrics: Recorder, listener: TcpListener) -> std::io::Result<()> {
     let ending = balancer.ending.clone();
     let router = Router::new()
         .route("/livez", get(|| async { "alive\n" }))

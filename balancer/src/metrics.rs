@@ -4,50 +4,79 @@ use crate::{
     fleet::{Doubt, Source, State, View},
     strategy::Strategy,
 };
-use metrics::{Unit, counter, describe_counter, describe_gauge, describe_histogram, gauge, histogram};
+use fastchat_telemetry::{Buckets, Label, Metric};
+use metrics::{Unit, counter, gauge, histogram};
 use std::time::Duration;
 
-/// Describes all metrics to the recorder.
-pub fn describe() {
-    describe_counter!(
+/// What the balancer measures; `process_*` and `fastchat_runtime_*` come with every program.
+pub const CATALOGUE: &[Metric] = &[
+    Metric::gauge("fastchat_balancer_info", "1; the labels say what runs.")
+        .by(&[Label::within("version", "one a process")]),
+    Metric::counter(
         "fastchat_balancer_assignments_total",
-        Unit::Count,
-        "Answers to clients, by strategy and by which gateways were candidates; none: nobody could be named."
-    );
-    describe_histogram!("fastchat_balancer_assign_seconds", Unit::Seconds, "One decision, with its tickets.");
-    describe_gauge!("fastchat_balancer_strategy", Unit::Count, "1 for the strategy in force, 0 for others.");
-    describe_gauge!("fastchat_balancer_gateways", Unit::Count, "Gateways known, by state.");
-    describe_gauge!(
+        "Answers to clients, by strategy and by which gateways were candidates; none: nobody could be named.",
+    )
+    .by(&[
+        Label::these("strategy", STRATEGIES),
+        Label::these("basis", &["live", "full", "excluded", "last-known", "none"]),
+    ]),
+    Metric::seconds("fastchat_balancer_assign_seconds", "One decision, with its tickets."),
+    Metric::gauge("fastchat_balancer_strategy", "1 for the strategy in force, 0 for others.")
+        .by(&[Label::these("strategy", STRATEGIES)]),
+    Metric::gauge("fastchat_balancer_gateways", "Gateways known, by state.")
+        .by(&[Label::these("state", &["live", "full", "draining", "drained", "stale", "replaced"])]),
+    Metric::gauge(
         "fastchat_balancer_imbalance_ratio",
-        Unit::Count,
-        "Max/mean of connections per capacity over live gateways; 1 is even."
-    );
-    describe_gauge!(
+        "Max/mean of connections per capacity over live gateways; 1 is even.",
+    ),
+    Metric::gauge(
         "fastchat_balancer_oldest_report_seconds",
-        Unit::Seconds,
-        "Age of what is known of the gateway that was not heard for longest, of those that are not out."
-    );
-    describe_counter!(
+        "Age of what is known of the gateway that was not heard for longest, of those that are not out.",
+    )
+    .in_unit(Unit::Seconds),
+    Metric::counter(
         "fastchat_balancer_reports_total",
-        Unit::Count,
-        "Reports of gateways, by source; result says whether it was taken, and if not, why."
-    );
-    describe_gauge!(
-        "fastchat_balancer_doubts",
-        Unit::Count,
-        "Gateways of which a value is not believed, by value."
-    );
-    describe_gauge!("fastchat_balancer_source_up", Unit::Count, "1 while a source of load is reached.");
-    describe_counter!(
-        "fastchat_balancer_bad_requests_total",
-        Unit::Count,
-        "Requests that could not be read."
-    );
-    describe_counter!(
+        "Reports of gateways, by source; result says whether it was taken, and if not, why.",
+    )
+    .by(&[
+        Label::these("source", &["heartbeat", "prometheus"]),
+        Label::these(
+            "result",
+            &["ok", "url", "future", "old", "too_many", "malformed", "lost", "unreachable"],
+        ),
+    ]),
+    Metric::gauge("fastchat_balancer_doubts", "Gateways of which a value is not believed, by value.")
+        .by(&[Label::these("value", &["connections", "capacity", "cpu", "draining", "frozen", "clock"])])
+        .only_when("a gateway says what cannot be"),
+    Metric::gauge("fastchat_balancer_source_up", "1 while a source of load is reached.")
+        .by(&[Label::these("source", &["heartbeat", "prometheus"])]),
+    Metric::counter("fastchat_balancer_bad_requests_total", "Requests that could not be read.")
+        .only_when("somebody sends what is no request"),
+    Metric::counter(
         "fastchat_balancer_sockets_refused_total",
-        Unit::Count,
-        "Sockets of clients that were closed at once because too many are open."
-    );
+        "Sockets of clients that were closed at once because too many are open.",
+    )
+    .only_when("too many sockets are open"),
+];
+
+const STRATEGIES: &[&str] = &["random", "round-robin", "least-connections", "min-load", "weighted", "p2c"];
+
+/// Bounds of histograms.
+pub const BUCKETS: &[Buckets] = &[
+    // A decision takes microseconds; a millisecond is worth a look.
+    Buckets {
+        of: "fastchat_balancer_assign_seconds",
+        bounds: &[1e-6, 2e-6, 5e-6, 1e-5, 2e-5, 5e-5, 1e-4, 2e-4, 5e-4, 1e-3, 1e-2, 0.1],
+    },
+    Buckets {
+        of: "_seconds",
+        bounds: &[0.0005, 0.001, 0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5],
+    },
+];
+
+/// What runs.
+pub fn running() {
+    gauge!("fastchat_balancer_info", "version" => env!("CARGO_PKG_VERSION")).set(1.0);
 }
 
 /// A client was answered.

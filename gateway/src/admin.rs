@@ -8,7 +8,7 @@ use axum::{
     response::IntoResponse,
     routing::{get, post},
 };
-use metrics_exporter_prometheus::PrometheusHandle;
+use fastchat_telemetry::Recorder;
 use serde::Serialize;
 use std::{sync::Arc, time::Duration};
 use tokio::{net::TcpListener, time::timeout};
@@ -16,7 +16,7 @@ use tokio::{net::TcpListener, time::timeout};
 #[derive(Clone)]
 struct Admin {
     gateway: Arc<Gateway>,
-    metrics: PrometheusHandle,
+    metrics: Recorder,
 }
 
 /// How the gateway's dependencies stand.
@@ -29,11 +29,7 @@ struct Readiness {
 }
 
 /// Serves until the gateway has ended.
-pub async fn run(
-    gateway: Arc<Gateway>,
-    metrics: PrometheusHandle,
-    listener: TcpListener,
-) -> std::io::Result<()> {
+pub async fn run(gateway: Arc<Gateway>, metrics: Recorder, listener: TcpListener) -> std::io::Result<()> {
     let ending = gateway.ending.clone();
     let router = Router::new()
         .route("/livez", get(|| async { "alive\n" }))
@@ -55,6 +51,7 @@ async fn readiness(State(admin): State<Admin>) -> impl IntoResponse {
 }
 
 async fn render(State(admin): State<Admin>) -> String {
+    crate::metrics::sample(&admin.gateway);
     admin.metrics.render()
 }
 

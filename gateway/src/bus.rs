@@ -35,10 +35,21 @@ pub trait Bus: std::fmt::Debug + Send + Sync + 'static {
     fn unsubscribe(&self, subject: Subject);
     /// Whether the bus can carry records at the moment.
     fn is_up(&self) -> bool;
+    /// How many records wait at the moment.
+    fn waiting(&self) -> Waiting;
     /// The fleet's subjects, on a bus that balancers are on. Within one process there are none.
     fn fleet(&self) -> Option<FleetLink> {
         None
     }
+}
+
+/// Records that wait.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Waiting {
+    /// To be published, of [`PUBLISH_QUEUE`].
+    pub publishes: usize,
+    /// For the gateway, of [`EVENT_QUEUE`].
+    pub events: usize,
 }
 
 /// What the bus tells its gateway.

@@ -37,7 +37,7 @@ use socket::{dismiss, linger, timed, too_large, write};
 use std::{
     pin::Pin,
     sync::{Arc, atomic::Ordering},
-    time::Instant,
+    time::{Duration, Instant},
 };
 use tokio::{
     io::{AsyncRead, AsyncWrite},
@@ -209,20 +209,21 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection<S> {
     ) -> Result<Option<Serving>, Reason> {
         match message {
             Some(Ok(message)) => self.on_message(&message),
-            None => Err("client left"),
+            None => Err("client_left"),
             Some(Err(error)) => Err(match too_large(&error, limits::MAX_FRAME) {
                 Some(refusal) => self.close(refusal).await,
-                None => "socket error",
+                None => "socket_error",
             }),
         }
     }
 
     fn on_message(&mut self, message: &Message) -> Result<Option<Serving>, Reason> {
         self.session.on_heard();
+        metrics::heard(message.len());
         let bytes = match message {
             Message::Binary(bytes) => bytes,
             Message::Ping(_) | Message::Pong(_) => return Ok(None),
-            Message::Close(_) => return Err("client closed"),
+            Message::Close(_) => return Err("client_closed"),
             Message::Text(_) | Message::Frame(_) => {
                 self.handle.close(Code::BadFrame, "frames are binary");
                 return Ok(None);
@@ -232,7 +233,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection<S> {
             Ok(decoded) => decoded,
             Err(FrameError::Unknown { number, request }) => {
                 let detail = format!("frame number {number} is not known to this gateway");
-                self.refuse(request, Refusal::new(Code::UnknownFrame, detail));
+                self.refuse(request, "unknown", Refusal::new(Code::UnknownFrame, detail));
                 return Ok(None);
             }
             Err(FrameError::Malformed(error)) => {
@@ -241,9 +242,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection<S> {
                 return Ok(None);
             }
         };
+        let name = frame.name();
         match self.session.on_client(frame) {
             Step::Submit(append) => self.submit(request, append),
-            Step::Refuse(refusal) => self.refuse(request, refusal),
+            Step::Refuse(refusal) => self.refuse(request, name, refusal),
             Step::Cursors(cursors) => {
                 for cursor in cursors {
                     self.gateway.cursors.set(self.handle.device, cursor.conversation, cursor.seq);
@@ -283,7 +285,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection<S> {
     /// Hands an envelope to the writer, which answers this connection and then tells the others.
     fn submit(&self, request: RequestId, append: Append) {
         if let Err(too_often) = rate::check_send(&self.sends) {
-            return self.refuse(request, service::rate_limited(too_often));
+            return self.refuse(request, metrics::SEND, service::rate_limited(too_often));
         }
         let (gateway, handle, started) =
             (Arc::clone(&self.gateway), Arc::clone(&self.handle), Instant::now());
@@ -295,9 +297,14 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection<S> {
                     Ok(outcome) => refusal::of_outcome(outcome),
                     Err(error) => Err(refusal::of_write(*error)),
                 };
-                metrics::appended(started.elapsed(), answer.as_ref().err().map(|refusal| refusal.code));
+                let refused = answer.as_ref().err().map(|refusal| refusal.code);
+                metrics::request(metrics::SEND, refused, started.elapsed());
                 handle.answer(request, &refusal::frame(answer.map(ServerFrame::Sent)));
+                if let Ok(Outcome::Duplicate(_)) = outcome {
+                    metrics::duplicate();
+                }
                 if let Ok(Outcome::Stored(stored)) = outcome {
+                    metrics::stage("commit", started);
                     gateway.fanout.committed(Committed {
                         conversation,
                         sender,
@@ -312,24 +319,27 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection<S> {
         if submitted.is_err() {
             let busy =
                 Refusal::new(Code::Unavailable, "the gateway has too much to write; nothing was stored");
-            self.refuse(request, Refusal { wait_ms: Some(500), ..busy });
+            metrics::writer_refused();
+            self.refuse(request, metrics::SEND, Refusal { wait_ms: Some(500), ..busy });
         }
     }
 
-    fn refuse(&self, request: RequestId, refusal: Refusal) {
-        metrics::request("other", Some(refusal.code));
+    fn refuse(&self, request: RequestId, frame: &'static str, refusal: Refusal) {
+        metrics::request(frame, Some(refusal.code), Duration::ZERO);
         self.handle.answer(request, &ServerFrame::Refused(refusal));
     }
 
     async fn write_waiting(&mut self) -> Result<(), Reason> {
-        let Some(Batch { mut frames, lagged }) = self.handle.queue.take() else {
+        let Some(Batch { mut frames, since, lagged }) = self.handle.queue.take() else {
             return Ok(());
         };
         if lagged {
             metrics::resync("lagging", 1);
             frames.push_back(ServerFrame::Resync(Resync { reason: "lagging".into() }).encode(RequestId(0)));
         }
-        write(&mut self.ws, frames).await
+        write(&mut self.ws, frames).await?;
+        metrics::live_written(&since);
+        Ok(())
     }
 
     async fn on_tick(&mut self) -> Result<(), Reason> {

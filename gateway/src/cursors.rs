@@ -5,6 +5,7 @@
 
 use crate::{
     limits::{CURSOR_FLUSH, MAX_WAITING_CURSORS, MAX_WAITING_DEVICES},
+    metrics,
     store::Store,
 };
 use fastchat_protocol::{ConversationId, DeviceId, Seq};
@@ -44,6 +45,11 @@ impl Cursors {
         self.some.notify_one();
     }
 
+    /// Devices with a cursor on its way.
+    pub fn devices_waiting(&self) -> usize {
+        self.lock().len()
+    }
+
     /// Stores what waits, until told to stop; then once more.
     pub async fn run(&self, store: Arc<dyn Store>, stop: CancellationToken) {
         while !stop.is_cancelled() {
@@ -66,7 +72,9 @@ impl Cursors {
             cursors.into_iter().map(move |(conversation, seq)| (device, conversation, seq))
         };
         let cursors: Vec<_> = taken.into_iter().flat_map(of_device).collect();
-        if let Err(error) = store.set_cursors(&cursors).await {
+        let stored = store.set_cursors(&cursors).await;
+        metrics::cursors(stored.is_ok(), cursors.len());
+        if let Err(error) = stored {
             tracing::warn!(%error, cursors = cursors.len(), "cursors wait for the store");
             for (device, conversation, seq) in cursors {
                 self.set(device, conversation, seq);

@@ -24,6 +24,7 @@ use fastchat_protocol::{
 use std::{
     collections::{BTreeSet, HashMap},
     sync::{Arc, Mutex, PoisonError, atomic::Ordering},
+    time::Instant,
 };
 
 /// Hands rows and wakes to connections here and to other gateways.
@@ -69,6 +70,12 @@ impl Fanout {
 
     /// Hands a committed row out.
     pub fn committed(&self, row: Committed) {
+        let began = Instant::now();
+        self.hand_out(row);
+        metrics::stage("publish", began);
+    }
+
+    fn hand_out(&self, row: Committed) {
         let Committed { conversation, sender, counter, kind, envelope, stored } = row;
         let live = envelope.len() <= MAX_LIVE_ENVELOPE;
         let row = LogRow {

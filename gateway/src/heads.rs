@@ -40,7 +40,10 @@ pub async fn run(
             revocations = Instant::now();
             close_revoked(&*store, &registry).await;
         }
-        match store.moved_since(mark).await {
+        let began = Instant::now();
+        let moved = store.moved_since(mark).await;
+        metrics::head_check(moved.is_ok(), began);
+        match moved {
             Ok(moved) => {
                 mark = Some(moved.mark);
                 let told: usize =
@@ -50,7 +53,7 @@ pub async fn run(
                 {
                     fanout.wake_mailbox(*account, *device, *head);
                 }
-                metrics::head_check(told);
+                metrics::head_check_repairs(told);
                 fanout.age();
             }
             Err(error) => tracing::warn!(%error, "a head check failed; the next one makes up for it"),
@@ -89,25 +92,26 @@ pub async fn on_bus(
                 tracing::warn!("the bus is away: messages arrive by head check until it is back");
             }
             Some(BusEvent::Restored(loss)) => {
-                let reason = match loss {
-                    Loss::Reconnected => "bus",
-                    Loss::SlowConsumer => "slow-consumer",
+                // What clients are told, and what is counted.
+                let (reason, label) = match loss {
+                    Loss::Reconnected => ("bus", "bus"),
+                    Loss::SlowConsumer => ("slow-consumer", "slow_consumer"),
                 };
                 tracing::info!(
                     reason,
                     "records of the bus may have been lost: every connection compares its heads"
                 );
-                resync_all(&registry, reason);
+                resync_all(&registry, reason, label);
             }
         }
     }
 }
 
 /// Tells every connection to compare its heads with the log. Clients spread their questions.
-fn resync_all(registry: &Registry, reason: &str) {
+fn resync_all(registry: &Registry, reason: &str, label: &'static str) {
     let frame = ServerFrame::Resync(Resync { reason: reason.to_owned() }).encode(RequestId(0));
     let all = registry.all();
-    metrics::resync(reason, all.len());
+    metrics::resync(label, all.len());
     for handle in all {
         handle.queue.push_live(frame.clone());
     }

@@ -20,7 +20,7 @@ use fastchat_gateway::{
     },
     tls::Tls,
 };
-use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
+use fastchat_telemetry::Recorder;
 use std::{
     io::Write,
     path::PathBuf,
@@ -176,7 +176,7 @@ async fn serve(config: Config) -> anyhow::Result<()> {
     let gateway = Gateway::start(config, store, bus, events);
     let admin = tokio::spawn(admin::run(Arc::clone(&gateway), metrics.clone(), admin_listener));
     let accepting = tokio::spawn(server::run(Arc::clone(&gateway), listener, tls.clone()));
-    let upkeep = tokio::spawn(upkeep(metrics));
+    let upkeep = tokio::spawn(upkeep(metrics, Arc::clone(&gateway)));
     fastchat_gateway::metrics::ready(true);
     let fleet::Identity { id, url: public_url } = &gateway.identity;
     tracing::info!(gateway = %id, public_url, url = format!("{scheme}://{address}"), admin = format!("http://{admin_address}"), store = gateway.config.store.redacted(), bus = ?gateway.config.bus, "serving");
@@ -192,29 +192,15 @@ async fn serve(config: Config) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// The recorder wants to be called now and then, so that histograms do not grow.
-async fn upkeep(metrics: PrometheusHandle) {
-    let mut ticks = tokio::time::interval(Duration::from_secs(5));
-    loop {
-        ticks.tick().await;
-        metrics.run_upkeep();
-    }
+/// Measures what goes on without clients; until it is aborted.
+async fn upkeep(recorder: Recorder, gateway: Arc<Gateway>) {
+    tokio::join!(recorder.upkeep(), metrics::watch_store(&gateway));
 }
 
-fn recorder() -> anyhow::Result<PrometheusHandle> {
-    // Seconds, by factors of about 1.5 to 2 around what is usual: commits and answers of 0.1 ms to 10 s.
-    const SECONDS: &[f64] = &[
-        0.0001, 0.00025, 0.0005, 0.001, 0.002, 0.004, 0.008, 0.015, 0.03, 0.06, 0.125, 0.25, 0.5, 1.0, 2.5,
-        5.0, 10.0,
-    ];
-    const SIZES: &[f64] = &[1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0];
-    let suffix = |s: &str| metrics_exporter_prometheus::Matcher::Suffix(s.into());
-    let recorder = PrometheusBuilder::new()
-        .set_buckets_for_metric(suffix("_seconds"), SECONDS)?
-        .set_buckets_for_metric(suffix("_size"), SIZES)?
-        .install_recorder()
-        .context("the metrics recorder could not start")?;
-    metrics::describe();
+fn recorder() -> anyhow::Result<Recorder> {
+    let recorder = Recorder::install(metrics::CATALOGUE, metrics::BUCKETS);
+    let recorder = recorder.context("the metrics recorder could not start")?;
+    metrics::start();
     Ok(recorder)
 }
 

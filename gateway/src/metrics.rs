@@ -1,103 +1,39 @@
-//! Every metric of the gateway: name, help, unit. Labels are few and never name a user.
+//! What the gateway measures, one function an event; names and labels are in [`catalogue`].
 //!
-//! active connections = accepted - ended.
+//! - Events count where they happen; how things stand is looked up when somebody asks ([`sample`]).
+//! - sockets = accepted - ended.
 
-use crate::fleet::Identity;
-use fastchat_protocol::Code;
-use metrics::{Unit, counter, describe_counter, describe_gauge, describe_histogram, gauge, histogram};
-use std::time::Duration;
+pub mod catalogue;
+mod sample;
 
-/// Describes all metrics to the recorder.
-pub fn describe() {
-    describe_gauge!("fastchat_connections", Unit::Count, "Connections with a session.");
-    describe_gauge!("fastchat_connections_limit", Unit::Count, "Connections that the gateway takes at most.");
-    describe_gauge!(
-        "fastchat_gateway_info",
-        Unit::Count,
-        "1, with this process's id, public URL and version."
-    );
-    describe_gauge!(
-        "fastchat_cpu_ratio",
-        Unit::Count,
-        "Share of the machine's processors in use, 0 to 1: by all, or by this process (load_scope)."
-    );
-    describe_counter!(
-        "fastchat_tickets_total",
-        Unit::Count,
-        "Tickets of balancers that clients showed or did not, by result."
-    );
-    describe_gauge!("fastchat_draining", Unit::Count, "1 while the gateway sends its clients away.");
-    describe_counter!("fastchat_connections_accepted_total", Unit::Count, "Sockets accepted.");
-    describe_counter!("fastchat_connections_ended_total", Unit::Count, "Sockets ended, by reason.");
-    describe_counter!("fastchat_sessions_total", Unit::Count, "Proofs of identity, by kind and result.");
-    describe_histogram!(
-        "fastchat_authentication_seconds",
-        Unit::Seconds,
-        "From a proof's arrival to the session, by kind."
-    );
-    describe_counter!("fastchat_requests_total", Unit::Count, "Requests of clients, by frame and result.");
-    describe_histogram!(
-        "fastchat_append_seconds",
-        Unit::Seconds,
-        "From an envelope's arrival to its answer."
-    );
-    describe_counter!(
-        "fastchat_deliveries_total",
-        Unit::Count,
-        "Live copies for connections: queued, or dropped because the reader is slow."
-    );
-    describe_counter!(
-        "fastchat_resyncs_total",
-        Unit::Count,
-        "Connections told to compare their heads, by reason."
-    );
-    describe_counter!("fastchat_head_checks_total", Unit::Count, "Head checks done.");
-    describe_counter!(
-        "fastchat_head_check_repairs_total",
-        Unit::Count,
-        "Connections that a head check told about a head."
-    );
-    describe_counter!(
-        "fastchat_bus_records_total",
-        Unit::Count,
-        "Records that other gateways published, by kind."
-    );
-    describe_counter!(
-        "fastchat_bus_dropped_total",
-        Unit::Count,
-        "Records that the bus did not take, by reason."
-    );
-    describe_counter!("fastchat_bus_down_total", Unit::Count, "Times that the bus went away.");
-    describe_histogram!("fastchat_writer_batch_size", Unit::Count, "Envelopes committed together.");
-    describe_histogram!(
-        "fastchat_writer_commit_seconds",
-        Unit::Seconds,
-        "One batch, from the store's call to its answer."
-    );
-    describe_gauge!("fastchat_writer_queue_depth", Unit::Count, "Envelopes that wait for the writer.");
-    describe_gauge!("fastchat_groups", Unit::Count, "Groups with a reader here, each a subscription.");
-    describe_counter!(
-        "fastchat_group_reloads_total",
-        Unit::Count,
-        "Times that a group's readers were asked for, by result."
-    );
-    describe_counter!(
-        "fastchat_group_rows_held_total",
-        Unit::Count,
-        "Rows of groups that waited for that (held), or did not fit (overflow)."
-    );
-    describe_counter!(
-        "fastchat_group_out_of_range_total",
-        Unit::Count,
-        "Live copies that were not given to a connection because it may not read the row."
-    );
-    describe_gauge!("fastchat_guests", Unit::Count, "Sessions that proved no device: linking, recovery.");
-    describe_counter!(
-        "fastchat_presence_questions_total",
-        Unit::Count,
-        "Accounts of which somebody asked whether they are online."
-    );
-    describe_gauge!("fastchat_ready", Unit::Count, "1 while the gateway takes new connections.");
+pub use catalogue::{BUCKETS, CATALOGUE};
+pub use sample::{sample, watch_store};
+
+use crate::{fleet::Identity, store::StoreError};
+use fastchat_protocol::{ClientFrame, Code};
+use metrics::{counter, gauge, histogram};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+/// The name of the frame with messages, for its requests.
+pub const SEND: &str = "Send";
+
+/// Shows what did not happen yet as zero, where the catalogue does not list it: each frame's good answer,
+/// what a send may meet, and gauges that somebody sets when they change.
+pub fn start() {
+    groups(0);
+    bus_subscriptions(0);
+    for (_, frame) in ClientFrame::NUMBERS {
+        counter!("fastchat_requests_total", "frame" => *frame, "result" => "ok").increment(0);
+    }
+    let met = [Code::Unavailable, Code::OutcomeUnknown, Code::Internal, Code::RateLimited, Code::StaleEpoch];
+    for code in met {
+        counter!("fastchat_requests_total", "frame" => SEND, "result" => code.label()).increment(0);
+    }
+    for kind in ["Register", "Login", "Resume"] {
+        for result in ["ok", Code::BadCredentials.label(), Code::RateLimited.label()] {
+            counter!("fastchat_sessions_total", "kind" => kind, "result" => result).increment(0);
+        }
+    }
 }
 
 /// A socket was accepted.
@@ -141,6 +77,18 @@ pub fn ready(ready: bool) {
     gauge!("fastchat_ready").set(if ready { 1.0 } else { 0.0 });
 }
 
+/// A frame came from a client.
+pub fn heard(bytes: usize) {
+    counter!("fastchat_socket_frames_total", "direction" => "in").increment(1);
+    counter!("fastchat_socket_bytes_total", "direction" => "in").increment(bytes as u64);
+}
+
+/// Frames were written to a client.
+pub fn wrote(frames: usize, bytes: usize) {
+    counter!("fastchat_socket_frames_total", "direction" => "out").increment(frames as u64);
+    counter!("fastchat_socket_bytes_total", "direction" => "out").increment(bytes as u64);
+}
+
 /// How many groups are heard here.
 pub fn groups(count: usize) {
     gauge!("fastchat_groups").set(count as f64);
@@ -148,8 +96,7 @@ pub fn groups(count: usize) {
 
 /// The readers of a group were asked for.
 pub fn group_reload(read: bool) {
-    let result = if read { "ok" } else { "failed" };
-    counter!("fastchat_group_reloads_total", "result" => result).increment(1);
+    counter!("fastchat_group_reloads_total", "result" => ok_or_failed(read)).increment(1);
 }
 
 /// A row of a group waits for its readers' ranges, or found no room to.
@@ -169,11 +116,6 @@ pub fn head_check_repairs(told: usize) {
     counter!("fastchat_head_check_repairs_total").increment(told as u64);
 }
 
-/// How many sessions without a device there are.
-pub fn guests(count: usize) {
-    gauge!("fastchat_guests").set(count as f64);
-}
-
 /// Somebody asked who of so many is online.
 pub fn presence_asked(accounts: usize) {
     counter!("fastchat_presence_questions_total").increment(accounts as u64);
@@ -185,16 +127,53 @@ pub fn authenticated(kind: &'static str, result: &'static str, took: Duration) {
     histogram!("fastchat_authentication_seconds", "kind" => kind).record(took);
 }
 
-/// A request was answered.
-pub fn request(frame: &'static str, refused: Option<Code>) {
-    let result = refused.map_or("ok", Code::label);
-    counter!("fastchat_requests_total", "frame" => frame, "result" => result).increment(1);
+/// A request was answered, `took` after it came.
+pub fn request(frame: &'static str, refused: Option<Code>, took: Duration) {
+    requested(frame, class(frame), refused, took);
 }
 
-/// An append was answered.
-pub fn appended(took: Duration, refused: Option<Code>) {
-    request("Send", refused);
-    histogram!("fastchat_append_seconds").record(took);
+/// A request of a session without a device was answered.
+pub fn guest_request(frame: &'static str, refused: Option<Code>, took: Duration) {
+    requested(frame, "guest", refused, took);
+}
+
+fn requested(frame: &'static str, class: &'static str, refused: Option<Code>, took: Duration) {
+    let result = refused.map_or("ok", Code::label);
+    counter!("fastchat_requests_total", "frame" => frame, "result" => result).increment(1);
+    histogram!("fastchat_request_seconds", "class" => class).record(took);
+}
+
+/// Requests that take about the same path: one histogram each.
+fn class(frame: &str) -> &'static str {
+    match frame {
+        "Send" => "send",
+        "Fetch" | "FetchMailbox" | "Sync" => "log",
+        "Commit" | "Found" | "FoundGroup" | "Leave" | "GetGroupState" | "GetTree" => "group",
+        "FindAccount" | "GetAccount" | "PublishKeyPackages" | "ClaimKeyPackages" => "directory",
+        "PutManifest" | "ChangePassword" | "PutSlot" | "GetSlot" | "DropSlot" | "SetRecovery"
+        | "DeleteAccount" => "account",
+        "Block" | "GetBlocked" | "AskPresence" | "SetVisible" => "people",
+        _ => "other",
+    }
+}
+
+/// A message was stored before: the sender did not hear of it, and asked again.
+pub fn duplicate() {
+    counter!("fastchat_duplicates_total").increment(1);
+}
+
+/// A stage of a message's way ended.
+pub fn stage(stage: &'static str, began: Instant) {
+    histogram!("fastchat_delivery_stage_seconds", "stage" => stage).record(began.elapsed());
+}
+
+/// Live copies were written that had waited since then.
+pub fn live_written(since: &[Instant]) {
+    let now = Instant::now();
+    let socket = histogram!("fastchat_delivery_stage_seconds", "stage" => "socket");
+    for queued in since {
+        socket.record(now.duration_since(*queued));
+    }
 }
 
 /// Live copies for connections.
@@ -203,17 +182,39 @@ pub fn delivered(queued: usize, dropped: usize) {
     if dropped > 0 {
         counter!("fastchat_deliveries_total", "result" => "dropped").increment(dropped as u64);
     }
+    histogram!("fastchat_fanout_size").record((queued + dropped) as f64);
+}
+
+/// A device asked for its conversations, and so many rows lie after its cursors.
+pub fn pending(rows: u64) {
+    histogram!("fastchat_pending_size").record(rows as f64);
+}
+
+/// A device fetched a page whose oldest row is of then.
+pub fn fetched(oldest_at_ms: u64) {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    // The store's clock may be a little ahead.
+    let age = now.saturating_sub(Duration::from_millis(oldest_at_ms));
+    histogram!("fastchat_pending_age_seconds").record(age);
 }
 
 /// Connections were told to compare their heads.
-pub fn resync(reason: &str, connections: usize) {
-    counter!("fastchat_resyncs_total", "reason" => reason.to_owned()).increment(connections as u64);
+pub fn resync(reason: &'static str, connections: usize) {
+    counter!("fastchat_resyncs_total", "reason" => reason).increment(connections as u64);
 }
 
-/// A head check was done.
-pub fn head_check(told: usize) {
-    counter!("fastchat_head_checks_total").increment(1);
-    head_check_repairs(told);
+/// A head check was done, or failed.
+pub fn head_check(ok: bool, began: Instant) {
+    counter!("fastchat_head_checks_total", "result" => ok_or_failed(ok)).increment(1);
+    histogram!("fastchat_head_check_seconds").record(began.elapsed());
+}
+
+/// Cursors were given to the store.
+pub fn cursors(ok: bool, cursors: usize) {
+    counter!("fastchat_cursor_flushes_total", "result" => ok_or_failed(ok)).increment(1);
+    if ok {
+        counter!("fastchat_cursors_stored_total").increment(cursors as u64);
+    }
 }
 
 /// A record of another gateway.
@@ -224,4 +225,90 @@ pub fn bus_record(kind: &'static str) {
 /// The bus went away.
 pub fn bus_down() {
     counter!("fastchat_bus_down_total").increment(1);
+}
+
+/// The bus lost a record.
+pub fn bus_dropped(reason: &'static str) {
+    counter!("fastchat_bus_dropped_total", "reason" => reason).increment(1);
+}
+
+/// The bus took a record.
+pub fn bus_published() {
+    counter!("fastchat_bus_published_total").increment(1);
+}
+
+/// The bus' client said that something is wrong.
+pub fn bus_error(from: &'static str) {
+    counter!("fastchat_bus_errors_total", "from" => from).increment(1);
+}
+
+/// How many subjects are heard.
+pub fn bus_subscriptions(count: usize) {
+    gauge!("fastchat_bus_subscriptions").set(count as f64);
+}
+
+/// A round trip to the bus.
+pub fn bus_barrier(began: Instant) {
+    histogram!("fastchat_bus_barrier_seconds").record(began.elapsed());
+}
+
+/// What NATS' client has counted since it started.
+pub fn bus_client(statistics: &async_nats::Statistics) {
+    use std::sync::atomic::Ordering::Relaxed;
+    let [bytes, messages] = ["fastchat_bus_bytes_total", "fastchat_bus_messages_total"];
+    counter!(bytes, "direction" => "in").absolute(statistics.in_bytes.load(Relaxed));
+    counter!(bytes, "direction" => "out").absolute(statistics.out_bytes.load(Relaxed));
+    counter!(messages, "direction" => "in").absolute(statistics.in_messages.load(Relaxed));
+    counter!(messages, "direction" => "out").absolute(statistics.out_messages.load(Relaxed));
+    counter!("fastchat_bus_connects_total").absolute(statistics.connects.load(Relaxed));
+}
+
+/// The writer had no room.
+pub fn writer_refused() {
+    counter!("fastchat_writer_refused_total").increment(1);
+}
+
+/// A batch is tried item by item.
+pub fn writer_split() {
+    counter!("fastchat_writer_split_total").increment(1);
+}
+
+/// A call of the store got its connection.
+pub fn store_waited(began: Instant) {
+    histogram!("fastchat_store_wait_seconds").record(began.elapsed());
+}
+
+/// A call of the store ended.
+pub fn store_called(kind: &'static str, began: Instant, failed: Option<&StoreError>) {
+    histogram!("fastchat_store_call_seconds", "kind" => kind).record(began.elapsed());
+    if let Some(error) = failed {
+        store_failed(error);
+    }
+}
+
+/// A call of the store gave no outcome.
+pub fn store_failed(error: &StoreError) {
+    let kind = match error {
+        StoreError::Unavailable(_) => "unavailable",
+        StoreError::Unknown(_) => "unknown",
+        StoreError::Corrupt { .. } => "corrupt",
+        StoreError::Schema(_) => "schema",
+    };
+    counter!("fastchat_store_errors_total", "kind" => kind).increment(1);
+}
+
+fn ok_or_failed(ok: bool) -> &'static str {
+    if ok { "ok" } else { "failed" }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_class_is_listed() {
+        for (_, frame) in ClientFrame::NUMBERS {
+            assert!(catalogue::CLASSES.contains(&class(frame)), "{frame}");
+        }
+    }
 }

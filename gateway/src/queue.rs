@@ -7,7 +7,7 @@
 
 use crate::limits::{QUEUE_BYTES, QUEUE_FRAMES};
 use bytes::Bytes;
-use std::{collections::VecDeque, sync::Mutex};
+use std::{collections::VecDeque, sync::Mutex, time::Instant};
 use tokio::sync::Notify;
 
 /// A bounded queue of encoded frames. Costs nothing but its struct while it is empty.
@@ -21,6 +21,8 @@ pub struct Queue {
 struct Waiting {
     frames: VecDeque<Bytes>,
     bytes: usize,
+    /// When each live copy among them came.
+    since: Vec<Instant>,
     lagging: bool,
 }
 
@@ -29,6 +31,8 @@ struct Waiting {
 pub struct Batch {
     /// In order.
     pub frames: VecDeque<Bytes>,
+    /// When each live copy among them was queued.
+    pub since: Vec<Instant>,
     /// Live copies were dropped since the last batch: a `Resync` goes after these frames.
     pub lagged: bool,
 }
@@ -44,6 +48,7 @@ impl Queue {
             return false;
         }
         waiting.push(frame);
+        waiting.since.push(Instant::now());
         drop(waiting);
         self.ready.notify_one();
         true
@@ -64,8 +69,15 @@ impl Queue {
         waiting.bytes = 0;
         Some(Batch {
             frames: std::mem::take(&mut waiting.frames),
+            since: std::mem::take(&mut waiting.since),
             lagged: std::mem::take(&mut waiting.lagging),
         })
+    }
+
+    /// Frames and bytes that wait, and whether live copies were dropped.
+    pub fn backlog(&self) -> (usize, usize, bool) {
+        let waiting = self.lock();
+        (waiting.frames.len(), waiting.bytes, waiting.lagging)
     }
 
     /// Waits until there is something to take.

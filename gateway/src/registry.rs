@@ -95,6 +95,19 @@ pub struct Registry {
     connections: AtomicUsize,
 }
 
+/// What waits to be written, over all connections.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Backlog {
+    /// Frames.
+    pub frames: usize,
+    /// Bytes.
+    pub bytes: usize,
+    /// Frames of the connection with most of them.
+    pub longest: usize,
+    /// Connections that lost live copies and were not told yet.
+    pub lagging: usize,
+}
+
 /// A new connection and what it changed.
 #[derive(Debug)]
 pub struct Entered {
@@ -200,6 +213,21 @@ impl Registry {
     /// Whether there are as many connections as there may be.
     pub fn is_full(&self) -> bool {
         self.connections() >= self.limit
+    }
+
+    /// What waits for all connections; counted where it is, so that nothing is kept up to date for it.
+    pub fn backlog(&self) -> Backlog {
+        let mut backlog = Backlog::default();
+        for shard in &self.shards {
+            for handle in lock(shard).values().flatten() {
+                let (frames, bytes, lagging) = handle.queue.backlog();
+                backlog.frames += frames;
+                backlog.bytes += bytes;
+                backlog.longest = backlog.longest.max(frames);
+                backlog.lagging += usize::from(lagging);
+            }
+        }
+        backlog
     }
 
     /// How many connections there are.

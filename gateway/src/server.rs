@@ -64,13 +64,13 @@ async fn socket(gateway: Arc<Gateway>, stream: TcpStream, address: SocketAddr, t
     let _ = stream.set_nodelay(true);
     // Where the gateway is full, these places are what is left for saying so.
     let Ok(place) = Arc::clone(&gateway.unidentified).try_acquire_owned() else {
-        return metrics::ended("too many without a session");
+        return metrics::ended("too_many_opening");
     };
     match tls {
         None => http(gateway, stream, address, place).await,
         Some(tls) => match timeout(OPENING_TIMEOUT, tls.accept(stream)).await {
             Ok(Ok(stream)) => http(gateway, stream, address, place).await,
-            _ => metrics::ended("no TLS"),
+            _ => metrics::ended("no_tls"),
         },
     }
 }
@@ -99,7 +99,7 @@ async fn http<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
         .serve_connection(TokioIo::new(stream), TowerToHyperService::new(router))
         .with_upgrades();
     if served.await.is_err() {
-        metrics::ended("no request");
+        metrics::ended("no_request");
     }
 }
 
@@ -118,7 +118,7 @@ async fn upgrade(State(peer): State<Peer>, mut request: Request) -> Response {
     tasks.spawn(async move {
         match upgraded.await {
             Ok(socket) => connection::serve(gateway, TokioIo::new(socket), from, place).await,
-            Err(_) => metrics::ended("no upgrade"),
+            Err(_) => metrics::ended("no_upgrade"),
         }
     });
     let headers = [

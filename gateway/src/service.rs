@@ -17,23 +17,24 @@ pub(crate) use directory::{checked_manifest, new_manifest, password_error, rate_
 
 use crate::{gateway::Gateway, handshake::Guest, metrics, refusal, session::Me, store::StoreError};
 use fastchat_protocol::{ClientFrame, Code, Refusal, ServerFrame, server::Done};
+use std::time::Instant;
 
 /// What every request is answered with.
 pub(crate) type Answer = Result<ServerFrame, Refusal>;
 
 /// Answers one request of a known device.
 pub async fn answer(gateway: &Gateway, me: &Me, frame: ClientFrame) -> ServerFrame {
-    let name = frame.name();
+    let (name, began) = (frame.name(), Instant::now());
     let answer = dispatch(gateway, me, frame).await;
-    metrics::request(name, answer.as_ref().err().map(|refusal| refusal.code));
+    metrics::request(name, answer.as_ref().err().map(|refusal| refusal.code), began.elapsed());
     refusal::frame(answer)
 }
 
 /// Answers one request of somebody who proved no device.
 pub async fn answer_guest(gateway: &Gateway, guest: &Guest, frame: ClientFrame) -> ServerFrame {
-    let name = frame.name();
+    let (name, began) = (frame.name(), Instant::now());
     let answer = restricted::dispatch(gateway, guest, frame).await;
-    metrics::request(name, answer.as_ref().err().map(|refusal| refusal.code));
+    metrics::guest_request(name, answer.as_ref().err().map(|refusal| refusal.code), began.elapsed());
     refusal::frame(answer)
 }
 

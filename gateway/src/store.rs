@@ -60,6 +60,25 @@ impl StoreError {
     }
 }
 
+/// The connections of a store.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Pool {
+    /// Those that there are.
+    pub open: u32,
+    /// Those that wait for a call.
+    pub idle: u32,
+    /// As many there may be.
+    pub limit: u32,
+}
+
+impl Pool {
+    /// Of one of sqlx's pools.
+    fn of<DB: sqlx::Database>(pool: &sqlx::Pool<DB>) -> Self {
+        let idle = u32::try_from(pool.num_idle()).unwrap_or(u32::MAX);
+        Self { open: pool.size(), idle, limit: pool.options().get_max_connections() }
+    }
+}
+
 /// What every store call returns.
 pub type Result<T> = std::result::Result<T, StoreError>;
 
@@ -71,6 +90,8 @@ const SLOT_SWEEP: i64 = 16;
 /// Accounts, devices, key packages, conversations, logs, cursors, mailboxes.
 #[async_trait]
 pub trait Store: std::fmt::Debug + Send + Sync + 'static {
+    /// How its connections are used.
+    fn pool(&self) -> Pool;
     /// Answers if the store can answer. At most two seconds.
     async fn ping(&self) -> Result<()>;
     /// Raised whenever a backup was restored; 1 at first.

@@ -105,12 +105,16 @@ struct Lane {
 
 impl Lane {
     async fn run(mut self, closing: CancellationToken) {
+        self.show(0);
         while let Some(first) = self.next(&closing).await {
             let batch = self.gather(first);
-            let waiting = self.receiver.len() as f64;
-            gauge!("fastchat_writer_queue_depth", "lane" => self.number.to_string()).set(waiting);
+            self.show(self.receiver.len());
             self.commit(batch).await;
         }
+    }
+
+    fn show(&self, waiting: usize) {
+        gauge!("fastchat_writer_queue_depth", "lane" => self.number.to_string()).set(waiting as f64);
     }
 
     /// Waits for an item; `None` when closing and nothing waits.
@@ -160,6 +164,7 @@ impl Lane {
 
     async fn one_by_one(&mut self, appends: &[Append]) -> Vec<Result<Outcome, WriteError>> {
         tracing::warn!(items = appends.len(), "a batch failed: its items are tried one by one");
+        crate::metrics::writer_split();
         let mut outcomes = Vec::with_capacity(appends.len());
         for append in appends {
             let outcome = self.append(std::slice::from_ref(append)).await;

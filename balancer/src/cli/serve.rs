@@ -9,7 +9,7 @@ use fastchat_balancer::{
     source::{heartbeats, prometheus},
     tls::Tls,
 };
-use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
+use fastchat_telemetry::Recorder;
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 use tokio::{
     net::TcpListener,
@@ -27,8 +27,6 @@ SIGTERM and SIGINT end it; SIGHUP reads the certificate again.";
 
 /// Limit: how long open answers may take when the balancer ends.
 const LAST_ANSWERS: Duration = Duration::from_secs(2);
-/// The recorder wants to be called now and then, so that histograms do not grow.
-const RECORDER_UPKEEP: Duration = Duration::from_secs(5);
 
 pub(crate) fn check(settings: &Settings) -> anyhow::Result<()> {
     settings.validate()?;
@@ -131,25 +129,14 @@ async fn bind(key: &'static str, address: SocketAddr) -> Result<TcpListener, Con
     bound.map_err(|error| ConfigError { key, problem: format!("{address}: {error}") })
 }
 
-async fn upkeep(balancer: Arc<Balancer>, recorder: PrometheusHandle) {
-    let recorder = async {
-        let mut ticks = tokio::time::interval(RECORDER_UPKEEP);
-        loop {
-            ticks.tick().await;
-            recorder.run_upkeep();
-        }
-    };
-    tokio::select! { () = balancer.upkeep() => {} () = recorder => {} }
+async fn upkeep(balancer: Arc<Balancer>, recorder: Recorder) {
+    tokio::select! { () = balancer.upkeep() => {} () = recorder.upkeep() => {} }
 }
 
-fn recorder() -> anyhow::Result<PrometheusHandle> {
-    // A decision takes microseconds; a millisecond is worth a look.
-    const SECONDS: &[f64] = &[1e-6, 2e-6, 5e-6, 1e-5, 2e-5, 5e-5, 1e-4, 2e-4, 5e-4, 1e-3, 1e-2, 0.1];
-    let recorder = PrometheusBuilder::new()
-        .set_buckets_for_metric(Matcher::Suffix("_seconds".into()), SECONDS)?
-        .install_recorder()
-        .context("the metrics recorder could not start")?;
-    metrics::describe();
+fn recorder() -> anyhow::Result<Recorder> {
+    let recorder = Recorder::install(metrics::CATALOGUE, metrics::BUCKETS);
+    let recorder = recorder.context("the metrics recorder could not start")?;
+    metrics::running();
     Ok(recorder)
 }
 

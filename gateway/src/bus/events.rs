@@ -7,6 +7,7 @@
 //! - Putting in never waits, so that a slow gateway cannot stall the bus or another gateway.
 
 use super::{BusEvent, EVENT_QUEUE, Loss};
+use crate::metrics;
 use bytes::Bytes;
 use fastchat_protocol::bus::Subject;
 use std::{
@@ -62,7 +63,7 @@ impl EventSink {
             queue.records += 1;
             queue.events.push_back(BusEvent::Record { subject, record });
         } else {
-            metrics::counter!("fastchat_bus_dropped_total", "reason" => "slow_consumer").increment(1);
+            metrics::bus_dropped("slow_consumer");
             queue.push_slow();
         }
         drop(queue);
@@ -73,6 +74,11 @@ impl EventSink {
     pub(super) fn slow(&self) {
         self.0.lock().push_slow();
         self.0.filled.notify_one();
+    }
+
+    /// How many records wait for the gateway.
+    pub(super) fn waiting(&self) -> usize {
+        self.0.lock().records
     }
 
     /// Says that the bus is away.

@@ -5,9 +5,10 @@
 //! - With one gateway nobody else is there, so that publishing costs a look into an empty map.
 
 use super::{
-    Bus, BusEvents,
+    Bus, BusEvents, Waiting,
     events::{self, EventSink},
 };
+use crate::metrics;
 use async_trait::async_trait;
 use bytes::Bytes;
 use fastchat_protocol::bus::Subject;
@@ -88,9 +89,9 @@ impl Bus for LocalBus {
     fn publish(&self, subject: Subject, record: Bytes) {
         let state = self.hub.read();
         if state.down {
-            metrics::counter!("fastchat_bus_dropped_total", "reason" => "down").increment(1);
-            return;
+            return metrics::bus_dropped("down");
         }
+        metrics::bus_published();
         let subscribers = state.subscribers.get(&subject).map_or(&[][..], Vec::as_slice);
         for (member, sink) in subscribers {
             if *member != self.member {
@@ -124,6 +125,11 @@ impl Bus for LocalBus {
 
     fn is_up(&self) -> bool {
         !self.hub.read().down
+    }
+
+    fn waiting(&self) -> Waiting {
+        // Publishing is queueing for others here.
+        Waiting { publishes: 0, events: self.sink.waiting() }
     }
 }
 

@@ -14,9 +14,10 @@ mod options;
 mod subscriptions;
 
 use super::{
-    Bus, BusEvents, PUBLISH_QUEUE,
+    Bus, BusEvents, PUBLISH_QUEUE, Waiting,
     events::{self, EventSink},
 };
+use crate::metrics;
 use async_nats::{Client, Event, Subscriber, connection::State};
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -29,7 +30,7 @@ use std::{
     pin::Pin,
     sync::Arc,
     task::{Context, Poll},
-    time::Duration,
+    time::{Duration, Instant},
 };
 use subscriptions::{BARRIER_TIMEOUT, Subscriptions};
 use tokio::{sync::mpsc, task::JoinSet};
@@ -45,7 +46,7 @@ const INCOMING_QUEUE: usize = 256;
 /// A gateway's end of a NATS bus. Dropping it ends the connection and the events.
 #[derive(Debug)]
 pub struct NatsBus {
-    publish: mpsc::Sender<(Subject, Bytes)>,
+    publish: mpsc::Sender<(Subject, Bytes, Instant)>,
     subscriptions: Arc<Subscriptions>,
     events: EventSink,
     fleet: FleetLink,
@@ -86,10 +87,10 @@ impl NatsBus {
 impl Bus for NatsBus {
     fn publish(&self, subject: Subject, record: Bytes) {
         if !self.is_up() {
-            return dropped("down");
+            return metrics::bus_dropped("down");
         }
-        if self.publish.try_send((subject, record)).is_err() {
-            dropped("full");
+        if self.publish.try_send((subject, record, Instant::now())).is_err() {
+            metrics::bus_dropped("full");
         }
     }
 
@@ -118,6 +119,11 @@ impl Bus for NatsBus {
     fn fleet(&self) -> Option<FleetLink> {
         Some(self.fleet.clone())
     }
+
+    fn waiting(&self) -> Waiting {
+        let publishes = self.publish.max_capacity() - self.publish.capacity();
+        Waiting { publishes, events: self.events.waiting() }
+    }
 }
 
 impl Drop for NatsBus {
@@ -132,11 +138,17 @@ fn on_event(event: &Event, subscriptions: &Subscriptions, sink: &EventSink) {
         Event::Connected => subscriptions.link_up(),
         Event::Disconnected | Event::Closed => subscriptions.link_down(sink),
         Event::SlowConsumer(_) => {
-            dropped("slow_consumer");
+            metrics::bus_dropped("slow_consumer");
             sink.slow();
         }
-        Event::ServerError(error) => tracing::warn!(%error, "the bus refused something"),
-        Event::ClientError(error) => tracing::debug!(%error, "the bus cannot be reached"),
+        Event::ServerError(error) => {
+            metrics::bus_error("server");
+            tracing::warn!(%error, "the bus refused something");
+        }
+        Event::ClientError(error) => {
+            metrics::bus_error("client");
+            tracing::debug!(%error, "the bus cannot be reached");
+        }
         Event::LameDuckMode | Event::Draining => {}
     }
 }
@@ -148,6 +160,7 @@ async fn watch_link(client: Client, subscriptions: Arc<Subscriptions>, sink: Eve
     let mut doubted = false;
     loop {
         ticks.tick().await;
+        metrics::bus_client(&client.statistics());
         let (connected, up) = (client.connection_state() == State::Connected, subscriptions.is_up());
         match (doubted && connected != up, connected) {
             (true, true) => subscriptions.link_up(),
@@ -160,11 +173,17 @@ async fn watch_link(client: Client, subscriptions: Arc<Subscriptions>, sink: Eve
 
 /// Empties the queue into the client. Waits while the client is not connected or its buffer is full:
 /// then the queue fills up and further records are dropped at its other end.
-async fn publisher(client: Client, mut queue: mpsc::Receiver<(Subject, Bytes)>) {
-    while let Some((subject, record)) = queue.recv().await {
-        if let Err(error) = client.publish(subject.to_string(), record).await {
-            tracing::debug!(%error, "a record was not published");
-            dropped("refused");
+async fn publisher(client: Client, mut queue: mpsc::Receiver<(Subject, Bytes, Instant)>) {
+    while let Some((subject, record, queued)) = queue.recv().await {
+        match client.publish(subject.to_string(), record).await {
+            Ok(()) => {
+                metrics::bus_published();
+                metrics::stage("bus", queued);
+            }
+            Err(error) => {
+                tracing::debug!(%error, "a record was not published");
+                metrics::bus_dropped("refused");
+            }
         }
     }
 }
@@ -181,10 +200,6 @@ async fn demultiplex(mut new_streams: mpsc::Receiver<Incoming>, sink: EventSink)
             Some((subject, record)) = streams.next(), if !streams.is_empty() => sink.record(subject, record),
         }
     }
-}
-
-fn dropped(reason: &'static str) {
-    metrics::counter!("fastchat_bus_dropped_total", "reason" => reason).increment(1);
 }
 
 /// A subscription that can be stopped from outside.

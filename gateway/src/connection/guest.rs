@@ -10,15 +10,12 @@ use super::{
 use crate::{
     gateway::Gateway,
     handshake::Guest,
-    limits::{GUEST_TIME, MAX_GUESTS, OPENING_TIMEOUT},
-    metrics, service,
+    limits::{GUEST_TIME, OPENING_TIMEOUT},
+    service,
 };
 use fastchat_protocol::{Code, Refusal, RequestId, ServerFrame};
 use std::sync::Arc;
-use tokio::{
-    io::{AsyncRead, AsyncWrite},
-    sync::{OwnedSemaphorePermit, Semaphore},
-};
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_tungstenite::WebSocketStream;
 
 /// A socket whose guest is owed an answer to its proof.
@@ -29,36 +26,10 @@ pub(super) struct Visit<S> {
     pub(super) answer: ServerFrame,
 }
 
-/// One of the places for guests; the gauge follows it.
-struct Place {
-    guests: Arc<Semaphore>,
-    held: Option<OwnedSemaphorePermit>,
-}
-
-impl Place {
-    fn take(gateway: &Gateway) -> Option<Self> {
-        let held = Arc::clone(&gateway.guests).try_acquire_owned().ok()?;
-        let place = Self { guests: Arc::clone(&gateway.guests), held: Some(held) };
-        place.show();
-        Some(place)
-    }
-
-    fn show(&self) {
-        metrics::guests(MAX_GUESTS - self.guests.available_permits());
-    }
-}
-
-impl Drop for Place {
-    fn drop(&mut self) {
-        self.held = None;
-        self.show();
-    }
-}
-
 impl<S: AsyncRead + AsyncWrite + Unpin + Send> Visit<S> {
     /// Serves the guest until it leaves, its time is over, or the gateway leaves.
     pub(super) async fn run(mut self, gateway: Arc<Gateway>) -> Reason {
-        let Some(_place) = Place::take(&gateway) else {
+        let Ok(_place) = Arc::clone(&gateway.guests).try_acquire_owned() else {
             let full = Refusal::new(Code::Unavailable, "too many devices are being linked at the moment");
             return dismiss(&mut self.ws, self.request, Refusal { wait_ms: Some(5_000), ..full }).await;
         };

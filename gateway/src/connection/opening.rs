@@ -40,7 +40,7 @@ pub(super) async fn identify<S: AsyncRead + AsyncWrite + Unpin>(
     )
     .await;
     let mut nonce = [0; 32];
-    getrandom::fill(&mut nonce).map_err(|_| "no randomness")?;
+    getrandom::fill(&mut nonce).map_err(|_| "no_randomness")?;
 
     let (request, frame) = opening_frame(&mut ws, OPENING_TIMEOUT).await?;
     let ClientFrame::Hello(hello) = frame else {
@@ -128,7 +128,7 @@ pub(super) async fn opening_frame<S: AsyncRead + AsyncWrite + Unpin>(
     };
     let bytes = match timeout(within, read_one).await {
         Ok(Ok(bytes)) => bytes,
-        Ok(Err(None)) => return Err("left before the session"),
+        Ok(Err(None)) => return Err("left_opening"),
         Ok(Err(Some(refusal))) => return Err(dismiss(ws, RequestId(0), refusal).await),
         Err(_) => {
             return Err(dismiss(

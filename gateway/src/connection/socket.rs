@@ -1,7 +1,10 @@
 //! The socket's own part: limits, writing in time, and an end that the client hears of.
 
 use super::Reason;
-use crate::limits::{LINGER, LINGER_BYTES, MAX_WRITE_BUFFER, READ_BUFFER, WRITE_BUFFER, WRITE_TIMEOUT};
+use crate::{
+    limits::{LINGER, LINGER_BYTES, MAX_WRITE_BUFFER, READ_BUFFER, WRITE_BUFFER, WRITE_TIMEOUT},
+    metrics,
+};
 use bytes::Bytes;
 use fastchat_protocol::{Code, Refusal, RequestId, ServerFrame};
 use futures_util::SinkExt;
@@ -71,6 +74,7 @@ pub(super) async fn write<S: AsyncRead + AsyncWrite + Unpin>(
     ws: &mut WebSocketStream<S>,
     frames: std::collections::VecDeque<Bytes>,
 ) -> Result<(), Reason> {
+    metrics::wrote(frames.len(), frames.iter().map(Bytes::len).sum());
     timed(async {
         for frame in frames {
             ws.feed(Message::Binary(frame)).await?;
@@ -83,7 +87,7 @@ pub(super) async fn write<S: AsyncRead + AsyncWrite + Unpin>(
 pub(super) async fn timed(write: impl Future<Output = Result<(), WsError>>) -> Result<(), Reason> {
     match timeout(WRITE_TIMEOUT, write).await {
         Ok(Ok(())) => Ok(()),
-        Ok(Err(_)) => Err("socket error"),
-        Err(_) => Err("slow reader"),
+        Ok(Err(_)) => Err("socket_error"),
+        Err(_) => Err("slow_reader"),
     }
 }

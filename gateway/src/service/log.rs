@@ -1,7 +1,7 @@
 //! Reading: logs, mailboxes, lists of conversations, public group states.
 
 use super::{Answer, refuse, store_error};
-use crate::{gateway::Gateway, refusal, session::Me, store::GroupState};
+use crate::{gateway::Gateway, metrics, refusal, session::Me, store::GroupState};
 use fastchat_protocol::{
     Code, ConversationId, Refusal, ServerFrame,
     client::{Fetch, FetchMailbox, GetGroupState, GetTree, Sync},
@@ -17,6 +17,9 @@ pub(super) async fn fetch(gateway: &Gateway, me: &Me, request: &Fetch) -> Answer
         .await
         .map_err(store_error)?;
     let page = page.ok_or_else(refusal::not_member)?;
+    if let Some(oldest) = page.rows.first() {
+        metrics::fetched(oldest.at_ms);
+    }
     Ok(ServerFrame::LogPage(LogPage {
         conversation: request.conversation,
         rows: page.rows,
@@ -35,6 +38,8 @@ pub(super) async fn sync(gateway: &Gateway, me: &Me, request: &Sync) -> Answer {
     let limit = limits::MAX_SYNC_CONVERSATIONS;
     let list = gateway.store.conversations(me.device, request.after, limit).await.map_err(store_error)?;
     let more = list.len() == limit as usize;
+    let joined = list.iter().filter(|one| !one.unjoined);
+    metrics::pending(joined.map(|one| one.head.0.saturating_sub(one.cursor.max(one.join_seq).0)).sum());
     Ok(ServerFrame::Conversations(Conversations { list, more }))
 }
 

@@ -82,6 +82,10 @@ impl Postgres {
 
 #[async_trait]
 impl Store for Postgres {
+    fn pool(&self) -> Pool {
+        Pool::of(&self.pool)
+    }
+
     async fn ping(&self) -> Result<()> {
         self.read(read::ping).await
     }

@@ -46,6 +46,15 @@ impl Sqlite {
 
 #[async_trait]
 impl Store for Sqlite {
+    fn pool(&self) -> Pool {
+        let (writer, readers) = (Pool::of(&self.writer), Pool::of(&self.readers));
+        Pool {
+            open: writer.open + readers.open,
+            idle: writer.idle + readers.idle,
+            limit: writer.limit + readers.limit,
+        }
+    }
+
     async fn ping(&self) -> Result<()> {
         self.read(read::ping).await
     }

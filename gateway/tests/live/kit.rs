@@ -6,7 +6,7 @@ use ed25519_dalek::{Signer, SigningKey};
 use fastchat_gateway::{
     Config, Gateway,
     bus::{
-        Bus, BusEvents, FleetLink,
+        Bus, BusEvents, FleetLink, Waiting,
         local::LocalHub,
         nats::{NatsBus, NatsOptions},
     },
@@ -78,6 +78,10 @@ impl<B: Bus> Bus for Watched<B> {
 
     fn fleet(&self) -> Option<FleetLink> {
         self.0.fleet()
+    }
+
+    fn waiting(&self) -> Waiting {
+        self.0.waiting()
     }
 }
 

@@ -3,7 +3,7 @@
 //! They are another type than the gateways' subjects (docs/decisions/0007-balancer.md), few, and on
 //! time or worthless: nothing of them is queued while the link is down.
 
-use super::dropped;
+use crate::metrics;
 use async_nats::{Client, Subscriber, connection::State};
 use bytes::Bytes;
 use fastchat_protocol::fleet::FleetSubject;
@@ -26,12 +26,12 @@ impl FleetLink {
     /// Cancel safety: a dropped call has published the record or has not.
     pub async fn publish(&self, subject: FleetSubject, record: Bytes) {
         if self.0.connection_state() != State::Connected {
-            return dropped("down");
+            return metrics::bus_dropped("down");
         }
         match tokio::time::timeout(PATIENCE, self.0.publish(subject.to_string(), record)).await {
             Ok(Ok(())) => {}
-            Ok(Err(_)) => dropped("refused"),
-            Err(_) => dropped("full"),
+            Ok(Err(_)) => metrics::bus_dropped("refused"),
+            Err(_) => metrics::bus_dropped("full"),
         }
     }
 

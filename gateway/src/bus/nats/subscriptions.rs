@@ -8,14 +8,14 @@
 //!   is done, and only then the gateway hears `Restored`.
 
 use super::Incoming;
-use crate::bus::events::EventSink;
+use crate::{bus::events::EventSink, metrics};
 use async_nats::{Client, Request, RequestErrorKind};
 use fastchat_protocol::bus::Subject;
 use futures_util::stream::{self, AbortHandle};
 use std::{
     collections::{HashMap, HashSet},
     sync::{Mutex, MutexGuard, PoisonError},
-    time::Duration,
+    time::{Duration, Instant},
 };
 use tokio::sync::{Notify, mpsc, oneshot};
 
@@ -73,7 +73,7 @@ impl Subscriptions {
                 wishes.new.insert(*subject);
             }
         }
-        metrics::gauge!("fastchat_bus_subscriptions").set(count(wishes.subjects.len()));
+        metrics::bus_subscriptions(wishes.subjects.len());
         if !unsure || !wishes.up {
             return None;
         }
@@ -91,7 +91,7 @@ impl Subscriptions {
         if let Some(stop) = wishes.subjects.remove(&subject).and_then(|entry| entry.stop) {
             stop.abort();
         }
-        metrics::gauge!("fastchat_bus_subscriptions").set(count(wishes.subjects.len()));
+        metrics::bus_subscriptions(wishes.subjects.len());
     }
 
     /// Whether the link is up.
@@ -106,7 +106,6 @@ impl Subscriptions {
         wishes.link += 1;
         wishes.owes_restored = true;
         drop(wishes);
-        metrics::gauge!("fastchat_bus_up").set(1.0);
         self.changed.notify_one();
     }
 
@@ -121,7 +120,6 @@ impl Subscriptions {
         wishes.waiting.clear();
         events.down();
         drop(wishes);
-        metrics::gauge!("fastchat_bus_up").set(0.0);
     }
 
     /// What there is to do, if the link is up and there is anything.
@@ -244,12 +242,11 @@ async fn make(
 /// subscription by the same stream a little later.
 async fn barrier(client: &Client) -> bool {
     let request = Request::new().timeout(Some(BARRIER_TIMEOUT));
-    match client.send_request(BARRIER_SUBJECT, request).await {
+    let began = Instant::now();
+    let passed = match client.send_request(BARRIER_SUBJECT, request).await {
         Ok(_) => true,
         Err(error) => error.kind() == RequestErrorKind::NoResponders,
-    }
-}
-
-fn count(number: usize) -> f64 {
-    f64::from(u32::try_from(number).unwrap_or(u32::MAX))
+    };
+    metrics::bus_barrier(began);
+    passed
 }

@@ -10,6 +10,7 @@ use super::{
     super::rows::{Ending, Fallible, Fault},
     Postgres, Result, StoreError,
 };
+use crate::metrics;
 use sqlx::{
     Connection, PgConnection, PgPool,
     pool::PoolConnection,
@@ -78,7 +79,7 @@ impl Postgres {
         &self,
         work: impl AsyncFnOnce(&mut PgConnection) -> Fallible<T>,
     ) -> Result<T> {
-        let mut lease = self.lease().await?;
+        let mut lease = self.lease("read").await?;
         let result = within(Instant::now() + DEADLINE, work(lease.connection())).await;
         lease.settle(result, StoreError::Unavailable)
     }
@@ -88,7 +89,7 @@ impl Postgres {
         &self,
         work: impl AsyncFnOnce(&mut PgConnection) -> Fallible<T>,
     ) -> Result<T> {
-        let mut lease = self.lease().await?;
+        let mut lease = self.lease("write").await?;
         let result = within(Instant::now() + DEADLINE, work(lease.connection())).await;
         lease.settle(result, perhaps_committed)
     }
@@ -98,7 +99,7 @@ impl Postgres {
         &self,
         work: impl AsyncFnOnce(&mut PgConnection) -> Fallible<Ending<T>>,
     ) -> Result<T> {
-        let mut lease = self.lease().await?;
+        let mut lease = self.lease("transaction").await?;
         let mut committing = false;
         let result = within(Instant::now() + DEADLINE, async {
             let mut transaction = lease.connection().begin().await?;
@@ -115,9 +116,12 @@ impl Postgres {
         lease.settle(result, if committing { perhaps_committed } else { StoreError::Unavailable })
     }
 
-    async fn lease(&self) -> Result<Lease> {
-        let connection = self.pool.acquire().await.map_err(StoreError::Unavailable)?;
-        Ok(Lease { connection: Some(connection), health: self.health.clone() })
+    async fn lease(&self, kind: &'static str) -> Result<Lease> {
+        let began = Instant::now();
+        let acquired = self.pool.acquire().await.map_err(StoreError::Unavailable);
+        metrics::store_waited(began.into_std());
+        let connection = acquired.inspect_err(metrics::store_failed)?;
+        Ok(Lease { connection: Some(connection), health: self.health.clone(), kind, began: Instant::now() })
     }
 }
 
@@ -125,6 +129,8 @@ impl Postgres {
 struct Lease {
     connection: Option<PoolConnection<sqlx::Postgres>>,
     health: Health,
+    kind: &'static str,
+    began: Instant,
 }
 
 impl Lease {
@@ -138,7 +144,9 @@ impl Lease {
         } else {
             drop(self.connection.take());
         }
-        result.map_err(|fault| fault.named(of_sql))
+        let result = result.map_err(|fault| fault.named(of_sql));
+        metrics::store_called(self.kind, self.began.into_std(), result.as_ref().err());
+        result
     }
 }
 

@@ -4,14 +4,16 @@ use super::{
     super::rows::{Columns, Ending, Fallible, Fault},
     Result, Sqlite, StoreError,
 };
+use crate::metrics;
 use sqlx::{
-    Connection, SqlSafeStr, SqliteConnection,
+    Connection, SqlSafeStr, SqliteConnection, SqlitePool,
     migrate::{Migration, MigrationType, Migrator},
+    pool::PoolConnection,
     sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous},
 };
 use std::{
     path::Path,
-    time::{Duration, SystemTime, UNIX_EPOCH},
+    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
 /// Limit: as long as a caller waits for Postgres.
@@ -65,14 +67,16 @@ impl Sqlite {
         &self,
         work: impl AsyncFnOnce(&mut SqliteConnection) -> Fallible<T>,
     ) -> Result<T> {
-        let mut connection = self.readers.acquire().await.map_err(StoreError::Unavailable)?;
+        let (mut connection, began) = lease(&self.readers).await?;
         let result = async {
             let mut snapshot = connection.begin().await?;
             let value = work(&mut snapshot).await?;
             snapshot.rollback().await?;
             Ok(value)
         };
-        result.await.map_err(|fault: Fault| fault.named(StoreError::Unavailable))
+        let result = result.await.map_err(|fault: Fault| fault.named(StoreError::Unavailable));
+        metrics::store_called("read", began, result.as_ref().err());
+        result
     }
 
     /// Runs a transaction: commits what `work` did, or nothing of it.
@@ -80,7 +84,7 @@ impl Sqlite {
         &self,
         work: impl AsyncFnOnce(&mut SqliteConnection) -> Fallible<Ending<T>>,
     ) -> Result<T> {
-        let mut connection = self.writer.acquire().await.map_err(StoreError::Unavailable)?;
+        let (mut connection, began) = lease(&self.writer).await?;
         let mut committing = false;
         let result = async {
             let mut transaction = connection.begin_with("BEGIN IMMEDIATE").await?;
@@ -94,10 +98,20 @@ impl Sqlite {
             .map_err(Fault::from)
         }
         .await;
-        result.map_err(|fault| {
+        let result = result.map_err(|fault| {
             fault.named(if committing { perhaps_committed } else { StoreError::Unavailable })
-        })
+        });
+        metrics::store_called("transaction", began, result.as_ref().err());
+        result
     }
+}
+
+/// A connection for one call, and when the call began.
+async fn lease(pool: &SqlitePool) -> Result<(PoolConnection<sqlx::Sqlite>, Instant)> {
+    let began = Instant::now();
+    let acquired = pool.acquire().await.map_err(StoreError::Unavailable);
+    metrics::store_waited(began);
+    Ok((acquired.inspect_err(metrics::store_failed)?, Instant::now()))
 }
 
 /// A commit whose write or sync failed may be found after a crash all the same.
