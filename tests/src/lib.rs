@@ -9,6 +9,7 @@
 //! - [`history`] and [`checker`]: what the clients of a run did and saw, and whether the promises of
 //!   the design (G1 to G7) held.
 //! - [`lax`]: a server that checks nothing, for what a client must check itself.
+//! - [`crowd`]: many devices that are connected and say nothing, and move when they are asked to.
 //! - [`load`]: many users who write to each other at a steady rate.
 //! - [`leaks`]: whether a planted plaintext is where it must never be (G9).
 //!
@@ -17,6 +18,7 @@
 pub mod checker;
 pub mod cli;
 pub mod cluster;
+pub mod crowd;
 pub mod history;
 pub mod lax;
 pub mod leaks;

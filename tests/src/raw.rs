@@ -99,8 +99,13 @@ impl RawClient {
 
     /// The next frame; an error if the gateway closed or said nothing in time.
     pub async fn next(&mut self) -> Result<(RequestId, ServerFrame)> {
+        timeout(PATIENCE, self.next_ever()).await.context("the gateway says nothing")?
+    }
+
+    /// The next frame, whenever it comes. Cancel safety: nothing is lost.
+    pub async fn next_ever(&mut self) -> Result<(RequestId, ServerFrame)> {
         loop {
-            match timeout(PATIENCE, self.ws.next()).await.context("the gateway says nothing")? {
+            match self.ws.next().await {
                 Some(Ok(Message::Binary(bytes))) => return Ok(ServerFrame::decode(&bytes)?),
                 Some(Ok(Message::Close(_))) | None => bail!("the gateway closed"),
                 Some(Ok(_)) => {}
@@ -122,14 +127,23 @@ impl RawClient {
 
     /// Says hello as a client of these versions.
     pub async fn hello(&mut self, versions: &[u16]) -> Result<ServerFrame> {
-        let hello =
-            Hello { versions: versions.to_vec(), agent: "raw".into(), host: self.host.clone(), ticket: None };
-        self.ask(&ClientFrame::Hello(hello)).await
+        self.hello_with(versions, None).await
+    }
+
+    /// As [`hello`](Self::hello), with a balancer's ticket.
+    pub async fn hello_with(&mut self, versions: &[u16], ticket: Option<Bytes>) -> Result<ServerFrame> {
+        let (versions, host) = (versions.to_vec(), self.host.clone());
+        self.ask(&ClientFrame::Hello(Hello { versions, agent: "raw".into(), host, ticket })).await
     }
 
     /// Says hello and returns the gateway's, with the challenge.
     pub async fn challenged(&mut self) -> Result<server::Hello> {
-        match self.hello(fastchat_protocol::VERSIONS).await? {
+        self.challenged_with(None).await
+    }
+
+    /// As [`challenged`](Self::challenged), with a balancer's ticket.
+    pub async fn challenged_with(&mut self, ticket: Option<Bytes>) -> Result<server::Hello> {
+        match self.hello_with(fastchat_protocol::VERSIONS, ticket).await? {
             ServerFrame::Hello(hello) => Ok(hello),
             other => bail!("expected Hello, got {other:?}"),
         }
