@@ -241,7 +241,8 @@ impl Settings {
         Ok(PrometheusChoice { url: url.to_owned(), period: Duration::from_millis(ms) })
     }
 
-    fn ticket_key(&self) -> Result<Option<TicketKey>, ConfigError> {
+    /// The key alone, whatever else is set.
+    pub fn ticket_key(&self) -> Result<Option<TicketKey>, ConfigError> {
         let Some(path) = &self.ticket_key_file else { return Ok(None) };
         match TicketKey::from_hex(&secret("ticket_key_file", path)?) {
             Some(key) => Ok(Some(key)),

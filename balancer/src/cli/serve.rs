@@ -47,7 +47,7 @@ pub(crate) fn print(settings: &Settings) -> anyhow::Result<()> {
 }
 
 pub(crate) fn public_key(settings: &Settings) -> anyhow::Result<()> {
-    match settings.validate()?.ticket_key {
+    match settings.ticket_key()? {
         Some(key) => say(&format!("{}\n", key.public_hex())),
         None => {
             let problem = "is not set: there is no key, and this balancer gives no tickets".into();
