@@ -39,6 +39,8 @@ pub struct Cluster {
     nats: Option<NatsServer>,
     postgres: Option<PostgresServer>,
     database: Option<String>,
+    /// What all gateways of a fleet are told.
+    shared: Vec<String>,
     folder: TempDir,
 }
 
@@ -72,15 +74,20 @@ impl Cluster {
 
         let (database, postgres, nats) = (Some(database), Some(postgres), Some(nats));
         let mut cluster =
-            Self { gateways: Vec::new(), proxies: Vec::new(), nats, postgres, database, folder };
+            Self { gateways: Vec::new(), proxies: Vec::new(), nats, postgres, database, shared, folder };
         for _ in 0..gateways {
-            let proxy = Proxy::start(cluster.nats.as_ref().context("a fleet has NATS")?.address()).await?;
-            let mut arguments = shared.clone();
-            arguments.extend(["--bus".to_owned(), format!("nats://{}", proxy.address())]);
-            cluster.proxies.push(proxy);
-            cluster.add(arguments).await?;
+            cluster.grow().await?;
         }
         Ok(cluster)
+    }
+
+    /// Adds a gateway to a fleet.
+    pub async fn grow(&mut self) -> Result<()> {
+        let proxy = Proxy::start(self.nats.as_ref().context("a fleet has NATS")?.address()).await?;
+        let mut arguments = self.shared.clone();
+        arguments.extend(["--bus".to_owned(), format!("nats://{}", proxy.address())]);
+        self.proxies.push(proxy);
+        self.add(arguments).await
     }
 
     /// One gateway with nothing around it.
@@ -98,6 +105,7 @@ impl Cluster {
             nats: None,
             postgres: None,
             database: None,
+            shared: Vec::new(),
             folder,
         };
         let arguments = arguments.iter().map(|argument| (*argument).to_owned());
@@ -214,6 +222,11 @@ impl GatewayProcess {
     /// Host and port for clients.
     pub fn address(&self) -> String {
         format!("127.0.0.1:{}", self.port)
+    }
+
+    /// Host and port of the admin listener.
+    pub fn admin_address(&self) -> String {
+        format!("127.0.0.1:{}", self.admin_port)
     }
 
     /// A page of the admin listener: its status and body.
