@@ -9,6 +9,7 @@ use fastchat_protocol::Bytes;
 use fastchat_tests::{
     cluster::Cluster,
     crowd::{self, Crowd, Extra},
+    process::Process,
     servers::{Job, PrometheusServer},
 };
 use serde_json::{Value, json};
@@ -23,7 +24,8 @@ const LONG: Duration = Duration::from_secs(60);
 /// Where a balancer's answer sends a client: `host:port` and the ticket.
 fn place(answer: &Value) -> Result<(String, Option<Bytes>)> {
     let url = answer["url"].as_str().with_context(|| format!("no gateway: {answer}"))?;
-    Ok((url.trim_start_matches("ws://").to_owned(), None))
+    let ticket = answer["ticket"].as_str().map(hex::decode).transpose()?.map(Bytes::from);
+    Ok((url.trim_start_matches("ws://").to_owned(), ticket))
 }
 
 /// Asks so often; how often each `host:port` was the answer.
@@ -91,8 +93,13 @@ async fn strategies(cluster: &mut Cluster, balancer: &BalancerProcess) -> Result
     busy.abort();
 
     balancer.command(&["strategy", "p2c"]).await?;
-    // Devices that kept the gateways busy are gone before the next ones come.
+    // Devices that kept the gateways busy are gone, and those that were asked for and never came are
+    // forgotten, before the next ones come.
     reported(balancer, &[(cluster.url(0), 60), (cluster.url(1), 20), (cluster.url(2), 0)]).await?;
+    let forgotten = |fleet: &Value| {
+        fleet["gateways"].as_array().is_some_and(|all| all.iter().all(|view| view["own"] == 0))
+    };
+    balancer.wait_for_fleet(forgotten).await?;
     arrive(balancer, &mut crowd, some(100)).await?;
     assert!(crowd.imbalance(3) <= 1.15, "180 devices on three gateways: {:?}", crowd.counts());
     assert_eq!(crowd.lost(), Vec::<String>::new());
@@ -136,20 +143,46 @@ async fn every_strategy_places_clients_as_it_says_by_prometheus() -> Result<()> 
     strategies(&mut cluster, &balancer).await
 }
 
+/// A balancer's key in a file, and its public half.
+async fn ticket_key() -> Result<(tempfile::NamedTempFile, String)> {
+    let file = tempfile::NamedTempFile::new()?;
+    std::fs::write(file.path(), "07".repeat(32))?;
+    let process = Process::spawn("fastchat-balancer", |command| {
+        command.arg("ticket-public-key").arg("--ticket-key-file").arg(file.path());
+    })?;
+    let (status, public) = process.finish().await?;
+    ensure!(status.success(), "no public key");
+    Ok((file, public.trim().to_owned()))
+}
+
 /// 320 devices come at once to four gateways whose reports are as much as five seconds old; the last of
 /// them is a little less loaded.
 async fn herd(strategy: &str) -> Result<f64> {
-    let mut cluster = Cluster::fleet_with(4, &["--heartbeat-ms", "5000"]).await?;
+    let (key, public) = ticket_key().await?;
+    let settings = ["--heartbeat-ms", "5000", "--tickets", "required", "--balancer-key", &public];
+    let mut cluster = Cluster::fleet_with(4, &settings).await?;
     let nats = cluster.nats().url();
-    let balancer = BalancerProcess::start(&["--bus", &nats, "--strategy", strategy]).await?;
+    let balancer = BalancerProcess::start(&[
+        "--bus",
+        &nats,
+        "--strategy",
+        strategy,
+        "--ticket-key-file",
+        key.path().to_str().context("a path")?,
+    ])
+    .await?;
     balancer.wait_for(|ready| ready["live"] == 4).await?;
     let mut crowd = Crowd::default();
-    for n in 0..3 {
-        let extras = crowd::enrol(cluster.database(), 10).await?;
-        crowd
-            .join(extras.into_iter().map(|extra| (extra, cluster.gateway(n).address(), None)).collect())
-            .await?;
+    // Three of four in turn: without the last one, which is excluded.
+    let last = cluster.url(3);
+    balancer.command(&["strategy", "round-robin"]).await?;
+    let mut going = Vec::new();
+    for extra in crowd::enrol(cluster.database(), 30).await? {
+        let (address, ticket) = place(&balancer.assign(&json!({"exclude": [last]})).await?.1)?;
+        going.push((extra, address, ticket));
     }
+    crowd.join(going).await?;
+    balancer.command(&["strategy", strategy]).await?;
     let all: Vec<_> = (0..4).map(|n| (cluster.url(n), if n < 3 { 10 } else { 0 })).collect();
     reported(&balancer, &all).await?;
     let extras = crowd::enrol(cluster.database(), 320).await?;
