@@ -50,6 +50,7 @@ pub struct GatewayProcess {
     port: u16,
     admin_port: u16,
     arguments: Vec<String>,
+    environment: Vec<(String, String)>,
     process: Option<Process>,
     earlier_logs: String,
 }
@@ -62,8 +63,31 @@ impl Cluster {
 
     /// A fleet with further arguments for each gateway.
     pub async fn fleet_with(gateways: usize, arguments: &[&str]) -> Result<Self> {
+        let mut cluster = Self::database_with(arguments).await?;
+        cluster.nats = Some(NatsServer::start()?);
+        for _ in 0..gateways {
+            cluster.grow().await?;
+        }
+        Ok(cluster)
+    }
+
+    /// A fleet on a bus that the test has started: the arguments say where it is.
+    pub async fn fleet_on_bus(
+        gateways: usize,
+        arguments: &[&str],
+        environment: &[(&str, &str)],
+    ) -> Result<Self> {
+        let mut cluster = Self::database_with(arguments).await?;
+        for _ in 0..gateways {
+            cluster.add_with(cluster.shared.clone(), environment).await?;
+        }
+        Ok(cluster)
+    }
+
+    /// A database and what all gateways are told of it; nothing runs on it yet.
+    async fn database_with(arguments: &[&str]) -> Result<Self> {
         let folder = tempfile::Builder::new().prefix("fastchat-fleet-").tempdir()?;
-        let (postgres, nats) = (PostgresServer::start()?, NatsServer::start()?);
+        let postgres = PostgresServer::start()?;
         let database = postgres.create_database().await?;
         let pepper = folder.path().join("pepper");
         std::fs::write(&pepper, "7".repeat(64))?;
@@ -71,14 +95,15 @@ impl Cluster {
         shared.extend(["--pepper-file".to_owned(), pepper.display().to_string()]);
         shared.extend(arguments.iter().map(|argument| (*argument).to_owned()));
         run_to_end(&["migrate".to_owned()].into_iter().chain(shared.clone()).collect::<Vec<_>>()).await?;
-
-        let (database, postgres, nats) = (Some(database), Some(postgres), Some(nats));
-        let mut cluster =
-            Self { gateways: Vec::new(), proxies: Vec::new(), nats, postgres, database, shared, folder };
-        for _ in 0..gateways {
-            cluster.grow().await?;
-        }
-        Ok(cluster)
+        Ok(Self {
+            gateways: Vec::new(),
+            proxies: Vec::new(),
+            nats: None,
+            postgres: Some(postgres),
+            database: Some(database),
+            shared,
+            folder,
+        })
     }
 
     /// Adds a gateway to a fleet.
@@ -113,7 +138,11 @@ impl Cluster {
         Ok(cluster)
     }
 
-    async fn add(&mut self, mut arguments: Vec<String>) -> Result<()> {
+    async fn add(&mut self, arguments: Vec<String>) -> Result<()> {
+        self.add_with(arguments, &[]).await
+    }
+
+    async fn add_with(&mut self, mut arguments: Vec<String>, environment: &[(&str, &str)]) -> Result<()> {
         let (port, admin_port) = (free_port()?, free_port()?);
         arguments.extend(["--listen".to_owned(), format!("127.0.0.1:{port}")]);
         arguments.extend(["--admin-listen".to_owned(), format!("127.0.0.1:{admin_port}")]);
@@ -123,8 +152,15 @@ impl Cluster {
         for rate in RATES {
             arguments.extend([rate, "100000"].map(str::to_owned));
         }
-        let mut gateway =
-            GatewayProcess { port, admin_port, arguments, process: None, earlier_logs: String::new() };
+        let environment = environment.iter().map(|(name, value)| (name.to_string(), value.to_string()));
+        let mut gateway = GatewayProcess {
+            port,
+            admin_port,
+            arguments,
+            environment: environment.collect(),
+            process: None,
+            earlier_logs: String::new(),
+        };
         gateway.start().await?;
         self.gateways.push(gateway);
         Ok(())
@@ -184,9 +220,9 @@ impl Cluster {
 impl GatewayProcess {
     /// Starts it, or starts it again, and waits until it serves.
     pub async fn start(&mut self) -> Result<()> {
-        let arguments = self.arguments.clone();
+        let (arguments, environment) = (self.arguments.clone(), self.environment.clone());
         let process = Process::spawn("fastchat-gateway", |command| {
-            command.args(arguments).env("FASTCHAT_GATEWAY_LOG", "info,fastchat_gateway=debug");
+            command.args(arguments).envs(environment).env("FASTCHAT_GATEWAY_LOG", "info,fastchat_gateway=debug");
         })?;
         process.line(START, |line| line.contains("serving")).await?;
         self.process = Some(process);

@@ -5,7 +5,7 @@
 use anyhow::{Context, Result, bail};
 use std::{
     net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream},
-    path::Path,
+    path::{Path, PathBuf},
     process::{Child, Command, Stdio},
     time::{Duration, Instant},
 };
@@ -19,6 +19,8 @@ const START_TIMEOUT: Duration = Duration::from_secs(10);
 pub struct NatsServer {
     port: u16,
     child: Option<Child>,
+    arguments: Vec<String>,
+    environment: Vec<(String, String)>,
     folder: TempDir,
 }
 
@@ -45,7 +47,21 @@ impl NatsServer {
         let folder = tempfile::Builder::new().prefix("fastchat-nats-").tempdir()?;
         let port = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?.port();
         std::fs::write(folder.path().join("nats.conf"), format!("listen: \"127.0.0.1:{port}\"\n{config}\n"))?;
-        let mut server = Self { port, child: None, folder };
+        Self::start_in(folder, port, &["-c", "nats.conf"], &[])
+    }
+
+    /// Starts a server within a folder that holds its files, such as those of infra/nats; the arguments
+    /// say that it listens on `port`.
+    pub fn start_in(
+        folder: TempDir,
+        port: u16,
+        arguments: &[&str],
+        environment: &[(&str, &str)],
+    ) -> Result<Self> {
+        let arguments = arguments.iter().map(ToString::to_string).collect();
+        let environment =
+            environment.iter().map(|(name, value)| (name.to_string(), value.to_string())).collect();
+        let mut server = Self { port, child: None, arguments, environment, folder };
         server.launch()?;
         Ok(server)
     }
@@ -84,7 +100,9 @@ impl NatsServer {
         let log =
             std::fs::File::options().create(true).append(true).open(self.folder.path().join("nats.log"))?;
         let child = Command::new(find_server())
-            .args(["-c".as_ref(), self.folder.path().join("nats.conf").as_os_str()])
+            .current_dir(self.folder.path())
+            .args(&self.arguments)
+            .envs(self.environment.iter().map(|(name, value)| (name, value)))
             .stdin(Stdio::null())
             .stdout(log.try_clone()?)
             .stderr(log)
@@ -114,8 +132,13 @@ impl Drop for NatsServer {
     }
 }
 
-/// Debian installs it outside of an ordinary user's PATH.
-fn find_server() -> &'static Path {
+/// Debian installs it outside of an ordinary user's PATH. `FASTCHAT_TEST_NATS_SERVER` names another one,
+/// for instance of a newer version.
+fn find_server() -> PathBuf {
     let debian = Path::new("/usr/sbin/nats-server");
-    if debian.exists() { debian } else { Path::new("nats-server") }
+    match std::env::var_os("FASTCHAT_TEST_NATS_SERVER") {
+        Some(named) => named.into(),
+        None if debian.exists() => debian.into(),
+        None => "nats-server".into(),
+    }
 }
