@@ -44,6 +44,8 @@ enum Command {
     CheckConfig(Configured),
     /// Print the settings in force, without secrets, and end
     PrintConfig(Configured),
+    /// Ask a running balancer whether it can name gateways: exit code 0 if so
+    Health(cli::operate::Health),
     /// Print the public half of the ticket key, which gateways are told, and end
     TicketPublicKey(Configured),
 }
@@ -91,6 +93,7 @@ fn run(command: Command) -> anyhow::Result<()> {
         Command::Explain(args) => cli::operate::explain(&args),
         Command::CheckConfig(configured) => cli::serve::check(&configured.read()?),
         Command::PrintConfig(configured) => cli::serve::print(&configured.read()?),
+        Command::Health(args) => cli::operate::health(&args),
         Command::TicketPublicKey(configured) => cli::serve::public_key(&configured.read()?),
     }
 }

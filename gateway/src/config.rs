@@ -326,7 +326,7 @@ impl Settings {
         let data_dir = self.data_dir.clone().unwrap_or_else(|| "fastchat-data".into());
         let store = self.store_choice(&data_dir)?;
         let listen = address("listen", self.listen.as_deref().unwrap_or("127.0.0.1:7400"))?;
-        let admin_listen = address("admin_listen", self.admin_listen.as_deref().unwrap_or("127.0.0.1:7401"))?;
+        let admin_listen = self.admin_address()?;
         let bus = self.bus_choice(&store)?;
         let balancer_keys = self.balancer_keys()?;
         let tls = self.tls_files()?;
@@ -396,6 +396,11 @@ impl Settings {
             store,
             tls,
         })
+    }
+
+    /// Where the admin listener is.
+    pub fn admin_address(&self) -> Result<SocketAddr, ConfigError> {
+        address("admin_listen", self.admin_listen.as_deref().unwrap_or("127.0.0.1:7401"))
     }
 
     fn store_choice(&self, data_dir: &Path) -> Result<StoreChoice, ConfigError> {

@@ -22,6 +22,7 @@ pub mod gateway;
 pub mod groups;
 pub mod handshake;
 pub mod heads;
+pub mod health;
 pub mod lifecycle;
 pub mod limits;
 pub mod metrics;

@@ -10,7 +10,7 @@ use fastchat_gateway::{
         nats::{NatsAuth, NatsBus, NatsOptions},
     },
     config::{BusChoice, ConfigError, Settings, StoreChoice},
-    fleet,
+    fleet, health,
     lifecycle::{self, Signals},
     metrics, server,
     store::{
@@ -59,6 +59,12 @@ enum Command {
     PrintConfig,
     /// Bring the database to this version's schema, and end
     Migrate,
+    /// Ask the gateway that runs with these settings whether it is ready: exit code 0 if so
+    Health {
+        /// Go on asking for so many seconds
+        #[arg(long, value_name = "S", default_value_t = 0)]
+        wait: u64,
+    },
 }
 
 const EXAMPLES: &str = "\
@@ -90,6 +96,10 @@ fn run(cli: Cli) -> anyhow::Result<()> {
             say("the settings are good\n")
         }
         Command::PrintConfig => print_config(&settings),
+        Command::Health { wait } => {
+            let answer = health::wait(settings.admin_address()?, Duration::from_secs(wait));
+            say(&format!("{}\n", runtime()?.block_on(answer)?))
+        }
         Command::Migrate => runtime()?.block_on(migrate(settings.validate(true)?)),
         Command::Run => {
             log(&settings)?;

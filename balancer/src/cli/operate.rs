@@ -10,7 +10,10 @@ use fastchat_balancer::{
 };
 use hyper::Method;
 use serde_json::Value;
-use std::{fmt::Write, time::Duration};
+use std::{
+    fmt::Write,
+    time::{Duration, Instant},
+};
 
 /// Limit: how long a balancer may take to answer.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -60,8 +63,33 @@ pub(crate) struct Explain {
     admin: Admin,
 }
 
+/// Ready or alive, now or soon.
+#[derive(Debug, Args)]
+pub(crate) struct Health {
+    /// Only whether it runs, even if it can name nobody yet
+    #[arg(long)]
+    alive: bool,
+    /// Go on asking for so many seconds
+    #[arg(long, value_name = "S", default_value_t = 0)]
+    wait: u64,
+    #[command(flatten)]
+    admin: Admin,
+}
+
 pub(crate) fn fleet(admin: &Admin) -> anyhow::Result<()> {
     admin.each(&Method::GET, "/fleet", None, table)
+}
+
+pub(crate) fn health(args: &Health) -> anyhow::Result<()> {
+    // Both answer in JSON; the first does as long as it runs.
+    let path = if args.alive { "/strategy" } else { "/readyz" };
+    let deadline = Instant::now() + Duration::from_secs(args.wait);
+    loop {
+        match args.admin.each(&Method::GET, path, None, |answer| format!("{answer}\n")) {
+            Err(_) if Instant::now() < deadline => std::thread::sleep(Duration::from_millis(200)),
+            answer => return answer,
+        }
+    }
 }
 
 pub(crate) fn take_out(named: &Named, out: bool) -> anyhow::Result<()> {
@@ -129,7 +157,11 @@ async fn ask(method: &Method, place: &str, path: &str, body: Option<&str>) -> an
     let url = format!("{}{path}", place.trim_end_matches('/'));
     let (status, body) = http::send(method.clone(), &url, body.map(str::to_owned), PATIENCE).await?;
     if !status.is_success() {
-        match serde_json::from_slice::<Failed>(&body) {
+        let answer = serde_json::from_slice::<Value>(&body).unwrap_or_default();
+        if answer["ready"] == false {
+            bail!("not ready: {answer}");
+        }
+        match serde_json::from_value::<Failed>(answer) {
             Ok(failed) => bail!("{}", failed.error),
             Err(_) => bail!("answers {status}: is this a balancer's admin address?"),
         }
