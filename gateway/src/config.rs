@@ -4,8 +4,10 @@
 
 mod fleet;
 
+pub use fleet::is_dialable;
+
 use crate::{
-    fleet::{load::Scope, tickets::Policy},
+    fleet::{load::Scope, shed::turns::Rules, tickets::Policy},
     passwords::Pepper,
     rate::Rates,
     tls,
@@ -81,6 +83,9 @@ pub struct Settings {
     /// Whether clients need a balancer's ticket: off, optional (they are counted), or required [default: optional with balancer_key, else off]
     #[arg(long, env = "FASTCHAT_GATEWAY_TICKETS", value_name = "POLICY", global = true)]
     pub tickets: Option<String>,
+    /// Sessions that balancers may move away from here in a second; 0 for none [default: 50]
+    #[arg(long, env = "FASTCHAT_GATEWAY_SHED_PER_SECOND", value_name = "N", global = true)]
+    pub shed_per_second: Option<u32>,
     /// File with 64 hexadecimal digits, the same for all gateways of a fleet [default: made in the data folder]
     #[arg(long, env = "FASTCHAT_GATEWAY_PEPPER_FILE", value_name = "FILE", global = true)]
     pub pepper_file: Option<PathBuf>,
@@ -227,6 +232,8 @@ pub struct Config {
     pub balancer_keys: Vec<VerifyingKey>,
     /// Whether clients need one.
     pub tickets: Policy,
+    /// What moving sessions may cost.
+    pub shed: Rules,
     /// See [`Pepper`].
     pub pepper: Pepper,
     /// TLS, if any.
@@ -298,6 +305,7 @@ impl Settings {
             load_scope,
             balancer_key,
             tickets,
+            shed_per_second,
             pepper_file,
             tls_certificate,
             tls_key,
@@ -348,6 +356,7 @@ impl Settings {
             load_scope: self.checked_load_scope()?,
             tickets: self.ticket_policy(&balancer_keys)?,
             balancer_keys,
+            shed: self.shed_rules()?,
             bus,
             registration_open: self.registration_open()?,
             max_connections: between(

@@ -2,11 +2,14 @@
 //!
 //! - [`heartbeat`] tells balancers how it stands, on the bus and as gauges; [`load`] measures.
 //! - [`admission`] decides at the hello whether a client may go on; [`tickets`] knows whom balancers sent.
-//! - An embedded gateway is a fleet of one: it has the gauges, and nobody to tell.
+//! - [`shed`] sends sessions elsewhere when a balancer asks for it.
+//! - An embedded gateway is a fleet of one: it has the gauges and nobody to tell, and [`assign`] names it.
 
 pub mod admission;
+pub mod assign;
 pub mod heartbeat;
 pub mod load;
+pub mod shed;
 pub mod tickets;
 
 use fastchat_protocol::GatewayId;

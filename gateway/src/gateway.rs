@@ -99,6 +99,7 @@ impl Gateway {
         let (cursors, store, stop_cursors) = (Arc::clone(&self.cursors), Arc::clone(&self.store), stop());
         self.tasks.spawn(async move { cursors.run(store, stop_cursors).await });
         self.tasks.spawn(fleet::heartbeat::run(Arc::clone(self)));
+        self.tasks.spawn(fleet::shed::run(Arc::clone(self)));
         let (gateway, stop) = (Arc::clone(self), self.ending.child_token());
         self.tasks.spawn(async move {
             let mut minutes = tokio::time::interval(Duration::from_secs(60));

@@ -142,6 +142,7 @@ fn print_config(settings: &Settings) -> anyhow::Result<()> {
     shown.public_url = Some(config.public_url());
     shown.heartbeat_ms = Some(config.heartbeat.as_millis() as u64);
     shown.load_scope = Some(config.load_scope.to_string());
+    shown.shed_per_second = Some(config.shed.per_second);
     shown.tickets = Some(config.tickets.to_string());
     shown.registration = Some(if config.registration_open { "open" } else { "closed" }.into());
     shown.max_connections = Some(config.max_connections);

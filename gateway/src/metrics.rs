@@ -66,6 +66,18 @@ pub fn ticket(result: &'static str) {
     counter!("fastchat_tickets_total", "result" => result).increment(1);
 }
 
+/// A balancer asked to move sessions.
+pub fn shed(result: &'static str) {
+    counter!("fastchat_shed_requests_total", "result" => result).increment(1);
+}
+
+/// Sessions were told to move, or were not.
+pub fn moved(result: &'static str, sessions: usize) {
+    if sessions > 0 {
+        counter!("fastchat_moves_total", "result" => result).increment(sessions as u64);
+    }
+}
+
 /// How busy it is, and whether it leaves.
 pub fn load(cpu: f64, draining: bool) {
     gauge!("fastchat_cpu_ratio").set(cpu);

@@ -13,6 +13,7 @@ use std::{
         Arc, Mutex, MutexGuard, OnceLock,
         atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
     },
+    time::Instant,
 };
 use tokio::sync::Notify;
 
@@ -28,6 +29,8 @@ pub struct Handle {
     pub account: AccountId,
     /// Which device.
     pub device: DeviceId,
+    /// When it entered.
+    pub since: Instant,
     /// What waits to be written.
     pub queue: Queue,
     /// Others may learn that the account is online.
@@ -44,6 +47,7 @@ impl Handle {
             id,
             account,
             device,
+            since: Instant::now(),
             queue: Queue::default(),
             // Until the store has said so.
             visible: AtomicBool::new(false),

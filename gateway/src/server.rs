@@ -1,4 +1,4 @@
-//! Accepts sockets, makes HTTP of them, and upgrades `/v1/ws`.
+//! Accepts sockets, makes HTTP of them, and upgrades `/v1/ws`; `/v1/assign` is answered here too.
 //!
 //! - TLS handshake, request and hello each have a time limit; a slow socket costs little and ends.
 //! - A request from a web page of another origin is refused: no page may use a person's gateway.
@@ -6,6 +6,7 @@
 
 use crate::{
     connection,
+    fleet::assign,
     gateway::Gateway,
     handshake::Unidentified,
     limits::{HTTP_BUFFER, OPENING_TIMEOUT},
@@ -18,7 +19,7 @@ use axum::{
     extract::{Request, State},
     http::{HeaderMap, HeaderValue, StatusCode, header},
     response::{IntoResponse, Response},
-    routing::get,
+    routing::{get, post},
 };
 use hyper_util::{
     rt::{TokioIo, TokioTimer},
@@ -67,9 +68,9 @@ async fn socket(gateway: Arc<Gateway>, stream: TcpStream, address: SocketAddr, t
         return metrics::ended("too_many_opening");
     };
     match tls {
-        None => http(gateway, stream, address, place).await,
+        None => http(gateway, stream, false, address, place).await,
         Some(tls) => match timeout(OPENING_TIMEOUT, tls.accept(stream)).await {
-            Ok(Ok(stream)) => http(gateway, stream, address, place).await,
+            Ok(Ok(stream)) => http(gateway, stream, true, address, place).await,
             _ => metrics::ended("no_tls"),
         },
     }
@@ -80,6 +81,8 @@ async fn socket(gateway: Arc<Gateway>, stream: TcpStream, address: SocketAddr, t
 struct Peer {
     gateway: Arc<Gateway>,
     address: SocketAddr,
+    /// By TLS.
+    secure: bool,
     /// Goes with the upgrade; a second request on the socket finds none.
     place: Arc<Mutex<Option<OwnedSemaphorePermit>>>,
 }
@@ -87,20 +90,30 @@ struct Peer {
 async fn http<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
     gateway: Arc<Gateway>,
     stream: S,
+    secure: bool,
     address: SocketAddr,
     place: OwnedSemaphorePermit,
 ) {
     let place = Arc::new(Mutex::new(Some(place)));
-    let router = Router::new().route("/v1/ws", get(upgrade)).with_state(Peer { gateway, address, place });
+    let router = Router::new()
+        .route("/v1/ws", get(upgrade))
+        .route("/v1/assign", post(assign_client))
+        .with_state(Peer { gateway, address, secure, place: Arc::clone(&place) });
     let served = hyper::server::conn::http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(OPENING_TIMEOUT)
         .max_buf_size(HTTP_BUFFER)
         .serve_connection(TokioIo::new(stream), TowerToHyperService::new(router))
         .with_upgrades();
-    if served.await.is_err() {
-        metrics::ended("no_request");
+    let served = served.await;
+    // What was upgraded is counted when it ends.
+    if place.lock().unwrap_or_else(PoisonError::into_inner).is_some() {
+        metrics::ended(if served.is_ok() { "no_upgrade" } else { "no_request" });
     }
+}
+
+async fn assign_client(State(peer): State<Peer>, request: Request) -> Response {
+    assign::answer(&peer.gateway, peer.secure, request).await
 }
 
 async fn upgrade(State(peer): State<Peer>, mut request: Request) -> Response {

@@ -1,7 +1,7 @@
 //! Settings of a gateway as one of a fleet.
 
 use super::{BusChoice, Config, ConfigError, Settings, between, wrong};
-use crate::fleet::{load::Scope, tickets::Policy};
+use crate::fleet::{load::Scope, shed::turns::Rules, tickets::Policy};
 use ed25519_dalek::VerifyingKey;
 use std::{net::SocketAddr, time::Duration};
 
@@ -73,6 +73,13 @@ impl Settings {
         Ok(policy)
     }
 
+    pub(super) fn shed_rules(&self) -> Result<Rules, ConfigError> {
+        let rules = Rules::default();
+        let per_second =
+            between("shed_per_second", self.shed_per_second.unwrap_or(rules.per_second), 0, 10_000)?;
+        Ok(Rules { per_second, ..rules })
+    }
+
     pub(super) fn heartbeat(&self) -> Result<Duration, ConfigError> {
         between("heartbeat_ms", self.heartbeat_ms.unwrap_or(500), 100, 60_000).map(Duration::from_millis)
     }
@@ -87,7 +94,7 @@ impl Settings {
 }
 
 /// With a host, an optional port and path, printable and without credentials: what balancers take.
-fn is_dialable(url: &str) -> bool {
+pub fn is_dialable(url: &str) -> bool {
     let Some(rest) = url.strip_prefix("wss://").or_else(|| url.strip_prefix("ws://")) else { return false };
     let host = rest.split('/').next().unwrap_or_default();
     url.len() <= MAX_URL

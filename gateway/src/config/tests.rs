@@ -41,6 +41,7 @@ fn every_fault_is_found_and_names_its_key() {
         ("heartbeat_ms = 5", "heartbeat_ms"),
         ("load_scope = 'rack'", "load_scope"),
         ("balancer_key = ['abc']", "balancer_key"),
+        ("shed_per_second = 20000", "shed_per_second"),
         ("tickets = 'sometimes'", "tickets"),
         ("tickets = 'required'", "tickets"),
         ("registration = 'maybe'", "registration"),

@@ -5,7 +5,10 @@
 
 use ed25519_dalek::VerifyingKey;
 use fastchat_delivery::ticket::{TicketError, verify};
-use fastchat_protocol::GatewayId;
+use fastchat_protocol::{
+    GatewayId,
+    ticket::{Signed, Ticket},
+};
 use std::{
     collections::BTreeSet,
     fmt,
@@ -118,6 +121,20 @@ impl Tickets {
             }
         })
     }
+
+    /// Whether a client may be sent elsewhere with this ticket: a known balancer signed it at some time for
+    /// some other gateway, or no balancer's key is known here.
+    pub fn vouched(&self, ticket: &[u8], here: GatewayId) -> bool {
+        if self.balancers.is_empty() {
+            return true;
+        }
+        let claimed = Signed::decode(ticket).and_then(|signed| Ticket::decode(signed.body));
+        // The target judges its time by its own clock; here the signature is what counts.
+        claimed.is_ok_and(|claimed| {
+            let moment = claimed.expires_at_ms.saturating_sub(1);
+            claimed.gateway != here && verify(ticket, &self.balancers, claimed.gateway, moment).is_ok()
+        })
+    }
 }
 
 impl Used {
@@ -139,7 +156,7 @@ impl Used {
 mod tests {
     use super::*;
     use ed25519_dalek::{Signer, SigningKey};
-    use fastchat_protocol::ticket::{Signed, Ticket, to_sign};
+    use fastchat_protocol::ticket::to_sign;
 
     const HERE: GatewayId = GatewayId::new([1; 16]);
     const NOW: u64 = 1_800_000_000_000;
@@ -166,6 +183,17 @@ mod tests {
         assert_eq!(judge(&stranger, NOW), Some(Verdict::Bad(TicketError::Signature)));
         assert_eq!(tickets.judge(None, HERE, NOW), Some(Verdict::Missing));
         assert_eq!(Tickets::new(Policy::Off, Vec::new()).judge(None, HERE, NOW), None);
+    }
+
+    #[test]
+    fn a_client_is_sent_elsewhere_on_a_known_balancers_word_only() {
+        let (key, there) = (SigningKey::from_bytes(&[7; 32]), GatewayId::new([2; 16]));
+        let tickets = Tickets::new(Policy::Off, vec![key.verifying_key()]);
+        assert!(tickets.vouched(&ticket(&key, there, 1), HERE));
+        assert!(!tickets.vouched(&ticket(&key, HERE, 1), HERE), "it leads back here");
+        assert!(!tickets.vouched(&ticket(&SigningKey::from_bytes(&[8; 32]), there, 1), HERE));
+        assert!(!tickets.vouched(b"", HERE));
+        assert!(Tickets::new(Policy::Off, Vec::new()).vouched(b"", HERE), "no balancer is known");
     }
 
     #[test]

@@ -85,6 +85,16 @@ pub const CATALOGUE: &[Metric] = &[
         &["good", "missing", "used", "malformed", "signature", "other_gateway", "expired", "too_long"],
     )])
     .only_when("balancer_key is set"),
+    Metric::counter("fastchat_shed_requests_total", "Requests of balancers to move sessions, by result.")
+        .by(&[Label::these("result", &["taken", "busy", "malformed"])])
+        .only_when("a balancer moves sessions"),
+    Metric::counter(
+        "fastchat_moves_total",
+        "Sessions that balancers wanted moved: told, gone before their turn, or why not (nobody: too few \
+         sessions may be asked).",
+    )
+    .by(&[Label::these("result", &["told", "gone", "nobody", "itself", "bad_url", "unsigned"])])
+    .only_when("a balancer moves sessions"),
     // Requests
     Metric::counter("fastchat_requests_total", "Requests of clients, by frame and result.")
         .by(&[Label::within("frame", "a frame of the protocol, or unknown"), CODE]),

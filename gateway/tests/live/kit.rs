@@ -12,6 +12,7 @@ use fastchat_gateway::{
     },
     config::Settings,
     connection,
+    fleet::shed::turns::Rules,
     handshake::Unidentified,
     store::{NewAccount, NewManifest, Registered, Store, sqlite::Sqlite},
 };
@@ -21,6 +22,7 @@ use fastchat_protocol::{
     challenge,
     client::{AuthKey, Hello, Resume, Send},
     limits,
+    server::Move,
 };
 use futures_util::{SinkExt, StreamExt};
 use std::{
@@ -100,23 +102,29 @@ impl World {
     /// One with further settings.
     pub(crate) fn gateway_with(&self, settings: Settings) -> Place {
         let (bus, events) = self.hub.join();
-        self.start(settings, bus, events)
+        self.start(self.config(settings), bus, events)
     }
 
     /// One on a real bus.
     pub(crate) async fn gateway_on(&self, nats: &str, settings: Settings) -> Place {
         let options = NatsOptions { url: nats.to_owned(), ..NatsOptions::default() };
         let (bus, events) = NatsBus::start(&options).await.expect("it starts");
-        self.start(settings, bus, events)
+        // Nobody here has ten seconds to settle.
+        let config = self.config(settings);
+        let shed = Rules { settled: Duration::ZERO, ..config.shed };
+        self.start(Config { shed, ..config }, bus, events)
     }
 
-    fn start(&self, settings: Settings, bus: impl Bus, events: BusEvents) -> Place {
+    fn config(&self, settings: Settings) -> Config {
         let settings = Settings {
             data_dir: Some(self.folder.path().to_owned()),
             head_check_ms: Some(60_000),
             ..settings
         };
-        let config: Config = settings.validate(true).expect("good settings");
+        settings.validate(true).expect("good settings")
+    }
+
+    fn start(&self, config: Config, bus: impl Bus, events: BusEvents) -> Place {
         let published = Arc::new(Mutex::default());
         let bus = Arc::new(Watched(bus, Arc::clone(&published)));
         Place { gateway: Gateway::start(config, Arc::clone(&self.store), bus, events), published }
@@ -231,6 +239,15 @@ impl Client {
                 ServerFrame::Presence(told) => return Live::Online(told.account),
                 ServerFrame::Closing(refusal) => panic!("closed: {refusal}"),
                 _ => {}
+            }
+        }
+    }
+
+    /// The next request to move.
+    pub(crate) async fn moved(&mut self) -> Move {
+        loop {
+            if let ServerFrame::Move(target) = self.next().await.expect("it is told").1 {
+                return target;
             }
         }
     }
