@@ -5,7 +5,7 @@
 
 use crate::{
     api::{ApiError, ErrorKind},
-    link::{self, Endpoint, LinkError, ServerUrl},
+    link::{Destination, LinkError, Pick, Servers, Way},
     profile::{Cost, Location, Profile, Settings, Unfinished, derive},
     store::{Contact, Store, StoreError},
 };
@@ -28,7 +28,7 @@ pub struct Registration {
     /// The password.
     pub password: fastchat_e2ee::Zeroizing<String>,
     /// The server.
-    pub server: ServerUrl,
+    pub server: Servers,
     /// Certificates to trust instead of the platform's.
     pub ca: Option<PathBuf>,
     /// A plain connection to another machine is wanted.
@@ -76,9 +76,10 @@ pub async fn register(profile: &Profile, registration: &Registration) -> Result<
     check_password(&registration.password)?;
     let Registration { server, ca, insecure, .. } = registration;
     let deployment = before.as_ref().map(|settings| settings.deployment.clone());
-    let mut endpoint = Endpoint { url: server.clone(), ca: ca.clone(), deployment, insecure: *insecure };
-    let deployment = link::open(&endpoint).await?.hello().deployment.clone();
-    endpoint.deployment = Some(deployment.clone());
+    let known = Some(place.gateways_file());
+    let (ca, insecure, servers) = (ca.clone(), *insecure, server.clone());
+    let mut way = Way::new(Destination { ca, deployment, insecure, known, ..Destination::new(servers) });
+    let deployment = way.open().await?.hello().deployment.clone();
     let keys =
         derive(&registration.password, &deployment, registration.name.as_str(), registration.cost).await?;
     let (mut settings, key) = match before {
@@ -89,8 +90,7 @@ pub async fn register(profile: &Profile, registration: &Registration) -> Result<
         None => begin(place, registration, deployment, &keys).await?,
     };
     let own = own(&profile.store(StoreKey::from_bytes(key.expose()))?)?;
-    if let Err(NotAnnounced { error, refused, resumed }) =
-        announce(&endpoint, registration, &keys, &own).await
+    if let Err(NotAnnounced { error, refused, resumed }) = announce(&mut way, registration, &keys, &own).await
     {
         if nothing_exists(first, refused, resumed) {
             // So another name may be tried.
@@ -182,6 +182,8 @@ async fn begin(
         name: contact.name,
         ca: registration.ca.clone(),
         insecure: registration.insecure,
+        pick: Pick::default(),
+        repick_every: None,
         registered: false,
         unfinished: None,
         wraps: vec![hex::encode(wrap)],
@@ -225,12 +227,12 @@ fn nothing_exists(first: bool, refused: Option<Code>, resumed: Option<Code>) -> 
 
 /// Tells the server of the account, unless it knows already.
 async fn announce(
-    endpoint: &Endpoint,
+    way: &mut Way,
     registration: &Registration,
     keys: &PasswordKeys,
     own: &Own,
 ) -> Result<Session, NotAnnounced> {
-    let opened = link::open(endpoint).await?;
+    let opened = way.open().await?;
     let frame = Register {
         name: registration.name.as_str().to_owned(),
         auth_key: AuthKey::new(keys.auth_key.as_str()),
@@ -243,7 +245,7 @@ async fn announce(
         Ok(session) => Ok(session),
         // Perhaps by ourselves, and only the answer was lost: then this device can resume.
         Err(LinkError::Refused(refusal)) if refusal.code == Code::NameTaken => {
-            let opened = link::open(endpoint).await?;
+            let opened = way.open().await?;
             let resume = Resume { device: own.device.id(), signature: opened.sign(&own.device) };
             opened.prove(ClientFrame::Resume(resume)).await.map_err(|error| {
                 let resumed = refused_with(&error);
@@ -288,7 +290,8 @@ pub async fn login(profile: &Profile, password: &str, cost: Cost) -> Result<Unlo
     let keys = derive(password, &settings.deployment, &settings.name, cost).await?;
     let (at, key) = settings.unwrap_key(&keys.unlock_key)?;
     let own = own(&profile.store(StoreKey::from_bytes(key.expose()))?)?;
-    let unconfirmed = match prove_password(&settings.endpoint()?, &settings.name, &keys, &own.device).await {
+    let mut way = Way::new(settings.destination(&profile.location)?);
+    let unconfirmed = match prove_password(&mut way, &settings.name, &keys, &own.device).await {
         Ok(()) => {
             if settings.wraps.len() > 1 {
                 settings.wraps = vec![settings.wraps.swap_remove(at)];
@@ -302,7 +305,7 @@ pub async fn login(profile: &Profile, password: &str, cost: Cost) -> Result<Unlo
             return Err(ApiError::new(ErrorKind::Auth, message));
         }
         Err(error) if error.kind == ErrorKind::Network => Some(error),
-        Err(error) if error.kind == ErrorKind::Auth && resumes(&settings.endpoint()?, &own.device).await => {
+        Err(error) if error.kind == ErrorKind::Auth && resumes(&mut way, &own.device).await => {
             let message = "the account's password was changed on another device; this one still opens with the old one: \
                  `fastchat passwd --this-device` makes it the same";
             Some(ApiError::new(ErrorKind::Auth, message))
@@ -314,8 +317,8 @@ pub async fn login(profile: &Profile, password: &str, cost: Cost) -> Result<Unlo
 }
 
 /// Whether the server knows the device, whatever it thinks of the password.
-async fn resumes(endpoint: &Endpoint, device: &Device) -> bool {
-    let Ok(opened) = link::open(endpoint).await else { return false };
+async fn resumes(way: &mut Way, device: &Device) -> bool {
+    let Ok(opened) = way.open().await else { return false };
     let resume = Resume { device: device.id(), signature: opened.sign(device) };
     opened.prove(ClientFrame::Resume(resume)).await.is_ok()
 }
@@ -328,18 +331,19 @@ pub async fn follow_change(place: &Location, old: &str, new: &str, cost: Cost) -
     let (_, key) = settings.unwrap_key(&old.unlock_key)?;
     let new = derive(new, &settings.deployment, &settings.name, cost).await?;
     let proof = Link { name: settings.name.clone(), auth_key: AuthKey::new(new.auth_key.as_str()) };
-    link::restrict(&settings.endpoint()?, ClientFrame::Link(proof)).await?.close().await;
+    let mut way = Way::new(settings.destination(place)?);
+    way.restrict(ClientFrame::Link(proof)).await?.close().await;
     settings.wraps = vec![hex::encode(key.wrap(&new.unlock_key).map_err(ApiError::internal)?)];
     place.put_settings(&settings)
 }
 
 async fn prove_password(
-    endpoint: &Endpoint,
+    way: &mut Way,
     name: &str,
     keys: &PasswordKeys,
     device: &Device,
 ) -> Result<(), ApiError> {
-    let opened = link::open(endpoint).await?;
+    let opened = way.open().await?;
     let signature = opened.sign(device);
     let auth_key = AuthKey::new(keys.auth_key.as_str());
     let login = Login { name: name.to_owned(), auth_key, device: device.id(), signature };

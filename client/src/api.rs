@@ -513,6 +513,9 @@ pub struct OutboxView {
 pub struct StatusView {
     /// There is a session.
     pub connected: bool,
+    /// With which gateway.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub gateway: Option<String>,
     /// Everything that was on the server at the beginning of the session is here.
     pub synced: bool,
     /// Why there is no session.

@@ -23,6 +23,7 @@ mod recovery;
 mod register;
 mod requests;
 mod send;
+mod server;
 mod verify;
 mod whoami;
 
@@ -59,7 +60,8 @@ pub(crate) struct Global {
     /// Which account on this machine.
     #[arg(long, global = true, env = "FASTCHAT_PROFILE", default_value = "default")]
     profile: String,
-    /// The server, ws://127.0.0.1:PORT or wss://HOST; remembered by `register`.
+    /// The server: wss://HOST dials a gateway, https://HOST asks a balancer for one; several with commas.
+    /// Remembered by `register`.
     #[arg(long, global = true, env = "FASTCHAT_SERVER", value_name = "URL")]
     server: Option<String>,
     /// Where profiles are, instead of $XDG_DATA_HOME/fastchat.
@@ -77,7 +79,7 @@ pub(crate) struct Global {
     /// Give up after this many seconds (30 where nothing else is said).
     #[arg(long, global = true, value_name = "SECONDS")]
     timeout: Option<u64>,
-    /// Allow ws:// to another machine: who talks to whom is then visible on the way.
+    /// Allow ws:// and http:// to another machine: who talks to whom is then visible on the way.
     #[arg(long, global = true)]
     insecure: bool,
 }
@@ -105,6 +107,7 @@ enum Command {
     Online(online::Args),
     Verify(verify::Args),
     Outbox(outbox::Args),
+    Server(server::Args),
     Doctor(doctor::Args),
     #[command(hide = true)]
     Debug(debug::Args),
@@ -174,6 +177,7 @@ async fn dispatch(global: Global, command: Command) -> Result<(), ApiError> {
         Command::Online(args) => online::run(&context, args).await,
         Command::Verify(args) => verify::run(&context, args).await,
         Command::Outbox(args) => outbox::run(&context, args).await,
+        Command::Server(args) => server::run(&context, args).await,
         Command::Doctor(args) => doctor::run(&context, args).await,
         Command::Debug(args) => debug::run(&context, args).await,
     }

@@ -45,7 +45,7 @@ mod views;
 use crate::{
     account,
     api::{ApiError, ErrorKind, Event, Request, Response},
-    link::{self, Endpoint, LinkError, LinkEvent, LinkHandle},
+    link::{self, Destination, LinkError, LinkEvent, LinkHandle, ServerUrl, Way},
     profile::Profile,
     store::{Contact, Item, ItemId, Store, StoreError},
 };
@@ -103,7 +103,7 @@ impl From<StoreError> for Halt {
 /// See the module.
 pub(crate) struct Engine {
     profile: Profile,
-    endpoint: Endpoint,
+    destination: Destination,
     name: String,
     me: Arc<Device>,
     store: Store,
@@ -122,6 +122,10 @@ pub(crate) struct Engine {
 
     link: Option<LinkHandle>,
     session: Option<Session>,
+    /// The gateway of the last session.
+    gateway: Option<ServerUrl>,
+    /// The link waits for a moment in which no call waits.
+    moving: Option<oneshot::Sender<()>>,
     /// Events that came while a call waited for its answer.
     inbox: VecDeque<LinkEvent>,
     /// Live copies were dropped for want of room.
@@ -175,12 +179,12 @@ impl Engine {
         events: broadcast::Sender<Event>,
     ) -> Result<Self, ApiError> {
         let settings = profile.settings()?;
-        let endpoint = settings.endpoint()?;
+        let destination = settings.destination(&profile.location)?;
         let account::Own { device, .. } = account::own(&store)?;
         let me = Arc::new(device);
         let mut engine = Self {
             profile,
-            endpoint,
+            destination,
             name: settings.name,
             me,
             store,
@@ -193,6 +197,8 @@ impl Engine {
             route_wait: HashMap::new(),
             link: None,
             session: None,
+            gateway: None,
+            moving: None,
             inbox: VecDeque::new(),
             overflowed: false,
             ended: None,
@@ -237,7 +243,7 @@ impl Engine {
             Err(_) => {}
         }
         if self.online && !self.stopping {
-            self.link = Some(link::spawn(self.endpoint.clone(), Arc::clone(&self.me)));
+            self.link = Some(link::spawn(Way::new(self.destination.clone()), Arc::clone(&self.me)));
         }
         Ok(())
     }
@@ -267,6 +273,7 @@ impl Engine {
             let Some(event) = self.inbox.pop_front() else { break };
             self.on_event(event)?;
         }
+        self.let_move().await?;
         self.turn().await
     }
 

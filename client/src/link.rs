@@ -1,19 +1,28 @@
 //! The connection to a gateway: dial, hello, proof of the device, frames, and dialling again.
 //!
-//! - [`open`] dials and says hello; [`Opened::prove`] ends the handshake. Registration and login use
+//! - [`Way`] finds a gateway: it asks balancers, remembers what they named, and knows who failed.
+//!   [`Way::open`] dials and says hello; [`Opened::prove`] ends the handshake. Registration and login use
 //!   these two alone.
-//! - [`restrict`] proves a password or a recovery code without a device: linking and recovery use it.
+//! - [`Way::restrict`] proves a password or a recovery code without a device: linking and recovery use it.
 //! - [`spawn`] keeps a session: it resumes by the device's key, hands frames to the engine, watches
-//!   for silence, and dials again with full jitter until something says that no retry can help.
+//!   for silence, moves to another gateway when it is asked to, and dials again with full jitter until
+//!   something says that no retry can help.
 //!
 //! Invariant: frames given to a connection's sender go out on that connection or not at all.
 
+pub mod assign;
 pub mod backoff;
+mod change;
 mod dial;
 mod error;
+mod known;
+mod leg;
 mod restricted;
+pub mod route;
+pub mod servers;
 mod supervise;
 pub mod url;
+pub mod way;
 
 use dial::Socket;
 use fastchat_e2ee::Device;
@@ -23,18 +32,22 @@ use std::{path::PathBuf, time::Duration};
 use tokio_tungstenite::tungstenite::Message;
 
 pub use error::LinkError;
-pub use restricted::{RestrictedSession, restrict};
+pub use restricted::RestrictedSession;
+pub use servers::{Pick, Servers};
 pub use supervise::{LinkEvent, LinkHandle, spawn};
 pub use url::{ServerUrl, UrlError};
+pub use way::{Destination, Way};
 
 /// How long dialling and each step of the handshake may take. Proving a password waits for bcrypt.
 const STEP_TIMEOUT: Duration = Duration::from_secs(15);
 
-/// Where to dial, and whom to believe.
+/// One gateway to dial, and whom to believe.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Endpoint {
-    /// The server.
+    /// The gateway.
     pub url: ServerUrl,
+    /// A balancer's ticket for it.
+    pub ticket: Option<Bytes>,
     /// Trust these certificates (PEM) instead of the platform's.
     pub ca: Option<PathBuf>,
     /// The deployment's name as seen at first use; none before that.
@@ -65,7 +78,8 @@ pub async fn open(endpoint: &Endpoint) -> Result<Opened, LinkError> {
     let mut socket = step("dialling", dial::dial(endpoint)).await?;
     let host = endpoint.url.authority();
     let agent = concat!("fastchat/", env!("CARGO_PKG_VERSION")).to_owned();
-    let hello = client::Hello { versions: VERSIONS.to_vec(), agent, host: host.clone(), ticket: None };
+    let ticket = endpoint.ticket.clone();
+    let hello = client::Hello { versions: VERSIONS.to_vec(), agent, host: host.clone(), ticket };
     let answer = exchange(&mut socket, ClientFrame::Hello(hello)).await?;
     let ServerFrame::Hello(hello) = answer else { return Err(unexpected("Hello", &answer)) };
     if !VERSIONS.contains(&hello.version) {
@@ -83,6 +97,11 @@ impl Opened {
     /// What the gateway said.
     pub fn hello(&self) -> &server::Hello {
         &self.hello
+    }
+
+    /// Host and port as they were dialled.
+    pub fn host(&self) -> &str {
+        &self.host
     }
 
     /// The device's answer to this connection's challenge.

@@ -1,7 +1,7 @@
 //! Where a profile's files are, who owns them, and how they are unlocked.
 //!
 //! - Data: `$XDG_DATA_HOME/fastchat/<profile>/` (or `<data dir>/<profile>/`): `profile.json` (server,
-//!   own name, wrapped keys), `store.db` (sealed), `lock`.
+//!   own name, wrapped keys), `store.db` (sealed), `lock`, `gateways.json` (those named last).
 //! - Runtime: `$XDG_RUNTIME_DIR/fastchat/`: the owner's socket and the key of this login session.
 //!   Without a runtime directory, both are in the data directory.
 //! - One process owns a profile by a lock on a file: two processes with one ratchet lose messages.
@@ -14,7 +14,7 @@ mod settings;
 
 use crate::{
     api::{ApiError, ErrorKind},
-    link::Endpoint,
+    link::Destination,
     store::Store,
 };
 use fastchat_e2ee::{StoreKey, UnlockKey, Zeroizing, password, password::PasswordKeys};
@@ -25,6 +25,7 @@ use std::{
 };
 
 pub use location::Location;
+pub(crate) use location::replace;
 pub use password::Cost;
 pub use settings::{Settings, Unfinished};
 
@@ -66,14 +67,17 @@ impl Profile {
 }
 
 impl Settings {
-    /// Where this profile's server is.
-    pub fn endpoint(&self) -> Result<Endpoint, ApiError> {
-        let url = self.server.parse().map_err(|e| ApiError::internal(format!("profile.json: {e}")))?;
-        Ok(Endpoint {
-            url,
+    /// Where this profile's server is. What is learnt on the way is kept at `place`.
+    pub fn destination(&self, place: &Location) -> Result<Destination, ApiError> {
+        let servers = self.server.parse().map_err(|e| ApiError::internal(format!("profile.json: {e}")))?;
+        Ok(Destination {
+            servers,
             ca: self.ca.clone(),
             deployment: Some(self.deployment.clone()),
             insecure: self.insecure,
+            pick: self.pick,
+            repick_every: self.repick_every,
+            known: Some(place.gateways_file()),
         })
     }
 

@@ -5,7 +5,7 @@ use fastchat_client::{
     Client,
     api::{ApiError, ErrorKind, Request, Response, StatusView},
     client::Options,
-    link::ServerUrl,
+    link::Servers,
     profile::{Cost, Location, Profile, Settings, locked},
 };
 use fastchat_e2ee::{StoreKey, Zeroizing};
@@ -58,7 +58,7 @@ impl Context {
     }
 
     /// What guessing the password is made to cost. The cheap one is for tests against this machine.
-    pub(crate) fn cost(&self, server: &ServerUrl) -> Result<Cost, ApiError> {
+    pub(crate) fn cost(&self, server: &Servers) -> Result<Cost, ApiError> {
         match std::env::var("FASTCHAT_TEST_CHEAP_KDF").as_deref() {
             Ok("1") if server.is_loopback() => Ok(Cost::TEST),
             Ok("1") => Err(ApiError::new(
@@ -105,12 +105,13 @@ impl Context {
         let (Some(given), Some(settings)) = (&self.global.server, self.location.settings()?) else {
             return Ok(());
         };
-        let given: ServerUrl = given.parse().map_err(|e| ApiError::new(ErrorKind::Usage, format!("{e}")))?;
-        match given.to_string() == settings.server {
+        let given: Servers = given.parse().map_err(|e| ApiError::new(ErrorKind::Usage, format!("{e}")))?;
+        match settings.server.parse().is_ok_and(|own| given.same(&own)) {
             true => Ok(()),
             false => {
                 let message = format!(
-                    "this profile belongs to {}: use --profile for an account at {given}",
+                    "this profile belongs to {}: use --profile for an account at {given}, \
+                     or `fastchat server set` if the same server has another address",
                     settings.server
                 );
                 Err(ApiError::new(ErrorKind::Usage, message))
@@ -174,7 +175,7 @@ impl Context {
 }
 
 /// The server that was named, and whose certificates to trust.
-pub(crate) fn wanted_server(context: &Context) -> Result<(ServerUrl, Option<PathBuf>), ApiError> {
+pub(crate) fn wanted_server(context: &Context) -> Result<(Servers, Option<PathBuf>), ApiError> {
     let usage = |message: String| ApiError::new(ErrorKind::Usage, message);
     let url = context.global.server.as_deref();
     let url = url.ok_or_else(|| usage("which server? Give --server URL (or FASTCHAT_SERVER)".into()))?;

@@ -7,10 +7,11 @@ use super::{
 use fastchat_client::{
     api::{ApiError, ErrorKind, Request, Response, StatusView},
     client::Options,
-    link,
+    link::{Pick, Way, way::Asked},
     profile::{Profile, Settings},
 };
 use serde::Serialize;
+use serde_json::{Value, json};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 /// Nothing of FastChat is older than this (2025-01-01): a clock before it is wrong.
@@ -39,6 +40,9 @@ struct Check {
     found: String,
     #[serde(skip_serializing_if = "Option::is_none")]
     advice: Option<&'static str>,
+    /// What was found, for programs, where there is more than a sentence.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    details: Option<Value>,
     #[serde(skip)]
     kind: ErrorKind,
 }
@@ -57,7 +61,19 @@ impl Report<'_> {
         advice: Option<&'static str>,
         kind: ErrorKind,
     ) {
-        let check = Check { r#type: "check", check, verdict, found: found.into(), advice, kind };
+        self.print(Check {
+            r#type: "check",
+            check,
+            verdict,
+            found: found.into(),
+            advice,
+            details: None,
+            kind,
+        });
+    }
+
+    fn print(&mut self, check: Check) {
+        let (verdict, advice) = (check.verdict, check.advice);
         if verdict == Verdict::Fail {
             self.worst.get_or_insert(check.kind);
         }
@@ -79,6 +95,12 @@ impl Report<'_> {
 
     fn ok(&mut self, check: &'static str, found: impl Into<String>) {
         self.say(check, Verdict::Ok, found, None, ErrorKind::Internal);
+    }
+
+    /// As [`ok`](Self::ok), with the same for programs.
+    fn detail(&mut self, check: &'static str, found: String, details: Value) {
+        let (verdict, details, kind) = (Verdict::Ok, Some(details), ErrorKind::Internal);
+        self.print(Check { r#type: "check", check, verdict, found, advice: None, details, kind });
     }
 
     fn warn(&mut self, check: &'static str, found: impl Into<String>, advice: &'static str) {
@@ -178,23 +200,77 @@ fn files(report: &mut Report<'_>) -> Result<Option<Settings>, ApiError> {
     Ok(settings.registered.then_some(settings))
 }
 
-/// Hello only: it needs no key and displaces nobody.
+/// Questions and a hello only: that needs no key and displaces nobody.
 async fn server(report: &mut Report<'_>, settings: &Settings) {
-    let endpoint = match settings.endpoint() {
-        Ok(endpoint) => endpoint,
+    let mut way = match settings.destination(&report.context.location) {
+        Ok(destination) => Way::new(destination),
         Err(error) => {
             return report.fail("server", &error, "profile.json is damaged: restore it from a backup");
         }
     };
-    match link::open(&endpoint).await {
+    known(report, &way);
+    for asked in way.survey().await {
+        balancer(report, asked);
+    }
+    match way.open().await {
         Ok(opened) => {
-            let hello = opened.hello();
-            report.ok(
-                "server",
-                format!("{} ({}), protocol version {}", endpoint.url, hello.deployment, hello.version),
-            );
+            let (host, hello) = (opened.host().to_owned(), opened.hello());
+            let found = format!("{host} ({}), protocol version {}", hello.deployment, hello.version);
+            let details = json!({
+                "gateway": host, "deployment": hello.deployment, "version": hello.version,
+                "servers": settings.server,
+            });
+            report.detail("server", found, details);
         }
         Err(error) => report.fail("server", &error.into(), "is the server running, and the address right?"),
+    }
+}
+
+/// What would be tried if no balancer answered.
+fn known(report: &mut Report<'_>, way: &Way) {
+    let to = way.destination();
+    if to.servers.balancers().next().is_none() && to.pick == Pick::default() {
+        return;
+    }
+    let known: Vec<String> = way.known().iter().map(ToString::to_string).collect();
+    let repick =
+        to.repick_every.map_or_else(|| "never".to_owned(), |every| format!("every {every} requests"));
+    let found = match known.len() {
+        0 => "none yet".to_owned(),
+        n => format!("{n}: {}", known.join(", ")),
+    };
+    let found = format!("{found} (picked by {}, picked again {repick})", to.pick);
+    let details = json!({ "gateways": known, "pick": to.pick, "repick_every": to.repick_every });
+    report.detail("known", found, details);
+}
+
+fn balancer(report: &mut Report<'_>, asked: Asked) {
+    let took_ms = asked.took.as_millis() as u64;
+    match asked.answer {
+        Ok(answer) => {
+            let places: Vec<String> = answer.places.iter().map(|place| place.url.to_string()).collect();
+            let ticket = if answer.places[0].ticket.is_some() { "with a ticket" } else { "without a ticket" };
+            let found = format!(
+                "{} names {} {ticket} and {} others in {took_ms} ms ({}, {}): {}",
+                asked.balancer,
+                places[0],
+                places.len() - 1,
+                answer.strategy,
+                answer.basis,
+                answer.reason
+            );
+            let details = json!({
+                "balancer": asked.balancer.to_string(), "gateway": places[0], "alternatives": places[1..],
+                "ticket": answer.places[0].ticket.is_some(), "took_ms": took_ms,
+                "strategy": answer.strategy, "basis": answer.basis, "reason": answer.reason,
+            });
+            report.detail("balancer", found, details);
+        }
+        Err(error) => report.warn(
+            "balancer",
+            error.to_string(),
+            "gateways that are known are used without it; is the address right?",
+        ),
     }
 }
 
@@ -233,7 +309,11 @@ async fn session(report: &mut Report<'_>) -> Result<(), ApiError> {
 
 fn of_status(report: &mut Report<'_>, status: &StatusView) {
     match (status.synced, &status.reason) {
-        (true, _) => report.ok("session", "everything on the server is here"),
+        (true, _) => {
+            let at = status.gateway.clone().unwrap_or_default();
+            let found = format!("with {at}; everything on the server is here");
+            report.detail("session", found, json!({ "gateway": at }));
+        }
         (false, reason) => {
             let reason = reason.clone().unwrap_or_else(|| "the server has not answered yet".to_owned());
             let error = ApiError::new(status.ended.unwrap_or(ErrorKind::Network), reason);

@@ -14,7 +14,7 @@ use crate::{
     api::{ApiError, ErrorKind},
     engine::{archive::Import, manifest::HOLDER},
     failpoint,
-    link::{self, Endpoint, LinkError, RestrictedSession, ServerUrl},
+    link::{Destination, LinkError, Pick, RestrictedSession, Servers, Way},
     profile::{Cost, Profile, Settings, Unfinished, derive},
     store::{Contact, Store, StoreError},
 };
@@ -41,7 +41,7 @@ pub struct LinkRequest {
     /// The account's password, which becomes this device's as well.
     pub password: Zeroizing<String>,
     /// The server.
-    pub server: ServerUrl,
+    pub server: Servers,
     /// Certificates to trust instead of the platform's.
     pub ca: Option<PathBuf>,
     /// A plain connection to another machine is wanted.
@@ -62,7 +62,7 @@ pub enum Begun {
 /// A device that waits for its grant.
 pub struct Linking {
     profile: Profile,
-    endpoint: Endpoint,
+    way: Way,
     settings: Settings,
     keys: PasswordKeys,
     key: StoreKey,
@@ -104,12 +104,13 @@ impl Linking {
         }
         let LinkRequest { server, ca, insecure, .. } = request;
         let deployment = before.as_ref().map(|settings| settings.deployment.clone());
-        let mut endpoint = Endpoint { url: server.clone(), ca: ca.clone(), deployment, insecure: *insecure };
-        let deployment = link::open(&endpoint).await?.hello().deployment.clone();
-        endpoint.deployment = Some(deployment.clone());
+        let known = Some(profile.location.gateways_file());
+        let (ca, insecure, servers) = (ca.clone(), *insecure, server.clone());
+        let mut way = Way::new(Destination { ca, deployment, insecure, known, ..Destination::new(servers) });
+        let deployment = way.open().await?.hello().deployment.clone();
         let name = request.name.as_str();
         let keys = derive(&request.password, &deployment, name, request.cost).await?;
-        let mut session = prove(&endpoint, name, &keys).await?;
+        let mut session = prove(&mut way, name, &keys).await?;
         let manifest = shown_manifest(&session)?;
 
         let kept = before.and_then(|settings| Kept::find(&profile, settings, &keys, &manifest).transpose());
@@ -131,7 +132,7 @@ impl Linking {
         let until = Instant::now() + Duration::from_secs(HANDOVER_SECONDS.into());
         Ok(Begun::Waiting(Box::new(Self {
             profile,
-            endpoint,
+            way,
             settings,
             keys,
             key,
@@ -187,7 +188,7 @@ impl Linking {
     async fn dial_again(&mut self, error: &LinkError) -> Result<(), ApiError> {
         tracing::info!(%error, "the connection is gone while waiting");
         sleep(error.wait().unwrap_or(LOOK)).await;
-        match prove(&self.endpoint, &self.settings.name, &self.keys).await {
+        match prove(&mut self.way, &self.settings.name, &self.keys).await {
             Ok(session) => self.session = session,
             Err(error) if error.kind == ErrorKind::Network => {}
             Err(error) => return Err(error),
@@ -323,6 +324,8 @@ impl Kept {
             name: request.name.as_str().to_owned(),
             ca: request.ca.clone(),
             insecure: request.insecure,
+            pick: Pick::default(),
+            repick_every: None,
             registered: false,
             unfinished: Some(Unfinished::Link),
             wraps: vec![hex::encode(wrap)],
@@ -362,10 +365,10 @@ fn check_unfinished(settings: &Settings, request: &LinkRequest) -> Result<(), Ap
     }
 }
 
-async fn prove(endpoint: &Endpoint, name: &str, keys: &PasswordKeys) -> Result<RestrictedSession, ApiError> {
+async fn prove(way: &mut Way, name: &str, keys: &PasswordKeys) -> Result<RestrictedSession, ApiError> {
     let auth_key = client::AuthKey::new(keys.auth_key.as_str());
     let proof = ClientFrame::Link(client::Link { name: name.to_owned(), auth_key });
-    Ok(link::restrict(endpoint, proof).await?)
+    Ok(way.restrict(proof).await?)
 }
 
 /// The account's manifest as the server shows it. Believed only as far as the grant confirms it.

@@ -9,7 +9,7 @@ use crate::{
     api::{ApiError, ErrorKind},
     engine::archive::{Import, adopt_backup},
     failpoint,
-    link::{self, Endpoint, RestrictedSession, ServerUrl},
+    link::{Destination, LinkError, Pick, RestrictedSession, Servers, Way},
     profile::{Cost, Profile, Settings, Unfinished, derive},
     store::{Contact, Store, StoreError},
 };
@@ -33,7 +33,7 @@ pub struct Recovery {
     /// The password to come.
     pub password: Zeroizing<String>,
     /// The server.
-    pub server: ServerUrl,
+    pub server: Servers,
     /// Certificates to trust instead of the platform's.
     pub ca: Option<PathBuf>,
     /// A plain connection to another machine is wanted.
@@ -70,12 +70,13 @@ pub async fn recover(profile: &Profile, recovery: &Recovery) -> Result<Recovered
     }
     let Recovery { name, server, ca, insecure, .. } = recovery;
     let deployment = before.as_ref().map(|settings| settings.deployment.clone());
-    let mut endpoint = Endpoint { url: server.clone(), ca: ca.clone(), deployment, insecure: *insecure };
+    let known = Some(profile.location.gateways_file());
+    let (ca, insecure, servers) = (ca.clone(), *insecure, server.clone());
+    let mut way = Way::new(Destination { ca, deployment, insecure, known, ..Destination::new(servers) });
     let recovery_key = client::AuthKey::new(recovery.code.recovery_key().as_str());
     let proof = ClientFrame::Recover(client::Recover { name: name.as_str().to_owned(), recovery_key });
-    let mut session = link::restrict(&endpoint, proof).await?;
+    let mut session = way.restrict(proof).await?;
     let deployment = session.hello().deployment.clone();
-    endpoint.deployment = Some(deployment.clone());
     let shown = shown_manifest(&session)?;
     let identity = open_identity(&recovery.code, &session, &shown)?;
     let keys = derive(&recovery.password, &deployment, name.as_str(), recovery.cost).await?;
@@ -195,6 +196,8 @@ fn begin(
         name: contact.name,
         ca: recovery.ca.clone(),
         insecure: recovery.insecure,
+        pick: Pick::default(),
+        repick_every: None,
         registered: false,
         unfinished: Some(Unfinished::Recovery),
         wraps: vec![hex::encode(key.wrap(&keys.unlock_key).map_err(ApiError::internal)?)],
@@ -219,7 +222,7 @@ async fn find_backup(
     identity: &Identity,
     account: fastchat_protocol::AccountId,
 ) -> Result<Option<Backup>, String> {
-    let text = |e: link::LinkError| e.to_string();
+    let text = |e: LinkError| e.to_string();
     let Some(pointer) = session.get_slot(pointer::slot(account), 0).await.map_err(text)? else {
         return Ok(None);
     };

@@ -158,7 +158,9 @@ impl Engine {
             let link = self.link.as_mut().ok_or(CallError::Down)?;
             let Ok(event) = timeout_at(at, link.next()).await else { return Ok(()) };
             match event.ok_or(CallError::Down)? {
-                event @ LinkEvent::Frame(..) => self.keep(event),
+                event @ (LinkEvent::Frame(..) | LinkEvent::Moving { .. } | LinkEvent::Stays) => {
+                    self.keep(event)
+                }
                 event => {
                     self.inbox.push_back(event);
                     return Err(CallError::Down);
@@ -192,7 +194,7 @@ impl Engine {
                     }
                     return Ok((answered, answer));
                 }
-                LinkEvent::Frame(..) => self.keep(event),
+                LinkEvent::Frame(..) | LinkEvent::Moving { .. } | LinkEvent::Stays => self.keep(event),
                 LinkEvent::Up { .. } => self.inbox.push_back(event),
                 LinkEvent::Down { .. } | LinkEvent::Ended(_) => {
                     self.inbox.push_back(event);
@@ -214,7 +216,12 @@ impl Engine {
     /// An event of the link. Only remembers; [`Engine::turn`] acts.
     pub(super) fn on_event(&mut self, event: LinkEvent) -> Result<(), Halt> {
         match event {
-            LinkEvent::Up { sender, session, hello } => self.on_up(sender, session, hello),
+            LinkEvent::Up { url, sender, session, hello } => {
+                self.gateway = Some(url);
+                self.on_up(sender, session, hello);
+            }
+            LinkEvent::Moving { go } => self.moving = Some(go),
+            LinkEvent::Stays => {}
             LinkEvent::Down { error, retry_in } => {
                 let retry_ms = Some(retry_in.as_millis() as u64);
                 self.on_down(error.to_string(), retry_ms);
@@ -229,15 +236,19 @@ impl Engine {
     }
 
     fn on_up(&mut self, sender: mpsc::Sender<Bytes>, welcome: server::Session, hello: server::Hello) {
+        // To whom has a session, that there is another one is no news.
+        let moved = self.session.is_some();
         self.forget_session();
         self.session = Some(Session { sender, next_request: 1, asked: HashMap::new(), hello, welcome });
         self.down = None;
         self.sync_wanted = true;
-        self.synced = false;
+        self.synced &= moved;
         self.sync_at = None;
         self.mailbox_at = None;
         self.route_wait.clear();
-        self.say(Event::Link(LinkView { up: true, reason: String::new(), retry_ms: None }));
+        if !moved {
+            self.say(Event::Link(LinkView { up: true, reason: String::new(), retry_ms: None }));
+        }
     }
 
     fn on_down(&mut self, reason: String, retry_ms: Option<u64>) {
@@ -246,6 +257,30 @@ impl Engine {
         self.down = Some(reason.clone());
         self.say(Event::Link(LinkView { up: false, reason, retry_ms }));
         self.tell_waiters();
+    }
+
+    /// The link has another gateway ready, and no call waits for an answer: it may change now. What was
+    /// sent and not answered is sent again there, under the same ids.
+    pub(super) async fn let_move(&mut self) -> Result<(), Halt> {
+        let Some(go) = self.moving.take() else { return Ok(()) };
+        if go.send(()).is_err() {
+            return Ok(());
+        }
+        while let Some(link) = self.link.as_mut() {
+            let Some(event) = link.next().await else { break };
+            match event {
+                LinkEvent::Frame(..) | LinkEvent::Moving { .. } => self.keep(event),
+                event => {
+                    self.inbox.push_back(event);
+                    break;
+                }
+            }
+        }
+        // Nothing may be asked of a session that is over.
+        while let Some(event) = self.inbox.pop_front() {
+            self.on_event(event)?;
+        }
+        Ok(())
     }
 
     /// Nothing is known of what was on its way.
@@ -274,7 +309,6 @@ impl Engine {
                 tracing::info!(reason = resync.reason, "the gateway asks for a sync");
                 self.sync_wanted = true;
             }
-            // Going to another gateway by a ticket comes with the balancer.
             (None, frame) => tracing::debug!(frame = frame.name(), "ignored"),
         }
         Ok(())

@@ -75,8 +75,8 @@ impl Engine {
             name: self.name.clone(),
             account: self.me.account().to_string(),
             device: self.me.id().to_string(),
-            server: self.endpoint.url.to_string(),
-            deployment: self.endpoint.deployment.clone().unwrap_or_default(),
+            server: self.destination.servers.to_string(),
+            deployment: self.destination.deployment.clone().unwrap_or_default(),
             identity: hex::encode(self.me.identity_fingerprint()),
         })
     }
@@ -86,6 +86,7 @@ impl Engine {
             |wanted: fn(&ItemState) -> bool| self.items.values().filter(|item| wanted(&item.state)).count();
         Ok(StatusView {
             connected: self.session.is_some(),
+            gateway: self.gateway.as_ref().filter(|_| self.session.is_some()).map(ToString::to_string),
             synced: self.synced,
             reason: self.down.clone().filter(|_| self.session.is_none()),
             ended: self.ended.as_ref().map(LinkError::kind),

@@ -1,6 +1,6 @@
 //! A socket to the server: TCP, TLS where the address says so, WebSocket on top.
 
-use super::{Endpoint, LinkError};
+use super::{Endpoint, LinkError, url::Place};
 use fastchat_protocol::limits;
 use rustls::{
     ClientConfig, RootCertStore,
@@ -26,14 +26,7 @@ pub(crate) type Socket = WebSocketStream<Box<dyn Stream>>;
 
 pub(super) async fn dial(endpoint: &Endpoint) -> Result<Socket, LinkError> {
     let url = &endpoint.url;
-    let failed = |reason: String| LinkError::Dial { host: url.authority(), reason };
-    let tcp = TcpStream::connect((url.host(), url.port())).await.map_err(|e| failed(e.to_string()))?;
-    // Messages are small and wanted at once.
-    tcp.set_nodelay(true).map_err(|e| failed(e.to_string()))?;
-    let stream: Box<dyn Stream> = match url.tls() {
-        true => Box::new(encrypt(endpoint, tcp).await?),
-        false => Box::new(tcp),
-    };
+    let stream = reach(url, endpoint.ca.as_deref()).await?;
     let config = WebSocketConfig::default()
         .read_buffer_size(BUFFER_BYTES)
         .write_buffer_size(0)
@@ -46,14 +39,26 @@ pub(super) async fn dial(endpoint: &Endpoint) -> Result<Socket, LinkError> {
     Ok(socket)
 }
 
+/// A stream to a place, encrypted if it says so.
+pub(super) async fn reach(place: &Place, ca: Option<&Path>) -> Result<Box<dyn Stream>, LinkError> {
+    let failed = |reason: String| LinkError::Dial { host: place.authority(), reason };
+    let tcp = TcpStream::connect((place.host(), place.port())).await.map_err(|e| failed(e.to_string()))?;
+    // Messages are small and wanted at once.
+    tcp.set_nodelay(true).map_err(|e| failed(e.to_string()))?;
+    Ok(match place.tls() {
+        true => Box::new(encrypt(place, ca, tcp).await?),
+        false => Box::new(tcp),
+    })
+}
+
 async fn encrypt(
-    endpoint: &Endpoint,
+    place: &Place,
+    ca: Option<&Path>,
     tcp: TcpStream,
 ) -> Result<tokio_rustls::client::TlsStream<TcpStream>, LinkError> {
-    let url = &endpoint.url;
-    let failed = |reason: String| LinkError::Tls { host: url.authority(), reason };
-    let config = tls_config(endpoint.ca.as_deref()).map_err(failed)?;
-    let name = ServerName::try_from(url.host().to_owned()).map_err(|e| failed(e.to_string()))?;
+    let failed = |reason: String| LinkError::Tls { host: place.authority(), reason };
+    let config = tls_config(ca).map_err(failed)?;
+    let name = ServerName::try_from(place.host().to_owned()).map_err(|e| failed(e.to_string()))?;
     tokio_rustls::TlsConnector::from(Arc::new(config))
         .connect(name, tcp)
         .await

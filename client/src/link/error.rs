@@ -1,5 +1,6 @@
 //! Why there is no connection, and whether dialling again can help.
 
+use super::route::Fault;
 use crate::api::ErrorKind;
 use fastchat_protocol::{Code, Refusal, Retry};
 use std::time::Duration;
@@ -24,9 +25,22 @@ pub enum LinkError {
         /// What rustls says.
         reason: String,
     },
-    /// ws:// to another machine.
-    #[error("refusing a connection without TLS to {0}: use wss://, or --insecure if you know what you do")]
+    /// ws:// or http:// to another machine.
+    #[error(
+        "refusing a connection without TLS to {0}: use wss:// or https://, or --insecure if you know what you do"
+    )]
     Plain(String),
+    /// A balancer gave no gateway.
+    #[error("{balancer} names no gateway: {reason}")]
+    Assign {
+        /// Which.
+        balancer: String,
+        /// What it said, or why it said nothing.
+        reason: String,
+    },
+    /// Every gateway that is known was tried.
+    #[error("no gateway is left to try")]
+    NoGateway,
     /// The WebSocket layer.
     #[error("the connection failed: {0}")]
     WebSocket(String),
@@ -68,6 +82,25 @@ impl LinkError {
             Self::Plain(_) | Self::Deployment { .. } => true,
             Self::Refused(refusal) => refusal.code.retry() == Retry::Never,
             _ => false,
+        }
+    }
+
+    /// What this says of the gateway that was dialled, or was there.
+    pub(super) fn fault(&self, had_session: bool) -> Fault {
+        match self {
+            Self::Plain(_) | Self::Deployment { .. } => Fault::Wrong,
+            Self::Draining => Fault::Draining,
+            Self::Refused(refusal) => match refusal.code {
+                Code::GatewayFull => Fault::Full,
+                Code::Draining => Fault::Draining,
+                Code::TicketNeeded => Fault::NoTicket,
+                Code::UnsupportedVersion | Code::WrongHost => Fault::Wrong,
+                Code::Unavailable | Code::Internal | Code::TimedOut => Fault::Lost,
+                _ => Fault::Ours,
+            },
+            Self::Assign { .. } | Self::NoGateway => Fault::Ours,
+            _ if had_session => Fault::Lost,
+            _ => Fault::Unreachable,
         }
     }
 
@@ -123,9 +156,12 @@ pub(super) fn refusal_kind(code: Code) -> ErrorKind {
         | Code::PasswordChanged
         | Code::Displaced => ErrorKind::Auth,
         Code::NoAccount => ErrorKind::NotFound,
-        Code::Unavailable | Code::OutcomeUnknown | Code::Draining | Code::Internal | Code::TimedOut => {
-            ErrorKind::Network
-        }
+        Code::Unavailable
+        | Code::OutcomeUnknown
+        | Code::Draining
+        | Code::Internal
+        | Code::TimedOut
+        | Code::GatewayFull => ErrorKind::Network,
         _ => ErrorKind::Refused,
     }
 }
@@ -139,6 +175,9 @@ pub(super) fn refusal_text(refusal: &Refusal) -> String {
         Code::UnsupportedVersion => "client and server are too far apart in version: update the older one",
         Code::Revoked => "it cannot be used any more; what it has can still be read here",
         Code::WrongHost => "use the address that the server's operator gives out",
+        Code::TicketNeeded => {
+            "it admits only whom a balancer sent: use the https:// address that the operator gives out"
+        }
         _ => "",
     };
     let text = match refusal.detail.as_str() {

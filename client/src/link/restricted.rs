@@ -1,7 +1,7 @@
 //! A session of somebody who has proven a password or a recovery code and has no device yet: slots
 //! and accounts can be asked for, and after a recovery the account can be restored.
 
-use super::{Endpoint, LinkError, Socket, exchange, open, unexpected};
+use super::{LinkError, Opened, Socket, exchange, unexpected};
 use fastchat_protocol::{
     Bytes, ClientFrame, ServerFrame, SlotId, client,
     server::{self, Hello},
@@ -15,9 +15,8 @@ pub struct RestrictedSession {
     account: server::Restricted,
 }
 
-/// Dials and proves (`Link` or `Recover`).
-pub async fn restrict(endpoint: &Endpoint, proof: ClientFrame) -> Result<RestrictedSession, LinkError> {
-    let mut opened = open(endpoint).await?;
+/// Proves (`Link` or `Recover`).
+pub(super) async fn restrict(mut opened: Opened, proof: ClientFrame) -> Result<RestrictedSession, LinkError> {
     let answer = exchange(&mut opened.socket, proof).await?;
     let ServerFrame::Restricted(account) = answer else { return Err(unexpected("Restricted", &answer)) };
     Ok(RestrictedSession { socket: opened.socket, hello: opened.hello, account })

@@ -1,19 +1,20 @@
 //! Keeps a session with some gateway until it is told to stop or no retry can help.
 
-use super::{Endpoint, LinkError, Proven, backoff::Backoff, decode, dial::Socket, open};
-use fastchat_e2ee::Device;
-use fastchat_protocol::{Bytes, ClientFrame, RequestId, ServerFrame, client, server};
-use futures_util::{
-    SinkExt, StreamExt,
-    stream::{SplitSink, SplitStream},
+use super::{
+    Endpoint, LinkError, Proven, ServerUrl, Way,
+    backoff::Backoff,
+    change::Changed,
+    leg::{End, Leg, Wish},
+    open,
 };
+use fastchat_e2ee::Device;
+use fastchat_protocol::{Bytes, RequestId, ServerFrame, server};
 use std::{sync::Arc, time::Duration};
 use tokio::{
-    sync::{Notify, mpsc},
+    sync::{Notify, mpsc, oneshot},
     task::JoinHandle,
-    time::{Instant, sleep, sleep_until, timeout, timeout_at},
+    time::{Instant, sleep, timeout},
 };
-use tokio_tungstenite::tungstenite::Message;
 use tokio_util::sync::CancellationToken;
 
 /// Limit: frames that wait for the engine; beyond, the socket is not read and the gateway's own
@@ -21,8 +22,10 @@ use tokio_util::sync::CancellationToken;
 const EVENTS: usize = 256;
 /// Limit: frames that wait for the socket.
 const OUTGOING: usize = 128;
-/// A write that takes longer means a dead peer.
-const WRITE_TIMEOUT: Duration = Duration::from_secs(15);
+/// Between two gateways of which one has just failed, at most.
+const NEXT: Duration = Duration::from_millis(250);
+/// A gateway that failed after this long is spoken of, even if there are others.
+const SAY_AFTER: Duration = Duration::from_secs(2);
 /// Pings are expected this often if the gateway does not say.
 const DEFAULT_PING: Duration = Duration::from_secs(20);
 
@@ -40,8 +43,10 @@ fn may_be_stale(last: Option<Duration>) -> bool {
 /// What the engine hears.
 #[derive(Debug)]
 pub enum LinkEvent {
-    /// A session began; frames go to `sender`.
+    /// A session began; frames go to `sender`. It replaces another one, or comes after `Down`.
     Up {
+        /// With which gateway.
+        url: ServerUrl,
         /// For encoded frames; dropping it ends the connection.
         sender: mpsc::Sender<Bytes>,
         /// What the gateway knows of the device.
@@ -51,6 +56,14 @@ pub enum LinkEvent {
     },
     /// A frame of the session that began last.
     Frame(RequestId, ServerFrame),
+    /// Another gateway is ready. Whoever waits for no answer says `go`, sends nothing more, and waits
+    /// for `Up`, `Stays`, `Down` or `Ended`. If `go` cannot be said any more, nothing happens.
+    Moving {
+        /// To be said.
+        go: oneshot::Sender<()>,
+    },
+    /// The session goes on after all.
+    Stays,
     /// The session ended, or an attempt failed; another one follows.
     Down {
         /// Why.
@@ -104,33 +117,33 @@ impl Drop for LinkHandle {
 }
 
 /// Starts dialling.
-pub fn spawn(endpoint: Endpoint, device: Arc<Device>) -> LinkHandle {
+pub fn spawn(way: Way, device: Arc<Device>) -> LinkHandle {
     let (sender, events) = mpsc::channel(EVENTS);
     let stop = CancellationToken::new();
     let hurry = Arc::new(Notify::new());
-    let link = Link { endpoint, device, events: sender, stop: stop.clone(), hurry: Arc::clone(&hurry) };
-    let task = tokio::spawn(async move { link.run().await });
+    let link = Link {
+        way,
+        device,
+        events: sender,
+        stop: stop.clone(),
+        hurry: Arc::clone(&hurry),
+        changed: None,
+        up: None,
+    };
+    let task = tokio::spawn(link.run());
     LinkHandle { events, stop, hurry, task }
 }
 
-struct Link {
-    endpoint: Endpoint,
-    device: Arc<Device>,
-    events: mpsc::Sender<LinkEvent>,
+pub(super) struct Link {
+    pub(super) way: Way,
+    pub(super) device: Arc<Device>,
+    pub(super) events: mpsc::Sender<LinkEvent>,
     stop: CancellationToken,
     hurry: Arc<Notify>,
-}
-
-/// Why one connection ended, and when the gateway wants the client back.
-struct End {
-    error: LinkError,
-    wish: Option<Duration>,
-}
-
-impl From<LinkError> for End {
-    fn from(error: LinkError) -> Self {
-        Self { wish: error.wait(), error }
-    }
+    /// When the last change to another gateway was tried.
+    pub(super) changed: Option<Instant>,
+    /// When this connection's session began.
+    up: Option<Instant>,
 }
 
 impl Link {
@@ -144,19 +157,27 @@ impl Link {
                 end = self.connect() => end,
                 () = stop.cancelled() => return,
             };
-            backoff.ended(began.elapsed());
+            if let Some(up) = self.up.take() {
+                backoff.ended(up.elapsed());
+            }
             let excused = end.error.is_displaced()
                 && may_be_stale(displaced.replace(Instant::now()).map(|at| at.elapsed()));
             if excused {
                 end.wish = Some(DISPLACED_PAUSE.mul_f64(0.5 + rand::random::<f64>()));
-            } else if end.error.is_final() {
+            } else if end.error.is_final() && !end.more {
                 let _ = self.events.send(LinkEvent::Ended(end.error)).await;
                 return;
             }
-            let asked_for = end.wish.is_some();
-            let retry_in = backoff.next(rand::random(), end.wish);
+            let asked_for = end.wish.is_some() && !end.more;
+            let retry_in = match end.more {
+                true => NEXT.mul_f64(rand::random()),
+                false => backoff.next(rand::random(), end.wish),
+            };
             tracing::info!(error = %end.error, ?retry_in, "no connection");
-            if self.events.send(LinkEvent::Down { error: end.error, retry_in }).await.is_err() {
+            // Nobody needs to hear of a gateway that failed at once while there are others.
+            let worth_saying = !end.more || began.elapsed() >= SAY_AFTER;
+            let down = LinkEvent::Down { error: end.error, retry_in };
+            if worth_saying && self.events.send(down).await.is_err() {
                 return;
             }
             tokio::select! {
@@ -167,85 +188,75 @@ impl Link {
         }
     }
 
-    /// One connection from dialling to its end.
+    /// One session from dialling to its end, on one gateway or on several.
     async fn connect(&mut self) -> End {
-        let Proven { socket, hello, session } = match self.resume().await {
-            Ok(proven) => proven,
+        let endpoint = match self.way.next().await {
+            Ok(endpoint) => endpoint,
             Err(error) => return error.into(),
         };
-        // The name is pinned by what was seen first, in this run at the latest.
-        self.endpoint.deployment.get_or_insert_with(|| hello.deployment.clone());
+        match self.dial(&endpoint).await {
+            Ok(proven) => self.serve(endpoint.url, proven).await,
+            Err(error) => {
+                let more = self.way.failed(&endpoint.url, &error, false);
+                End { more, ..error.into() }
+            }
+        }
+    }
+
+    async fn dial(&self, endpoint: &Endpoint) -> Result<Proven, LinkError> {
+        self.resume(open(endpoint).await?).await
+    }
+
+    async fn serve(&mut self, mut url: ServerUrl, mut proven: Proven) -> End {
+        loop {
+            self.up = Some(Instant::now());
+            self.way.up(&url, &proven.hello.deployment);
+            let Some((leg, mut wishes)) = self.announce(&url, proven).await else {
+                return LinkError::Closed.into();
+            };
+            let mut leg = std::pin::pin!(leg.run());
+            (url, proven) = loop {
+                let changed = tokio::select! {
+                    end = leg.as_mut() => Changed::Ended(end),
+                    Some(wish) = wishes.recv() => self.change(wish, &url, leg.as_mut()).await,
+                };
+                match changed {
+                    Changed::Stays => {}
+                    Changed::To(to, with) => {
+                        tracing::info!(from = %url, %to, "moved");
+                        break (to, *with);
+                    }
+                    Changed::Ended(end) => {
+                        self.way.failed(&url, &end.error, true);
+                        return end;
+                    }
+                }
+            };
+        }
+    }
+
+    /// Tells the engine of a session. `None` if nobody listens any more.
+    async fn announce(&self, url: &ServerUrl, proven: Proven) -> Option<(Leg, mpsc::Receiver<Wish>)> {
+        let Proven { socket, hello, session } = proven;
         let ping = match session.ping_seconds {
             0 => DEFAULT_PING,
             seconds => Duration::from_secs(u64::from(seconds)),
         };
         let (sender, outgoing) = mpsc::channel(OUTGOING);
-        if self.events.send(LinkEvent::Up { sender, session, hello }).await.is_err() {
-            return LinkError::Closed.into();
-        }
-        let (sink, stream) = socket.split();
-        tokio::select! {
-            end = self.read(stream, ping * 3) => end,
-            end = write(sink, outgoing) => end,
-        }
-    }
-
-    async fn resume(&self) -> Result<Proven, LinkError> {
-        let opened = open(&self.endpoint).await?;
-        let signature = opened.sign(&self.device);
-        opened
-            .prove_and_keep(ClientFrame::Resume(client::Resume { device: self.device.id(), signature }))
-            .await
-    }
-
-    /// Hands frames on until the connection ends or falls silent.
-    async fn read(&self, mut stream: SplitStream<Socket>, silence: Duration) -> End {
-        // Set by `Draining`: until then the old connection is used, then a new one is made.
-        let mut leave: Option<Instant> = None;
-        let end = |error: LinkError, leave: Option<Instant>| match leave {
-            Some(at) => {
-                End { error: LinkError::Draining, wish: Some(at.saturating_duration_since(Instant::now())) }
-            }
-            None => error.into(),
+        let (wishes, reasons) = mpsc::channel(1);
+        let up = LinkEvent::Up { url: url.clone(), sender, session, hello };
+        self.events.send(up).await.ok()?;
+        let leg = Leg {
+            socket,
+            outgoing,
+            events: self.events.clone(),
+            wishes,
+            silence: ping * 3,
+            others: self.way.has_others(url),
+            repick_every: self.way.destination().repick_every,
         };
-        loop {
-            let message = tokio::select! {
-                message = timeout(silence, stream.next()) => message,
-                () = sleep_until(leave.unwrap_or_else(Instant::now)), if leave.is_some() => return end(LinkError::Draining, leave),
-            };
-            let Ok(message) = message else { return end(LinkError::Silent(silence), leave) };
-            let (request, frame) = match decode(message) {
-                Ok(Some(frame)) => frame,
-                Ok(None) => continue,
-                Err(error) => return end(error, leave),
-            };
-            match frame {
-                ServerFrame::Closing(refusal) => return end(LinkError::from(refusal), leave),
-                ServerFrame::Draining(server::Draining { reconnect_in_ms }) => {
-                    leave = Some(Instant::now() + Duration::from_millis(u64::from(reconnect_in_ms)));
-                }
-                frame => {
-                    if self.events.send(LinkEvent::Frame(request, frame)).await.is_err() {
-                        return LinkError::Closed.into();
-                    }
-                }
-            }
-        }
+        Some((leg, reasons))
     }
-}
-
-/// Sends frames until the engine drops its sender.
-async fn write(mut sink: SplitSink<Socket, Message>, mut outgoing: mpsc::Receiver<Bytes>) -> End {
-    while let Some(bytes) = outgoing.recv().await {
-        let deadline = Instant::now() + WRITE_TIMEOUT;
-        match timeout_at(deadline, sink.send(Message::Binary(bytes))).await {
-            Ok(Ok(())) => {}
-            Ok(Err(error)) => return LinkError::from(error).into(),
-            Err(_) => return LinkError::Silent(WRITE_TIMEOUT).into(),
-        }
-    }
-    let _ = timeout(Duration::from_millis(500), sink.close()).await;
-    LinkError::Closed.into()
 }
 
 #[cfg(test)]

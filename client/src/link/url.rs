@@ -1,24 +1,41 @@
-//! The address of a server, as a person types it.
+//! The address of a gateway or of a balancer, as a person types it or a balancer names it.
 
-use std::{fmt, net::IpAddr, str::FromStr};
+use std::{fmt, net::IpAddr, ops::Deref, str::FromStr};
 
-/// `ws://host:port` or `wss://host[:port]`, nothing else.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ServerUrl {
+/// A host, its port, and whether the way there is encrypted.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Place {
     tls: bool,
     host: String,
     port: u16,
 }
 
+/// A gateway: `ws://host:port` or `wss://host[:port]`, nothing else.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct ServerUrl(Place);
+
+/// Whom to ask for a gateway: `http://host:port` or `https://host[:port]`, nothing else.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct AssignUrl(Place);
+
 /// Why a text is no server address.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{text:?} is not a server address: {why}; write ws://127.0.0.1:PORT or wss://HOST")]
+#[error(
+    "{text:?} is not a server address: {why}; write wss://HOST for a gateway, https://HOST for a balancer, \
+     or ws://127.0.0.1:PORT and http://127.0.0.1:PORT on this machine"
+)]
 pub struct UrlError {
     text: String,
     why: &'static str,
 }
 
-impl ServerUrl {
+impl UrlError {
+    pub(super) fn new(text: &str, why: &'static str) -> Self {
+        Self { text: text.to_owned(), why }
+    }
+}
+
+impl Place {
     /// Whether the connection is encrypted on the way (messages always are).
     pub fn tls(&self) -> bool {
         self.tls
@@ -48,15 +65,14 @@ impl ServerUrl {
     }
 }
 
-impl FromStr for ServerUrl {
-    type Err = UrlError;
-
-    fn from_str(text: &str) -> Result<Self, UrlError> {
-        let error = |why| UrlError { text: text.to_owned(), why };
+impl Place {
+    /// Reads what follows `plain://` or `secure://`.
+    fn parse(text: &str, plain: &str, secure: &str, otherwise: &'static str) -> Result<Self, UrlError> {
+        let error = |why| UrlError::new(text, why);
         let (tls, rest) = match text.split_once("://") {
-            Some(("ws", rest)) => (false, rest),
-            Some(("wss", rest)) => (true, rest),
-            _ => return Err(error("it must begin with ws:// or wss://")),
+            Some((scheme, rest)) if scheme == plain => (false, rest),
+            Some((scheme, rest)) if scheme == secure => (true, rest),
+            _ => return Err(error(otherwise)),
         };
         let rest = rest.strip_suffix('/').unwrap_or(rest);
         if rest.contains(['/', '?', '#', '@', ' ']) {
@@ -90,9 +106,47 @@ impl FromStr for ServerUrl {
     }
 }
 
+impl Deref for ServerUrl {
+    type Target = Place;
+
+    fn deref(&self) -> &Place {
+        &self.0
+    }
+}
+
+impl Deref for AssignUrl {
+    type Target = Place;
+
+    fn deref(&self) -> &Place {
+        &self.0
+    }
+}
+
+impl FromStr for ServerUrl {
+    type Err = UrlError;
+
+    fn from_str(text: &str) -> Result<Self, UrlError> {
+        Place::parse(text, "ws", "wss", "it must begin with ws:// or wss://").map(Self)
+    }
+}
+
+impl FromStr for AssignUrl {
+    type Err = UrlError;
+
+    fn from_str(text: &str) -> Result<Self, UrlError> {
+        Place::parse(text, "http", "https", "it must begin with http:// or https://").map(Self)
+    }
+}
+
 impl fmt::Display for ServerUrl {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}://{}", if self.tls { "wss" } else { "ws" }, self.authority())
+    }
+}
+
+impl fmt::Display for AssignUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}://{}", if self.tls { "https" } else { "http" }, self.authority())
     }
 }
 

@@ -92,6 +92,11 @@ impl Location {
         self.dir.join("profile.json")
     }
 
+    /// The gateways that were named last.
+    pub fn gateways_file(&self) -> PathBuf {
+        self.dir.join("gateways.json")
+    }
+
     fn key_file(&self) -> PathBuf {
         self.runtime.join(format!("{}.key", self.tag))
     }
@@ -205,7 +210,7 @@ fn private_dir(path: &Path) -> Result<(), ApiError> {
 }
 
 /// Writes beside, flushes, and renames: after a crash there is the old file or the new one.
-fn replace(path: &Path, bytes: &[u8]) -> Result<(), ApiError> {
+pub(crate) fn replace(path: &Path, bytes: &[u8]) -> Result<(), ApiError> {
     let beside = path.with_extension("new");
     let write = || -> io::Result<()> {
         let mut file =

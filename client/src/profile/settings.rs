@@ -1,5 +1,6 @@
 //! `profile.json`: what must be readable before the store can be opened.
 
+use crate::link::Pick;
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
 
@@ -9,7 +10,7 @@ use std::path::PathBuf;
 pub struct Settings {
     /// The form of this file.
     pub v: u8,
-    /// The server's address.
+    /// The server's addresses, with commas.
     pub server: String,
     /// The deployment's name as seen at first use.
     pub deployment: String,
@@ -21,6 +22,12 @@ pub struct Settings {
     /// A plain connection to another machine was asked for.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub insecure: bool,
+    /// How a gateway is chosen.
+    #[serde(default, skip_serializing_if = "Pick::is_default")]
+    pub pick: Pick,
+    /// Another one is chosen after so many requests.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub repick_every: Option<u32>,
     /// The server has confirmed the account.
     pub registered: bool,
     /// What was begun here and is not finished, where it is not a registration.

@@ -142,6 +142,11 @@ impl BalancerProcess {
         Ok(Self { public: place("url")?, admin: place("admin")?, process })
     }
 
+    /// Host and port for clients.
+    pub(crate) fn public_address(&self) -> String {
+        self.public.clone()
+    }
+
     /// Host and port of the admin listener.
     pub(crate) fn admin_address(&self) -> String {
         self.admin.clone()
@@ -155,7 +160,7 @@ impl BalancerProcess {
     /// Asks for a gateway.
     pub(crate) async fn assign(&self, ask: &Value) -> Result<(u16, Value)> {
         let (status, body) =
-            http(&self.public, "POST", "/v1/assign", "application/json", &ask.to_string()).await?;
+            http(&self.public_address(), "POST", "/v1/assign", "application/json", &ask.to_string()).await?;
         Ok((status, serde_json::from_str(&body)?))
     }
 
