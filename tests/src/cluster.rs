@@ -222,7 +222,10 @@ impl GatewayProcess {
     pub async fn start(&mut self) -> Result<()> {
         let (arguments, environment) = (self.arguments.clone(), self.environment.clone());
         let process = Process::spawn("fastchat-gateway", |command| {
-            command.args(arguments).envs(environment).env("FASTCHAT_GATEWAY_LOG", "info,fastchat_gateway=debug");
+            command
+                .args(arguments)
+                .envs(environment)
+                .env("FASTCHAT_GATEWAY_LOG", "info,fastchat_gateway=debug");
         })?;
         process.line(START, |line| line.contains("serving")).await?;
         self.process = Some(process);

@@ -40,6 +40,11 @@ impl PostgresServer {
 
     /// Starts a server with further settings, such as `synchronous_commit=off`.
     pub fn start_with(settings: &[&str]) -> Result<Self> {
+        Self::start_made(settings, Self::init)
+    }
+
+    /// Starts a server on data that `make` has put where [`PostgresServer::data`] says.
+    pub fn start_made(settings: &[&str], make: impl FnOnce(&Self) -> Result<()>) -> Result<Self> {
         let folder = tempfile::Builder::new().prefix("fastchat-postgres-").tempdir()?;
         let user = unprivileged_user()?;
         if let Some((uid, gid)) = user {
@@ -53,7 +58,7 @@ impl PostgresServer {
             folder,
             user,
         };
-        server.init()?;
+        make(&server)?;
         server.launch()?;
         Ok(server)
     }
@@ -170,7 +175,8 @@ impl PostgresServer {
         check.status().is_ok_and(|status| status.success())
     }
 
-    fn command(&self, program: &str) -> Command {
+    /// One of Postgres's programs, or any by its path, as the user that the server runs as.
+    pub fn command(&self, program: &str) -> Command {
         let mut command = Command::new(self.programs.join(program));
         command.current_dir(self.folder.path());
         if let Some((uid, gid)) = self.user {
@@ -179,7 +185,8 @@ impl PostgresServer {
         command
     }
 
-    fn data(&self) -> PathBuf {
+    /// Where the server's data is.
+    pub fn data(&self) -> PathBuf {
         self.folder.path().join("data")
     }
 
