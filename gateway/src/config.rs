@@ -1,9 +1,12 @@
 //! Settings: flag over environment over file over default; parsed, then validated, then used.
 //!
-//! Every error names the key. Nothing listens before all of it is valid.
+//! Every error names the key, and all of them are said at once. Nothing listens before all of it is valid.
 
+mod faults;
+mod file;
 mod fleet;
 
+pub use faults::ConfigErrors;
 pub use fleet::is_dialable;
 
 use crate::{
@@ -12,15 +15,19 @@ use crate::{
     rate::Rates,
     tls,
 };
+use async_nats::ServerAddr;
 use clap::Args;
 use ed25519_dalek::VerifyingKey;
+use faults::Faults;
 use serde::{Deserialize, Serialize};
 use std::{
+    borrow::Cow,
     net::SocketAddr,
     num::NonZeroU32,
     path::{Path, PathBuf},
     time::Duration,
 };
+use tracing_subscriber::EnvFilter;
 
 /// What can be set. Each is a flag, an environment variable and a key of the file.
 #[derive(Debug, Clone, Default, Args, Serialize, Deserialize)]
@@ -143,16 +150,27 @@ pub struct Settings {
     /// text or json [default: text]
     #[arg(long, env = "FASTCHAT_GATEWAY_LOG_FORMAT", value_name = "FORMAT", global = true)]
     pub log_format: Option<String>,
+    /// What was wrong in the file.
+    #[arg(skip)]
+    #[serde(skip)]
+    pub faults: Vec<ConfigError>,
 }
 
 /// What is wrong with a setting.
-#[derive(Debug, thiserror::Error)]
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{key}: {problem}")]
 pub struct ConfigError {
     /// The key in the file; the flag has hyphens for underscores.
-    pub key: &'static str,
+    pub key: Cow<'static, str>,
     /// What is wrong and what to do.
     pub problem: String,
+}
+
+impl ConfigError {
+    /// A fault of a key.
+    pub fn new(key: impl Into<Cow<'static, str>>, problem: impl Into<String>) -> Self {
+        Self { key: key.into(), problem: problem.into() }
+    }
 }
 
 /// Where the truth is.
@@ -274,20 +292,12 @@ impl Config {
 }
 
 impl Settings {
-    /// Reads a settings file.
-    pub fn read(path: &Path) -> Result<Self, ConfigError> {
-        let wrong = |problem: String| ConfigError {
-            key: "config",
-            problem: format!("{}: {problem}", path.display()),
-        };
-        let text = std::fs::read_to_string(path).map_err(|e| wrong(e.to_string()))?;
-        toml::from_str(&text).map_err(|e| wrong(e.to_string()))
-    }
-
     /// These, and where they say nothing, those of `under`.
     pub fn over(self, under: Self) -> Self {
         macro_rules! layered {
-            ($($field:ident),+ $(,)?) => { Self { $($field: self.$field.or(under.$field)),+ } };
+            ($($field:ident),+ $(,)?) => {
+                Self { $($field: self.$field.or(under.$field)),+, faults: [self.faults, under.faults].concat() }
+            };
         }
         layered!(
             listen,
@@ -328,18 +338,89 @@ impl Settings {
         )
     }
 
-    /// Checks all of it. Reads secret files, and makes the pepper of an embedded deployment if
-    /// `make_secrets` says so.
-    pub fn validate(&self, make_secrets: bool) -> Result<Config, ConfigError> {
+    /// Checks all of it, and says all that is wrong. Reads secret files, and makes the pepper of an
+    /// embedded deployment if `make_secrets` says so.
+    pub fn validate(&self, make_secrets: bool) -> Result<Config, ConfigErrors> {
+        let mut faults = Faults(self.faults.clone());
         let data_dir = self.data_dir.clone().unwrap_or_else(|| "fastchat-data".into());
-        let store = self.store_choice(&data_dir)?;
+        let store = faults.keep(self.store_choice(&data_dir));
+        let listen = faults.keep(self.checked_listen());
+        let admin_listen = faults.keep(self.admin_address());
+        if let (Some(public), Some(admin)) = (listen, admin_listen) {
+            faults.keep(apart(public, admin));
+        }
+        let bus = faults.keep(self.bus_choice(store.as_ref()));
+        let public_url = faults.keep(self.checked_public_url(listen, bus.as_ref()));
+        let balancer_keys = faults.keep(self.balancer_keys());
+        let tickets = faults.keep(self.ticket_policy(balancer_keys.as_deref()));
+        let tls = faults.keep(self.tls_files());
+        faults.keep(self.log_filter());
+        faults.keep(self.log_as_json());
+        let deployment = faults.keep(self.deployment_name());
+        let public_hosts = faults.keep(self.public_hosts());
+        let pepper =
+            store.as_ref().and_then(|store| faults.keep(self.pepper(&data_dir, store, make_secrets)));
+        let heartbeat = faults.keep(self.heartbeat());
+        let load_scope = faults.keep(self.checked_load_scope());
+        let shed = faults.keep(self.shed_rules());
+        let registration_open = faults.keep(self.registration_open());
+        let max_connections =
+            faults.keep(between("max_connections", self.max_connections.unwrap_or(15_000), 1, 1_000_000));
+        let mut number = |key, value: Option<u64>, usual, least, most| {
+            faults.keep(between(key, value.unwrap_or(usual), least, most))
+        };
+        let head_check = number("head_check_ms", self.head_check_ms, 2_000, 100, 60_000);
+        let ping = number("ping_seconds", self.ping_seconds, 10, 1, 300);
+        let drain = number("drain_seconds", self.drain_seconds, 5, 0, 3_600);
+        let challenge = fastchat_protocol::limits::CHALLENGE_SECONDS;
+        let challenge = number("challenge_seconds", self.challenge_seconds, challenge, 1, 30);
+        let build = || {
+            Some(Config {
+                deployment: deployment?,
+                public_hosts: public_hosts?,
+                pepper: pepper?,
+                public_url: public_url?,
+                heartbeat: heartbeat?,
+                load_scope: load_scope?,
+                tickets: tickets?,
+                balancer_keys: balancer_keys?,
+                shed: shed?,
+                bus: bus?,
+                registration_open: registration_open?,
+                max_connections: max_connections?,
+                head_check_interval: Duration::from_millis(head_check?),
+                ping_interval: Duration::from_secs(ping?),
+                drain_window: Duration::from_secs(drain?),
+                challenge_timeout: Duration::from_secs(challenge?),
+                rates: self.rates(),
+                bcrypt_threads: std::thread::available_parallelism()
+                    .map_or(1, |cores| (cores.get() - 1).max(1)),
+                listen: listen?,
+                admin_listen: admin_listen?,
+                data_dir,
+                store: store?,
+                tls: tls?,
+            })
+        };
+        faults.end(build())
+    }
+
+    fn rates(&self) -> Rates {
+        Rates {
+            logins_per_minute: self.logins_per_minute.unwrap_or(per(120)),
+            guesses_per_hour: self.guesses_per_hour.unwrap_or(per(20)),
+            sends_per_second: self.sends_per_second.unwrap_or(per(100)),
+            claims_per_minute: self.claims_per_minute.unwrap_or(per(1_200)),
+            commits_per_minute: self.commits_per_minute.unwrap_or(per(300)),
+            slots_per_minute: self.slots_per_minute.unwrap_or(per(600)),
+            presence_per_minute: self.presence_per_minute.unwrap_or(per(60)),
+        }
+    }
+
+    fn checked_listen(&self) -> Result<SocketAddr, ConfigError> {
         let listen = address("listen", self.listen.as_deref().unwrap_or("127.0.0.1:7400"))?;
-        let admin_listen = self.admin_address()?;
-        let bus = self.bus_choice(&store)?;
-        let balancer_keys = self.balancer_keys()?;
-        let tls = self.tls_files()?;
-        let plain_allowed = self.insecure.unwrap_or(false);
-        if tls.is_none() && !listen.ip().is_loopback() && !plain_allowed {
+        let tls = self.tls_certificate.is_some() || self.tls_key.is_some();
+        if !tls && !listen.ip().is_loopback() && !self.insecure.unwrap_or(false) {
             return wrong(
                 "listen",
                 format!(
@@ -347,64 +428,35 @@ impl Settings {
                 ),
             );
         }
-        Ok(Config {
-            deployment: self.deployment_name()?,
-            public_hosts: self.public_host.clone().unwrap_or_default(),
-            pepper: self.pepper(&data_dir, &store, make_secrets)?,
-            public_url: self.checked_public_url(listen, &bus)?,
-            heartbeat: self.heartbeat()?,
-            load_scope: self.checked_load_scope()?,
-            tickets: self.ticket_policy(&balancer_keys)?,
-            balancer_keys,
-            shed: self.shed_rules()?,
-            bus,
-            registration_open: self.registration_open()?,
-            max_connections: between(
-                "max_connections",
-                self.max_connections.unwrap_or(15_000),
-                1,
-                1_000_000,
-            )?,
-            head_check_interval: Duration::from_millis(between(
-                "head_check_ms",
-                self.head_check_ms.unwrap_or(2_000),
-                100,
-                60_000,
-            )?),
-            ping_interval: Duration::from_secs(between(
-                "ping_seconds",
-                self.ping_seconds.unwrap_or(10),
-                1,
-                300,
-            )?),
-            drain_window: Duration::from_secs(between(
-                "drain_seconds",
-                self.drain_seconds.unwrap_or(5),
-                0,
-                3_600,
-            )?),
-            challenge_timeout: Duration::from_secs(between(
-                "challenge_seconds",
-                self.challenge_seconds.unwrap_or(fastchat_protocol::limits::CHALLENGE_SECONDS),
-                1,
-                30,
-            )?),
-            rates: Rates {
-                logins_per_minute: self.logins_per_minute.unwrap_or(per(120)),
-                guesses_per_hour: self.guesses_per_hour.unwrap_or(per(20)),
-                sends_per_second: self.sends_per_second.unwrap_or(per(100)),
-                claims_per_minute: self.claims_per_minute.unwrap_or(per(1_200)),
-                commits_per_minute: self.commits_per_minute.unwrap_or(per(300)),
-                slots_per_minute: self.slots_per_minute.unwrap_or(per(600)),
-                presence_per_minute: self.presence_per_minute.unwrap_or(per(60)),
-            },
-            bcrypt_threads: std::thread::available_parallelism().map_or(1, |cores| (cores.get() - 1).max(1)),
-            listen,
-            admin_listen,
-            data_dir,
-            store,
-            tls,
-        })
+        Ok(listen)
+    }
+
+    /// What to log.
+    pub fn log_filter(&self) -> Result<EnvFilter, ConfigError> {
+        let filter = EnvFilter::try_new(self.log.as_deref().unwrap_or("info"));
+        filter.map_err(|e| ConfigError::new("log", e.to_string()))
+    }
+
+    /// Whether the log is JSON.
+    pub fn log_as_json(&self) -> Result<bool, ConfigError> {
+        match self.log_format.as_deref().unwrap_or("text") {
+            "text" => Ok(false),
+            "json" => Ok(true),
+            other => wrong("log_format", format!("is text or json, not {other:?}")),
+        }
+    }
+
+    fn public_hosts(&self) -> Result<Vec<String>, ConfigError> {
+        let hosts = self.public_host.clone().unwrap_or_default();
+        match hosts
+            .iter()
+            .find(|host| host.is_empty() || !host.bytes().all(|c| c.is_ascii_graphic() && c != b'/'))
+        {
+            Some(host) => {
+                wrong("public_host", format!("{host:?} is no host (and port), such as chat.example.org"))
+            }
+            None => Ok(hosts),
+        }
     }
 
     /// Where the admin listener is.
@@ -422,7 +474,11 @@ impl Settings {
         match url.as_deref() {
             None => Ok(StoreChoice::Sqlite(data_dir.join("fastchat.sqlite"))),
             Some(url) if url.starts_with("postgres://") || url.starts_with("postgresql://") => {
-                Ok(StoreChoice::Postgres(url.to_owned()))
+                match url.parse::<sqlx::postgres::PgConnectOptions>() {
+                    Ok(_) => Ok(StoreChoice::Postgres(url.to_owned())),
+                    // The error does not repeat the URL, which may hold a password.
+                    Err(_) => wrong("store", "is no URL such as postgres://user@host:5432/database"),
+                }
             }
             Some(url) => match url.strip_prefix("sqlite:") {
                 Some(path) if !path.is_empty() => Ok(StoreChoice::Sqlite(path.into())),
@@ -431,7 +487,7 @@ impl Settings {
         }
     }
 
-    fn bus_choice(&self, store: &StoreChoice) -> Result<BusChoice, ConfigError> {
+    fn bus_choice(&self, store: Option<&StoreChoice>) -> Result<BusChoice, ConfigError> {
         let Some(url) = &self.bus else {
             if self.bus_user.is_some() || self.bus_password_file.is_some() {
                 return wrong("bus_user", "there is no bus to log in to: give bus too");
@@ -441,13 +497,19 @@ impl Settings {
         if url == "local" {
             return Ok(BusChoice::Local);
         }
-        if !url.starts_with("nats://") && !url.starts_with("tls://") {
-            return wrong("bus", "is local, or begins with nats:// or tls://");
+        let is_server = |url: &str| {
+            (url.starts_with("nats://") || url.starts_with("tls://")) && url.parse::<ServerAddr>().is_ok()
+        };
+        if !url.split(',').all(|url| is_server(url.trim())) {
+            return wrong(
+                "bus",
+                "is local, or one or several of nats://host:4222 or tls://host:4222 with commas",
+            );
         }
         if url.contains('@') {
             return wrong("bus", "holds credentials: give bus_user and bus_password_file instead");
         }
-        if matches!(store, StoreChoice::Sqlite(_)) {
+        if matches!(store, Some(StoreChoice::Sqlite(_))) {
             return wrong(
                 "bus",
                 "several gateways cannot share a SQLite store: give store = postgres://... too",
@@ -509,15 +571,23 @@ impl Settings {
                 return Ok(Pepper::new([0; 32]));
             }
             make_secret(&path)
-                .map_err(|e| ConfigError { key: "data_dir", problem: format!("{}: {e}", path.display()) })?;
+                .map_err(|e| ConfigError::new("data_dir", format!("{}: {e}", path.display())))?;
         }
         let mut bytes = [0; 32];
-        hex::decode_to_slice(secret("pepper_file", &path)?, &mut bytes).map_err(|_| ConfigError {
-            key: "pepper_file",
-            problem: format!("{} does not hold 64 hexadecimal digits", path.display()),
+        hex::decode_to_slice(secret("pepper_file", &path)?, &mut bytes).map_err(|_| {
+            ConfigError::new("pepper_file", format!("{} does not hold 64 hexadecimal digits", path.display()))
         })?;
         Ok(Pepper::new(bytes))
     }
+}
+
+/// Two listeners cannot share an address.
+fn apart(listen: SocketAddr, admin: SocketAddr) -> Result<(), ConfigError> {
+    let everywhere = listen.ip().is_unspecified() || admin.ip().is_unspecified();
+    if listen.port() != 0 && listen.port() == admin.port() && (listen.ip() == admin.ip() || everywhere) {
+        return wrong("admin_listen", format!("{admin} is taken by listen: give it a port of its own"));
+    }
+    Ok(())
 }
 
 fn per(n: u32) -> NonZeroU32 {
@@ -545,9 +615,9 @@ fn secret(key: &'static str, path: &Path) -> Result<String, ConfigError> {
 }
 
 fn address(key: &'static str, text: &str) -> Result<SocketAddr, ConfigError> {
-    text.parse().map_err(|_| ConfigError {
-        key,
-        problem: format!("{text:?} is not an address and port such as 127.0.0.1:7400 or [::1]:7400"),
+    text.parse().map_err(|_| {
+        let problem = format!("{text:?} is not an address and port such as 127.0.0.1:7400 or [::1]:7400");
+        ConfigError::new(key, problem)
     })
 }
 
@@ -565,7 +635,7 @@ fn between<T: PartialOrd + std::fmt::Display + Copy>(
 }
 
 fn wrong<T>(key: &'static str, problem: impl Into<String>) -> Result<T, ConfigError> {
-    Err(ConfigError { key, problem: problem.into() })
+    Err(ConfigError::new(key, problem))
 }
 
 /// A URL without the password in it.

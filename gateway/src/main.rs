@@ -1,7 +1,7 @@
 //! The program `fastchat-gateway`: parse, validate, bind, run.
 
 use anyhow::Context;
-use clap::{Parser, Subcommand};
+use clap::{Parser, Subcommand, error::ErrorKind};
 use fastchat_gateway::{
     Config, Gateway, admin,
     bus::{
@@ -9,7 +9,7 @@ use fastchat_gateway::{
         local::LocalHub,
         nats::{NatsAuth, NatsBus, NatsOptions},
     },
-    config::{BusChoice, ConfigError, Settings, StoreChoice},
+    config::{BusChoice, ConfigError, ConfigErrors, Settings, StoreChoice},
     fleet, health,
     lifecycle::{self, Signals},
     metrics, server,
@@ -76,12 +76,22 @@ Examples:
   fastchat-gateway check-config --config /etc/fastchat/gateway.toml";
 
 fn main() -> ExitCode {
-    let cli = Cli::parse();
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        // A flag or variable of the wrong kind is a bad setting like any other.
+        Err(error) if matches!(error.kind(), ErrorKind::ValueValidation | ErrorKind::InvalidValue) => {
+            let _ = error.print();
+            return ExitCode::from(EXIT_CONFIG);
+        }
+        Err(error) => error.exit(),
+    };
     match run(cli) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            let _ = writeln!(std::io::stderr(), "fastchat-gateway: {error:#}");
-            let bad_config = error.is::<ConfigError>();
+            for line in format!("{error:#}").lines() {
+                let _ = writeln!(std::io::stderr(), "fastchat-gateway: {line}");
+            }
+            let bad_config = error.is::<ConfigError>() || error.is::<ConfigErrors>();
             if bad_config { ExitCode::from(EXIT_CONFIG) } else { ExitCode::FAILURE }
         }
     }
@@ -89,9 +99,15 @@ fn main() -> ExitCode {
 
 fn run(cli: Cli) -> anyhow::Result<()> {
     let file = cli.config.as_deref().map(Settings::read).transpose()?.unwrap_or_default();
-    let settings = cli.settings.over(file);
-    match cli.command.unwrap_or(Command::Run) {
+    let mut settings = cli.settings.over(file);
+    let command = cli.command.unwrap_or(Command::Run);
+    let checks_all = matches!(command, Command::CheckConfig | Command::PrintConfig | Command::Run);
+    if !checks_all && !settings.faults.is_empty() {
+        return Err(ConfigErrors(settings.faults).into());
+    }
+    match command {
         Command::CheckConfig => {
+            settings.look_for_misnamed(std::env::vars_os().filter_map(|(name, _)| name.into_string().ok()));
             settings.validate(false)?;
             say("the settings are good\n")
         }
@@ -102,8 +118,9 @@ fn run(cli: Cli) -> anyhow::Result<()> {
         }
         Command::Migrate => runtime()?.block_on(migrate(settings.validate(true)?)),
         Command::Run => {
+            let config = settings.validate(true)?;
             log(&settings)?;
-            runtime()?.block_on(serve(settings.validate(true)?))
+            runtime()?.block_on(serve(config))
         }
     }
 }
@@ -117,14 +134,11 @@ fn say(text: &str) -> anyhow::Result<()> {
 }
 
 fn log(settings: &Settings) -> anyhow::Result<()> {
-    let wrong = |key, problem: String| ConfigError { key, problem };
-    let filter = settings.log.as_deref().unwrap_or("info");
-    let filter = tracing_subscriber::EnvFilter::try_new(filter).map_err(|e| wrong("log", e.to_string()))?;
-    let logger = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
-    match settings.log_format.as_deref().unwrap_or("text") {
-        "text" => logger.with_ansi(false).init(),
-        "json" => logger.json().init(),
-        other => return Err(wrong("log_format", format!("is text or json, not {other:?}")).into()),
+    let logger =
+        tracing_subscriber::fmt().with_env_filter(settings.log_filter()?).with_writer(std::io::stderr);
+    match settings.log_as_json()? {
+        true => logger.json().init(),
+        false => logger.with_ansi(false).init(),
     }
     Ok(())
 }
@@ -171,7 +185,7 @@ async fn serve(config: Config) -> anyhow::Result<()> {
     let metrics = recorder()?;
     let tls = config.tls.clone().map(Tls::load).transpose()?.map(Arc::new);
     let bind = |key, address| async move {
-        let problem = move |e: std::io::Error| ConfigError { key, problem: format!("{address}: {e}") };
+        let problem = move |e: std::io::Error| ConfigError::new(key, format!("{address}: {e}"));
         TcpListener::bind(address).await.map_err(problem)
     };
     let listener = bind("listen", config.listen).await?;

@@ -20,19 +20,25 @@ impl Settings {
     /// The public URL, if it was given; a fleet's gateway that listens everywhere must say it.
     pub(super) fn checked_public_url(
         &self,
-        listen: SocketAddr,
-        bus: &BusChoice,
+        listen: Option<SocketAddr>,
+        bus: Option<&BusChoice>,
     ) -> Result<Option<String>, ConfigError> {
+        let is_everywhere = listen.is_some_and(|listen| listen.ip().is_unspecified());
+        let is_fleet = matches!(bus, Some(BusChoice::Nats { .. }));
         match &self.public_url {
+            Some(url) if url.starts_with("ws://") && self.tls_certificate.is_some() => wrong(
+                "public_url",
+                format!("{url} is not how clients reach a gateway with tls_certificate: wss://"),
+            ),
             Some(url) if is_dialable(url) => Ok(Some(url.clone())),
             Some(url) => wrong(
                 "public_url",
                 format!("{url:?} is not ws:// or wss:// with a host, such as wss://g1.example.org"),
             ),
-            None if listen.ip().is_unspecified() && *bus != BusChoice::Local => wrong(
+            None if is_everywhere && is_fleet => wrong(
                 "public_url",
                 format!(
-                    "is needed in a fleet: {listen} is no address that a client can dial; give e.g. wss://g1.example.org"
+                    "is needed in a fleet: 0.0.0.0 is no address that a client can dial; give e.g. wss://g1.example.org"
                 ),
             ),
             None => Ok(None),
@@ -56,15 +62,15 @@ impl Settings {
         self.balancer_key.iter().flatten().map(key).collect()
     }
 
-    pub(super) fn ticket_policy(&self, balancers: &[VerifyingKey]) -> Result<Policy, ConfigError> {
+    pub(super) fn ticket_policy(&self, balancers: Option<&[VerifyingKey]>) -> Result<Policy, ConfigError> {
         let policy = match self.tickets.as_deref() {
-            None if balancers.is_empty() => Policy::Off,
+            None if balancers.is_some_and(<[_]>::is_empty) => Policy::Off,
             None | Some("optional") => Policy::Optional,
             Some("off") => Policy::Off,
             Some("required") => Policy::Required,
             Some(other) => return wrong("tickets", format!("is off, optional or required, not {other:?}")),
         };
-        if policy != Policy::Off && balancers.is_empty() {
+        if policy != Policy::Off && balancers.is_some_and(<[_]>::is_empty) {
             return wrong(
                 "tickets",
                 format!("{policy} needs balancer_key: nobody's tickets are good without it"),

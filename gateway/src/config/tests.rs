@@ -2,10 +2,14 @@
 
 use super::*;
 
-fn settings(toml: &str) -> Result<Config, ConfigError> {
-    let settings: Settings =
-        toml::from_str(toml).map_err(|e| ConfigError { key: "config", problem: e.to_string() })?;
-    settings.validate(false)
+fn settings(toml: &str) -> Result<Config, ConfigErrors> {
+    Settings::parse(toml).expect("it is TOML").validate(false)
+}
+
+/// The keys that are named for these settings.
+fn faulty(toml: &str) -> Vec<String> {
+    let errors = settings(toml).expect_err(toml);
+    errors.0.into_iter().map(|error| error.key.into_owned()).collect()
 }
 
 #[test]
@@ -49,12 +53,20 @@ fn every_fault_is_found_and_names_its_key() {
         ("head_check_ms = 1", "head_check_ms"),
         ("ping_seconds = 0", "ping_seconds"),
         ("challenge_seconds = 3600", "challenge_seconds"),
-        ("sends_per_second = 0", "config"),
-        ("lisen = '127.0.0.1:1'", "config"),
+        ("sends_per_second = 0", "sends_per_second"),
+        ("lisen = '127.0.0.1:1'", "lisen"),
+        ("ping_seconds = 'ten'", "ping_seconds"),
+        ("insecure = 'perhaps'", "insecure"),
+        ("listen = 7400", "listen"),
+        ("listen = '127.0.0.1:7401'", "admin_listen"),
+        ("public_host = ['https://chat.example.org']", "public_host"),
+        ("log = 'info,=,'", "log"),
+        ("log_format = 'xml'", "log_format"),
+        ("drain_seconds = 100000", "drain_seconds"),
     ];
     for (toml, key) in faults {
-        let error = settings(toml).expect_err(toml);
-        assert_eq!(error.key, key, "{toml}: {error}");
+        let found = faulty(toml);
+        assert_eq!(found, [key], "{toml}");
     }
 }
 
@@ -68,16 +80,48 @@ fn a_gateway_of_a_fleet_that_listens_everywhere_says_where_clients_reach_it() {
          listen = '0.0.0.0:7400'\n",
         pepper.display()
     );
-    assert_eq!(settings(&fleet).expect_err("which address?").key, "public_url");
+    assert_eq!(faulty(&fleet), ["public_url"]);
     let config = settings(&(fleet + "public_url = 'wss://g1.example.org'")).expect("said");
     assert_eq!(config.public_url(), "wss://g1.example.org");
     assert_eq!(settings("").expect("defaults").public_url(), "ws://127.0.0.1:7400");
 }
 
 #[test]
-fn a_misspelt_key_is_named() {
-    let error = settings("lisen = 'x'").expect_err("no such key");
-    assert!(error.problem.contains("lisen"), "{error}");
+fn a_misspelt_key_is_named_with_what_was_meant() {
+    let errors = settings("lisen = 'x'").expect_err("no such key").to_string();
+    assert!(errors.contains("lisen: ") && errors.contains("did you mean listen?"), "{errors}");
+    let mut settings = Settings::default();
+    let variables =
+        ["FASTCHAT_GATEWAY_LISEN", "FASTCHAT_GATEWAY_LISTEN", "FASTCHAT_GATEWAY_PORT_7400_TCP", "LISEN"];
+    settings.look_for_misnamed(variables.into_iter().map(str::to_owned));
+    let keys: Vec<_> = settings.faults.iter().map(|error| &error.key[..]).collect();
+    assert_eq!(keys, ["FASTCHAT_GATEWAY_LISEN"]);
+    assert!(
+        settings.validate(false).expect_err("a variable").to_string().contains("FASTCHAT_GATEWAY_LISTEN")
+    );
+}
+
+#[test]
+fn all_faults_are_said_at_once_and_none_twice() {
+    let mut found = faulty(
+        "lisen = 'x'\nstore = 'mysql://x'\nbus = 'redis://x'\nping_seconds = 0\nsends_per_second = 0\n\
+         registration = 'maybe'\ntls_key = 'x.pem'\ntickets = 'required'\nlog_format = 'xml'\n\
+         public_url = 'https://here'",
+    );
+    found.sort();
+    let expected = [
+        "bus",
+        "lisen",
+        "log_format",
+        "ping_seconds",
+        "public_url",
+        "registration",
+        "sends_per_second",
+        "store",
+        "tickets",
+        "tls_certificate",
+    ];
+    assert_eq!(found, expected);
 }
 
 #[test]
