@@ -3,14 +3,21 @@
 //! A heartbeat is a claim. Whoever reads it believes each value only as far as it can be true, and no
 //! clock but its own. A request to shed is one too: a gateway does as much of it as can do no harm.
 
-use crate::{frame::frames, ids::GatewayId, server::Move};
+use crate::{
+    frame::frames,
+    ids::{BalancerId, GatewayId},
+    server::Move,
+};
 use serde::{Deserialize, Serialize};
 use std::{fmt, str::FromStr};
 
 /// What a balancer subscribes to: the heartbeats of all gateways.
 pub const HEARTBEATS: &str = "fc.v1.fleet.heartbeat.*";
+/// What a balancer subscribes to as well: the announcements of all balancers.
+pub const BALANCERS: &str = "fc.v1.fleet.balancer.*";
 const HEARTBEAT: &str = "fc.v1.fleet.heartbeat.";
 const SHED: &str = "fc.v1.fleet.shed.";
+const BALANCER: &str = "fc.v1.fleet.balancer.";
 /// Limit: sessions that one [`Shed`] moves. More are asked for again, once their effect was seen.
 pub const MAX_SHED: usize = 256;
 
@@ -21,6 +28,8 @@ pub enum FleetSubject {
     Heartbeat(GatewayId),
     /// What balancers ask of a gateway.
     Shed(GatewayId),
+    /// A balancer's announcements.
+    Balancer(BalancerId),
 }
 
 impl fmt::Display for FleetSubject {
@@ -28,6 +37,7 @@ impl fmt::Display for FleetSubject {
         match self {
             Self::Heartbeat(gateway) => write!(f, "{HEARTBEAT}{gateway}"),
             Self::Shed(gateway) => write!(f, "{SHED}{gateway}"),
+            Self::Balancer(balancer) => write!(f, "{BALANCER}{balancer}"),
         }
     }
 }
@@ -41,11 +51,16 @@ impl FromStr for FleetSubject {
     type Err = FleetSubjectError;
 
     fn from_str(text: &str) -> Result<Self, FleetSubjectError> {
-        let (make, id): (fn(GatewayId) -> Self, _) = match text.strip_prefix(HEARTBEAT) {
-            Some(id) => (Self::Heartbeat, id),
-            None => (Self::Shed, text.strip_prefix(SHED).ok_or(FleetSubjectError)?),
-        };
-        id.parse().map(make).map_err(|_| FleetSubjectError)
+        fn id<T: FromStr>(text: &str) -> Result<T, FleetSubjectError> {
+            text.parse().map_err(|_| FleetSubjectError)
+        }
+        if let Some(rest) = text.strip_prefix(HEARTBEAT) {
+            return id(rest).map(Self::Heartbeat);
+        }
+        if let Some(rest) = text.strip_prefix(SHED) {
+            return id(rest).map(Self::Shed);
+        }
+        id(text.strip_prefix(BALANCER).ok_or(FleetSubjectError)?).map(Self::Balancer)
     }
 }
 
@@ -56,6 +71,8 @@ frames! {
         1 => Heartbeat(Heartbeat),
         /// A gateway is to send some of its sessions elsewhere.
         2 => Shed(Shed),
+        /// A balancer lives.
+        3 => Balancer(Balancer),
     }
     retired: []
 }
@@ -110,6 +127,18 @@ pub struct Shed {
     pub moves: Vec<Move>,
 }
 
+/// A balancer lives. Of those that announced themselves lately and would, only the lowest id asks gateways
+/// to shed, so that two of them do not ask for the same moves.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Balancer {
+    /// Which process; the subject names it too. Drawn when it starts.
+    #[serde(rename = "i")]
+    pub balancer: BalancerId,
+    /// It would ask gateways to shed.
+    #[serde(rename = "m", default, skip_serializing_if = "std::ops::Not::not")]
+    pub moves: bool,
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -124,7 +153,12 @@ mod tests {
             assert_eq!(text, format!("fc.v1.fleet.{word}.{}", "ab".repeat(16)));
             assert_eq!(text.parse(), Ok(subject));
         }
-        for other in [HEARTBEATS, "fc.v1.fleet.heartbeat.ab", "fc.v1.user.abababababababababababababababab"] {
+        let balancer = FleetSubject::Balancer(BalancerId::new([0xcd; 16]));
+        assert_eq!(balancer.to_string(), format!("fc.v1.fleet.balancer.{}", "cd".repeat(16)));
+        assert_eq!(balancer.to_string().parse(), Ok(balancer));
+        for other in
+            [HEARTBEATS, BALANCERS, "fc.v1.fleet.heartbeat.ab", "fc.v1.user.abababababababababababababababab"]
+        {
             assert_eq!(other.parse::<FleetSubject>(), Err(FleetSubjectError), "{other}");
         }
     }

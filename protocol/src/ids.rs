@@ -96,6 +96,11 @@ id! {
     GatewayId
 }
 
+id! {
+    /// A process of the balancer. Drawn when it starts; of several, the lowest asks gateways to shed.
+    BalancerId
+}
+
 macro_rules! number {
     ($(#[$doc:meta])* $name:ident($inner:ty)) => {
         $(#[$doc])*

@@ -30,7 +30,9 @@ pub mod ticket;
 pub use bytes::Bytes;
 pub use client::ClientFrame;
 pub use error::{Code, Refusal, Retry};
-pub use ids::{AccountId, ConversationId, Counter, DeviceId, Epoch, GatewayId, RequestId, Seq, SlotId};
+pub use ids::{
+    AccountId, BalancerId, ConversationId, Counter, DeviceId, Epoch, GatewayId, RequestId, Seq, SlotId,
+};
 pub use name::AccountName;
 pub use role::Role;
 pub use server::ServerFrame;

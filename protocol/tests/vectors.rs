@@ -74,7 +74,7 @@ impl Any {
                 Restricted Slot Blocked Presence),
             Self::Bus(frame) => reference!(frame, request, BusFrame:
                 Row Mailbox Connected Revoked Joined PresenceAsked PresenceTold Visible),
-            Self::Fleet(frame) => reference!(frame, request, FleetFrame: Heartbeat Shed),
+            Self::Fleet(frame) => reference!(frame, request, FleetFrame: Heartbeat Shed Balancer),
         };
         bytes.expect("serde_cbor writes it")
     }

@@ -5,7 +5,7 @@ use fastchat_protocol::{
     bus::{self, BusFrame},
     client::{self, AuthKey},
     fleet::{self, FleetFrame},
-    ids::{AccountId, ConversationId, DeviceId, GatewayId, SlotId},
+    ids::{AccountId, BalancerId, ConversationId, DeviceId, GatewayId, SlotId},
     server::{self, LogKind},
 };
 use proptest::{array::uniform32, collection::vec, option, prelude::*};
@@ -33,6 +33,10 @@ fn conversation() -> impl Strategy<Value = ConversationId> {
 
 fn gateway() -> impl Strategy<Value = GatewayId> {
     any::<[u8; 16]>().prop_map(GatewayId::new)
+}
+
+fn balancer() -> impl Strategy<Value = BalancerId> {
+    any::<[u8; 16]>().prop_map(BalancerId::new)
 }
 
 fn slot() -> impl Strategy<Value = SlotId> {
@@ -189,6 +193,7 @@ structs! {
         versions: vec(any::<u16>(), 0..5), agent: "\\PC{0,40}",
     }
     shed: fleet::Shed { over_ms: any::<u32>(), moves: vec(go_elsewhere(), 0..5) }
+    announcement: fleet::Balancer { balancer: balancer(), moves: any::<bool>() }
     bus_mailbox: bus::Mailbox { device: device(), head: seq() }
     connected: bus::Connected { device: device() }
     revoked: bus::Revoked { device: option::of(device()), except: option::of(device()) }
@@ -283,5 +288,9 @@ pub(crate) fn bus_frame() -> impl Strategy<Value = BusFrame> {
 
 /// Any record of the fleet.
 pub(crate) fn fleet_frame() -> impl Strategy<Value = FleetFrame> {
-    prop_oneof![heartbeat().prop_map(FleetFrame::Heartbeat), shed().prop_map(FleetFrame::Shed)]
+    prop_oneof![
+        heartbeat().prop_map(FleetFrame::Heartbeat),
+        shed().prop_map(FleetFrame::Shed),
+        announcement().prop_map(FleetFrame::Balancer),
+    ]
 }
