@@ -7,7 +7,8 @@
 use crate::{
     dispatch::Decision,
     fleet::{Source, State as GatewayState, View},
-    service::Balancer,
+    mover::Order,
+    service::{Balancer, ChangeError, Moving},
     strategy::Strategy,
 };
 use axum::{
@@ -52,6 +53,18 @@ pub struct StrategyName {
 pub struct GatewayName {
     /// Its name.
     pub gateway: String,
+    /// Its sessions are to move elsewhere, too.
+    #[serde(default, rename = "move", skip_serializing_if = "std::ops::Not::not")]
+    pub moves: bool,
+}
+
+/// What was done with a gateway.
+#[derive(Debug, Serialize)]
+struct Done {
+    gateway: String,
+    /// Who asks it to move its sessions.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    moved_by: Option<Moving>,
 }
 
 /// Why something was refused.
@@ -65,7 +78,32 @@ pub struct Failed {
 #[derive(Debug, Serialize)]
 struct Fleet {
     strategy: Strategy,
-    gateways: Vec<View>,
+    moves: Moving,
+    gateways: Vec<Row>,
+}
+
+/// A gateway, with the sessions that it gives and takes in the round under way.
+#[derive(Debug, Serialize)]
+struct Row {
+    #[serde(flatten)]
+    view: View,
+    gives: u64,
+    takes: u64,
+}
+
+/// Why clients were sent where they were, and why sessions were moved.
+#[derive(Debug, Serialize)]
+struct Why {
+    assignments: Vec<Explained>,
+    moves: Vec<ExplainedMove>,
+}
+
+#[derive(Debug, Serialize)]
+struct ExplainedMove {
+    ago_ms: u64,
+    sessions: u64,
+    #[serde(flatten)]
+    order: Order,
 }
 
 /// A decision, for people. Names no client.
@@ -126,7 +164,12 @@ async fn render(State(admin): State<Admin>) -> String {
 }
 
 async fn fleet(State(Admin { balancer, .. }): State<Admin>) -> impl IntoResponse {
-    Json(Fleet { strategy: balancer.strategy(), gateways: balancer.views() })
+    let row = |view: View| {
+        let (gives, takes) = balancer.underway(view.gateway);
+        Row { view, gives, takes }
+    };
+    let gateways = balancer.views().into_iter().map(row).collect();
+    Json(Fleet { strategy: balancer.strategy(), moves: balancer.moving(), gateways })
 }
 
 async fn explain(State(admin): State<Admin>, Path(last): Path<usize>) -> impl IntoResponse {
@@ -138,7 +181,11 @@ async fn explain(State(admin): State<Admin>, Path(last): Path<usize>) -> impl In
         basis: decision.basis.label(),
         reason: decision.reason,
     };
-    Json(admin.balancer.explain(last).into_iter().map(explained).collect::<Vec<_>>())
+    let moved = |(ago_ms, order): (u64, Order)| ExplainedMove { ago_ms, sessions: order.sessions(), order };
+    Json(Why {
+        assignments: admin.balancer.explain(last).into_iter().map(explained).collect(),
+        moves: admin.balancer.explain_moves(last).into_iter().map(moved).collect(),
+    })
 }
 
 async fn strategy(State(admin): State<Admin>) -> impl IntoResponse {
@@ -148,8 +195,8 @@ async fn strategy(State(admin): State<Admin>) -> impl IntoResponse {
 async fn set_strategy(State(admin): State<Admin>, Json(name): Json<StrategyName>) -> Response {
     match name.strategy.parse::<Strategy>() {
         Ok(strategy) => {
-            admin.balancer.set_strategy(strategy);
-            Json(name).into_response()
+            let changed = admin.balancer.set_strategy(strategy);
+            changed.map_or_else(refused, |()| Json(name).into_response())
         }
         Err(error) => failed(StatusCode::BAD_REQUEST, format!("the strategy {error}")),
     }
@@ -164,10 +211,22 @@ async fn undrain(State(admin): State<Admin>, Json(name): Json<GatewayName>) -> R
 }
 
 fn take_out(balancer: &Balancer, name: &GatewayName, out: bool) -> Response {
-    match balancer.drain(&name.gateway, out) {
-        Ok(gateway) => Json(GatewayName { gateway: gateway.to_string() }).into_response(),
-        Err(error) => failed(StatusCode::NOT_FOUND, error.to_string()),
+    match balancer.drain(&name.gateway, out, name.moves) {
+        Ok(gateway) => {
+            let moved_by = (out && name.moves).then(|| balancer.moving());
+            Json(Done { gateway: gateway.to_string(), moved_by }).into_response()
+        }
+        Err(error) => refused(error),
     }
+}
+
+fn refused(error: ChangeError) -> Response {
+    let status = match error {
+        ChangeError::Name(_) => StatusCode::NOT_FOUND,
+        ChangeError::NoMoves => StatusCode::CONFLICT,
+        ChangeError::State(_) => StatusCode::INTERNAL_SERVER_ERROR,
+    };
+    failed(status, error.to_string())
 }
 
 fn failed(status: StatusCode, error: String) -> Response {

@@ -2,7 +2,9 @@
 //!
 //! Every error names the key. Nothing listens before all of it is valid.
 
-use crate::{http, strategy::Strategy, ticket::TicketKey, tls};
+mod file;
+
+use crate::{http, mover::Limits, state::Kept, strategy::Strategy, ticket::TicketKey, tls};
 use async_nats::ServerAddr;
 use clap::Args;
 use fastchat_protocol::ticket::MAX_LIFE_MS;
@@ -48,6 +50,22 @@ pub struct Settings {
     /// Seconds for which a ticket is good [default: 60]
     #[arg(long, env = "FASTCHAT_BALANCER_TICKET_SECONDS", value_name = "S")]
     pub ticket_seconds: Option<u64>,
+    /// on: ask gateways to move sessions when one is added, overloaded or emptied; off [default: on with a bus]
+    #[arg(long, env = "FASTCHAT_BALANCER_MOVE_SESSIONS", value_name = "ON_OFF")]
+    pub move_sessions: Option<String>,
+    /// Most sessions that one gateway is asked to give in a second, 1 to 1000 [default: 50]
+    #[arg(long, env = "FASTCHAT_BALANCER_MOVES_PER_SECOND", value_name = "N")]
+    pub moves_per_second: Option<u64>,
+    /// Most percent of its sessions that a gateway is asked to give in a second, 1 to 20 [default: 2]
+    #[arg(long, env = "FASTCHAT_BALANCER_MOVES_PERCENT", value_name = "N")]
+    pub moves_percent: Option<u64>,
+    /// Requests that one address may make in a second, after a burst of 20 times as many; 0 for any
+    /// [default: 500 with a certificate, else 0: the addresses are those of a proxy then]
+    #[arg(long, env = "FASTCHAT_BALANCER_ASSIGN_PER_SECOND", value_name = "N")]
+    pub assign_per_second: Option<u64>,
+    /// File that keeps drains and the strategy over a restart [default: they are forgotten]
+    #[arg(long, env = "FASTCHAT_BALANCER_STATE_FILE", value_name = "FILE")]
+    pub state_file: Option<PathBuf>,
     /// Certificate chain in PEM; with --tls-key. Read again on SIGHUP
     #[arg(long, env = "FASTCHAT_BALANCER_TLS_CERTIFICATE", value_name = "FILE")]
     pub tls_certificate: Option<PathBuf>,
@@ -119,6 +137,14 @@ pub struct Config {
     pub ticket_key: Option<TicketKey>,
     /// Milliseconds for which a ticket is good.
     pub ticket_life_ms: u64,
+    /// How fast sessions move, if they do.
+    pub moves: Option<Limits>,
+    /// Requests of one address in a second; 0 for any.
+    pub assign_per_second: u64,
+    /// Where drains and the strategy are kept.
+    pub state_file: Option<PathBuf>,
+    /// What was there at the start.
+    pub kept: Kept,
     /// TLS, if any.
     pub tls: Option<tls::Files>,
 }
@@ -131,6 +157,7 @@ impl Settings {
             problem: format!("{}: {problem}", path.display()),
         };
         let text = std::fs::read_to_string(path).map_err(|e| wrong(e.to_string()))?;
+        file::check_keys(&text).map_err(wrong)?;
         toml::from_str(&text).map_err(|e| wrong(e.to_string()))
     }
 
@@ -150,6 +177,11 @@ impl Settings {
             strategy,
             ticket_key_file,
             ticket_seconds,
+            move_sessions,
+            moves_per_second,
+            moves_percent,
+            assign_per_second,
+            state_file,
             tls_certificate,
             tls_key,
             insecure,
@@ -176,7 +208,17 @@ impl Settings {
             .or_else(|error: crate::strategy::UnknownStrategy| wrong("strategy", error.to_string()))?;
         let (heartbeats, prometheus) = self.sources()?;
         let life = between("ticket_seconds", self.ticket_seconds.unwrap_or(60), 1, MAX_LIFE_MS / 1000)?;
+        let moves = self.moves(heartbeats.is_some())?;
+        let usual = if tls.is_some() { 500 } else { 0 };
+        let assign_per_second =
+            between("assign_per_second", self.assign_per_second.unwrap_or(usual), 0, 1_000_000)?;
+        let kept = self.state_file.as_deref().map(Kept::read).transpose();
+        let kept = kept.or_else(|problem| wrong("state_file", problem))?.unwrap_or_default();
         Ok(Config {
+            moves,
+            assign_per_second,
+            state_file: self.state_file.clone(),
+            kept,
             listen,
             admin_listen,
             heartbeats,
@@ -186,6 +228,26 @@ impl Settings {
             ticket_life_ms: 1000 * life,
             tls,
         })
+    }
+
+    /// Gateways are asked over the bus: without it, nothing moves.
+    fn moves(&self, bus: bool) -> Result<Option<Limits>, ConfigError> {
+        let usual = Limits::default();
+        let per_second =
+            between("moves_per_second", self.moves_per_second.unwrap_or(usual.per_second), 1, 1_000)?;
+        let percent = self.moves_percent.unwrap_or(usual.percent_per_second);
+        let percent_per_second = between("moves_percent", percent, 1, 20)?;
+        let limits = Some(Limits { per_second, percent_per_second });
+        match self.move_sessions.as_deref() {
+            None => Ok(limits.filter(|_| bus)),
+            Some("off") => Ok(None),
+            Some("on") if bus => Ok(limits),
+            Some("on") => wrong(
+                "move_sessions",
+                "is on, but gateways are asked over the bus: name heartbeats in load_source, and bus",
+            ),
+            Some(other) => wrong("move_sessions", format!("is on or off, not {other:?}")),
+        }
     }
 
     fn sources(&self) -> Result<(Option<NatsChoice>, Option<PrometheusChoice>), ConfigError> {

@@ -22,11 +22,14 @@ use std::collections::VecDeque;
 
 /// Limit: decisions that can be explained afterwards.
 pub const EXPLAINED: usize = 256;
-/// Gateways that an answer names besides the chosen one, for a client that cannot reach it.
-const ALTERNATIVES: usize = 3;
+/// Gateways that an answer names besides the chosen one, for a client that cannot reach it; unless it asks
+/// for another number.
+pub const ALTERNATIVES: usize = 2;
+/// Limit: how many of these a client can ask for.
+pub const MAX_ALTERNATIVES: usize = 16;
 
 /// What a client asks for.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone)]
 pub struct Request {
     /// See [`Hints::key`].
     pub key: Option<Vec<u8>>,
@@ -34,6 +37,14 @@ pub struct Request {
     pub exclude: Vec<String>,
     /// Protocol versions that it speaks; empty for any.
     pub versions: Vec<u16>,
+    /// How many other gateways the answer names, if there are as many.
+    pub alternatives: usize,
+}
+
+impl Default for Request {
+    fn default() -> Self {
+        Self { key: None, exclude: Vec::new(), versions: Vec::new(), alternatives: ALTERNATIVES }
+    }
 }
 
 /// Which gateways were candidates.
@@ -51,6 +62,9 @@ pub enum Basis {
 }
 
 impl Basis {
+    /// All of them.
+    pub const ALL: [Self; 4] = [Self::Live, Self::Full, Self::Excluded, Self::LastKnown];
+
     /// For metrics and people.
     pub const fn label(self) -> &'static str {
         match self {
@@ -139,7 +153,7 @@ impl Dispatcher {
         let decision = Decision {
             at: now,
             target: target(fit[pick.chosen]),
-            alternatives: alternatives(&fit, pick, rng),
+            alternatives: alternatives(&fit, pick, request.alternatives, rng),
             strategy,
             basis,
             reason: reason(&candidates, &fit, pick, strategy, basis),
@@ -214,11 +228,16 @@ fn target(view: &View) -> Target {
 }
 
 /// What the choice was compared with, then others at random.
-fn alternatives(fit: &[&View], pick: Pick, rng: &mut impl Rng) -> Vec<Target> {
+fn alternatives(fit: &[&View], pick: Pick, most: usize, rng: &mut impl Rng) -> Vec<Target> {
     let mut others: Vec<usize> =
         (0..fit.len()).filter(|at| *at != pick.chosen && Some(*at) != pick.against).collect();
     others.shuffle(rng);
-    pick.against.into_iter().chain(others).take(ALTERNATIVES).map(|at| target(fit[at])).collect()
+    pick.against
+        .into_iter()
+        .chain(others)
+        .take(most.min(MAX_ALTERNATIVES))
+        .map(|at| target(fit[at]))
+        .collect()
 }
 
 fn reason(candidates: &[Candidate], fit: &[&View], pick: Pick, strategy: Strategy, basis: Basis) -> String {

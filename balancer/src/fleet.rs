@@ -13,6 +13,7 @@ mod view;
 
 pub use report::{Doubt, Refused, Report, Source};
 pub use trust::Values;
+pub(crate) use view::hex;
 pub use view::{State, View};
 
 use crate::{ledger::Ledger, moment::Moment, strategy::Candidate};
@@ -149,6 +150,11 @@ impl Fleet {
         }
     }
 
+    /// The gateways that a person took out.
+    pub fn drained(&self) -> &BTreeSet<GatewayId> {
+        &self.drained
+    }
+
     /// Forgets gateways that were silent for long. Never the last ones: they are all there is to try.
     pub fn forget(&mut self, now: Moment) -> Vec<GatewayId> {
         let flowing = self.heartbeats_flow(now);
@@ -158,7 +164,10 @@ impl Fleet {
         let gone = |entry: &Entry| now.since(entry.taken()) > FORGET_MS;
         let gone: Vec<GatewayId> =
             self.gateways.iter().filter(|(_, entry)| gone(entry)).map(|(id, _)| *id).collect();
-        gone.iter().for_each(|id| drop(self.gateways.remove(id)));
+        for id in &gone {
+            self.gateways.remove(id);
+            self.drained.remove(id);
+        }
         gone
     }
 

@@ -32,8 +32,8 @@ enum Command {
     Simulate(cli::simulate::Args),
     /// Show every gateway with its load and state
     Fleet(cli::operate::Admin),
-    /// Send no new clients to a gateway; its sessions stay
-    Drain(cli::operate::Named),
+    /// Send no new clients to a gateway; its sessions stay, unless they are moved (--move)
+    Drain(cli::operate::Drained),
     /// Send clients to a drained gateway again
     Undrain(cli::operate::Named),
     /// Show the strategy in force, or use another one from now on
@@ -66,6 +66,7 @@ Examples:
   fastchat-balancer serve --bus nats://bus:4222 --load-source heartbeats,prometheus=http://prometheus:9090
   fastchat-balancer fleet
   fastchat-balancer drain wss://g3.example.org --admin http://10.0.0.1:7411,http://10.0.0.2:7411
+  fastchat-balancer drain wss://g3.example.org --move
   fastchat-balancer strategy weighted
   fastchat-balancer explain --last 5
   fastchat-balancer simulate --plot herd.svg
@@ -87,8 +88,8 @@ fn run(command: Command) -> anyhow::Result<()> {
         Command::Serve(configured) => cli::serve::run(&configured.read()?),
         Command::Simulate(args) => cli::simulate::run(&args),
         Command::Fleet(admin) => cli::operate::fleet(&admin),
-        Command::Drain(named) => cli::operate::take_out(&named, true),
-        Command::Undrain(named) => cli::operate::take_out(&named, false),
+        Command::Drain(args) => cli::operate::drain(&args),
+        Command::Undrain(named) => cli::operate::undrain(&named),
         Command::Strategy(args) => cli::operate::strategy(&args),
         Command::Explain(args) => cli::operate::explain(&args),
         Command::CheckConfig(configured) => cli::serve::check(&configured.read()?),

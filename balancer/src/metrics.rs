@@ -2,6 +2,7 @@
 
 use crate::{
     fleet::{Doubt, Source, State, View},
+    mover::{Ended, Reason},
     strategy::Strategy,
 };
 use fastchat_telemetry::{Buckets, Label, Metric};
@@ -57,6 +58,27 @@ pub const CATALOGUE: &[Metric] = &[
         "Sockets of clients that were closed at once because too many are open.",
     )
     .only_when("too many sockets are open"),
+    Metric::counter(
+        "fastchat_balancer_rate_limited_total",
+        "Requests that were refused because too many came from one address.",
+    )
+    .only_when("an address asks too often"),
+    Metric::gauge(
+        "fastchat_balancer_mover",
+        "1 while this balancer is the one that asks gateways to move sessions.",
+    ),
+    Metric::counter(
+        "fastchat_balancer_moves_asked_total",
+        "Sessions that gateways were asked to move, by reason.",
+    )
+    .by(&[Label::these("reason", &["drain", "full", "hot", "uneven"])])
+    .only_when("a gateway is added, overloaded or emptied"),
+    Metric::counter(
+        "fastchat_balancer_move_rounds_total",
+        "Rounds of moves that are over, by whether reports showed the effect in time.",
+    )
+    .by(&[Label::these("result", &["seen", "unseen", "timeout"])])
+    .only_when("a gateway is added, overloaded or emptied"),
 ];
 
 const STRATEGIES: &[&str] = &["random", "round-robin", "least-connections", "min-load", "weighted", "p2c"];
@@ -96,6 +118,29 @@ pub(crate) fn socket_refused() {
     counter!("fastchat_balancer_sockets_refused_total").increment(1);
 }
 
+/// What answers that name nobody are counted under.
+pub(crate) const NO_BASIS: &str = "none";
+
+/// Too many requests came from one address.
+pub(crate) fn rate_limited() {
+    counter!("fastchat_balancer_rate_limited_total").increment(1);
+}
+
+/// Whether this balancer is the one that asks for moves.
+pub(crate) fn mover(leads: bool) {
+    gauge!("fastchat_balancer_mover").set(if leads { 1.0 } else { 0.0 });
+}
+
+/// A gateway was asked to move sessions.
+pub(crate) fn moves_asked(reason: Reason, sessions: u64) {
+    counter!("fastchat_balancer_moves_asked_total", "reason" => reason.label()).increment(sessions);
+}
+
+/// A round of moves is over.
+pub(crate) fn round(ended: Ended) {
+    counter!("fastchat_balancer_move_rounds_total", "result" => ended.label()).increment(1);
+}
+
 /// The strategy in force.
 pub(crate) fn strategy(now: Strategy) {
     for strategy in Strategy::ALL {
@@ -132,4 +177,41 @@ pub(crate) fn fleet(views: &[View]) {
     let mean = loads.iter().sum::<f64>() / loads.len().max(1) as f64;
     let most = loads.iter().copied().fold(0.0, f64::max);
     gauge!("fastchat_balancer_imbalance_ratio").set(if mean > 0.0 { most / mean } else { 1.0 });
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{dispatch::Basis, fleet::Refused};
+    use fastchat_telemetry::Values;
+
+    /// The catalogue says what the code says: a label's value that it does not know would begin unseen.
+    #[test]
+    fn the_catalogue_has_every_value_of_every_label() {
+        let listed = |name: &str, label: &str| {
+            let metric = CATALOGUE.iter().find(|metric| metric.name == name).expect(name);
+            let label = metric.labels.iter().find(|found| found.name == label).expect(label);
+            let Values::These(values) = label.values else { panic!("{name}: values are not listed") };
+            values.to_vec()
+        };
+        let mut results = Refused::ALL.map(Refused::label).to_vec();
+        results.extend(["ok", "malformed", "lost", "unreachable"]);
+        let mut bases = Basis::ALL.map(Basis::label).to_vec();
+        bases.push(NO_BASIS);
+        for (name, label, mut values) in [
+            ("assignments_total", "strategy", Strategy::ALL.map(Strategy::label).to_vec()),
+            ("assignments_total", "basis", bases),
+            ("gateways", "state", State::ALL.map(State::label).to_vec()),
+            ("doubts", "value", Doubt::ALL.map(Doubt::label).to_vec()),
+            ("reports_total", "result", results),
+            ("reports_total", "source", Source::ALL.map(Source::label).to_vec()),
+            ("moves_asked_total", "reason", Reason::ALL.map(Reason::label).to_vec()),
+            ("move_rounds_total", "result", Ended::ALL.map(Ended::label).to_vec()),
+        ] {
+            let mut listed = listed(&format!("fastchat_balancer_{name}"), label);
+            listed.sort_unstable();
+            values.sort_unstable();
+            assert_eq!(listed, values, "{name}");
+        }
+    }
 }

@@ -4,7 +4,7 @@
 //! answer costs some microseconds and tells only what a client needs in order to connect.
 
 use crate::{
-    dispatch::Request,
+    dispatch::{ALTERNATIVES, MAX_ALTERNATIVES, Request},
     fleet::MAX_URL,
     metrics,
     service::{Admission, Answer, Balancer},
@@ -23,7 +23,7 @@ use hyper_util::{
     service::TowerToHyperService,
 };
 use serde::{Deserialize, Serialize};
-use std::{sync::Arc, time::Duration};
+use std::{net::IpAddr, sync::Arc, time::Duration};
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     net::{TcpListener, TcpStream},
@@ -43,6 +43,8 @@ const HEADER_BYTES: usize = 8 * 1024;
 const BODY_BYTES: usize = 8 * 1024;
 /// Limit: bytes of a key.
 const MAX_KEY: usize = 128;
+/// Those who asked too often come back after so many seconds, not all at once.
+const RETRY_SECONDS: std::ops::RangeInclusive<u32> = 1..=5;
 /// Limit: gateways that a request excludes, and versions that it names.
 const MAX_ITEMS: usize = 16;
 
@@ -56,6 +58,8 @@ struct Ask {
     exclude: Vec<String>,
     /// Protocol versions that the client speaks.
     versions: Vec<u16>,
+    /// How many other gateways to name.
+    alternatives: Option<usize>,
 }
 
 #[derive(Debug, Serialize)]
@@ -87,14 +91,13 @@ struct Failed {
 /// Accepts until the balancer ends.
 pub async fn run(balancer: Arc<Balancer>, listener: TcpListener, tls: Option<Arc<Tls>>) {
     let places = Arc::new(Semaphore::new(MAX_SOCKETS));
-    let router = Router::new().route("/v1/assign", post(assign)).with_state(Arc::clone(&balancer));
     loop {
         let accepted = tokio::select! {
             () = balancer.ending.cancelled() => return,
             accepted = listener.accept() => accepted,
         };
-        let stream = match accepted {
-            Ok((stream, _)) => stream,
+        let (stream, peer) = match accepted {
+            Ok(accepted) => accepted,
             Err(error) => {
                 // Out of descriptors, most likely: those who are here go on, new ones wait.
                 tracing::warn!(%error, "a socket could not be accepted");
@@ -106,7 +109,9 @@ pub async fn run(balancer: Arc<Balancer>, listener: TcpListener, tls: Option<Arc
             metrics::socket_refused();
             continue;
         };
-        let (router, tls, ending) = (router.clone(), tls.clone(), balancer.ending.clone());
+        let state = Client { balancer: Arc::clone(&balancer), address: peer.ip() };
+        let router = Router::new().route("/v1/assign", post(assign)).with_state(state);
+        let (tls, ending) = (tls.clone(), balancer.ending.clone());
         tokio::spawn(async move {
             let serve = timeout(SOCKET_LIFE, socket(router, stream, tls));
             // A socket that is slow, broken or out of time is just closed.
@@ -138,7 +143,19 @@ async fn http<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(router: Router
     let _ = served.await;
 }
 
-async fn assign(State(balancer): State<Arc<Balancer>>, body: Body) -> Response {
+/// Who asks.
+#[derive(Clone)]
+struct Client {
+    balancer: Arc<Balancer>,
+    address: IpAddr,
+}
+
+async fn assign(State(Client { balancer, address }): State<Client>, body: Body) -> Response {
+    if !balancer.may_ask(address) {
+        let error = Failed { error: "too many requests from this address".to_owned() };
+        let wait = rand::random_range(RETRY_SECONDS).to_string();
+        return (StatusCode::TOO_MANY_REQUESTS, [(header::RETRY_AFTER, wait)], Json(error)).into_response();
+    }
     let ask = match read(body).await {
         Ok(ask) => ask,
         Err((status, error)) => {
@@ -146,8 +163,12 @@ async fn assign(State(balancer): State<Arc<Balancer>>, body: Body) -> Response {
             return (status, Json(Failed { error })).into_response();
         }
     };
-    let request =
-        Request { key: ask.key.map(String::into_bytes), exclude: ask.exclude, versions: ask.versions };
+    let request = Request {
+        key: ask.key.map(String::into_bytes),
+        exclude: ask.exclude,
+        versions: ask.versions,
+        alternatives: ask.alternatives.unwrap_or(ALTERNATIVES),
+    };
     match balancer.assign(&request) {
         Ok(answer) => Json(assigned(answer)).into_response(),
         Err(error) => {
@@ -178,6 +199,9 @@ async fn read(body: Body) -> Result<Ask, (StatusCode, String)> {
             bad(StatusCode::BAD_REQUEST, "exclude: at most 16 ids or URLs")
         }
         () if ask.versions.len() > MAX_ITEMS => bad(StatusCode::BAD_REQUEST, "versions: at most 16"),
+        () if ask.alternatives.is_some_and(|count| count > MAX_ALTERNATIVES) => {
+            bad(StatusCode::BAD_REQUEST, "alternatives: from 0 to 16")
+        }
         () => Ok(ask),
     }
 }

@@ -3,8 +3,14 @@
 
 #[path = "balancer/fleet.rs"]
 mod fleet;
+#[path = "balancer/moving.rs"]
+mod moving;
 #[path = "balancer/prometheus.rs"]
 mod prometheus;
+#[path = "balancer/scraped.rs"]
+mod scraped;
+#[path = "balancer/tls.rs"]
+mod tls;
 
 use anyhow::{Context, Result};
 use fastchat_delivery::ticket;
@@ -94,6 +100,10 @@ async fn an_answer_has_a_ticket_that_its_gateway_takes() -> Result<()> {
         assert!((50_000..=60_500).contains(&(ticket.expires_at_ms - now)));
         assert!(ticket::verify(&bytes, &[public], gateway(9), now).is_err());
     }
+    for (asked, named) in [(0, 0), (1, 1), (16, 2)] {
+        let (_, answer) = balancer.assign(&json!({"alternatives": asked})).await?;
+        assert_eq!(answer["alternatives"].as_array().context("a list")?.len(), named, "{asked}: {answer}");
+    }
     // The same key, the same pair of gateways; an excluded one is avoided.
     let chosen = answer["url"].clone();
     let (_, other) = balancer.assign(&json!({"exclude": [chosen]})).await?;
@@ -123,6 +133,8 @@ async fn bad_requests_are_told_what_is_wrong() -> Result<()> {
         (json!({"key": "x".repeat(129)}), 400),
         (json!({"exclude": vec!["x"; 17]}), 400),
         (json!({"versions": [70_000]}), 400),
+        (json!({"alternatives": 17}), 400),
+        (json!({"alternatives": -1}), 400),
         (json!({"key": long}), 413),
     ] {
         let (answered, answer) = balancer.assign(&body).await?;

@@ -18,6 +18,9 @@ use std::{
 /// Limit: how long a balancer may take to answer.
 const PATIENCE: Duration = Duration::from_secs(5);
 
+/// Of the table of gateways.
+const COLUMNS: usize = 12;
+
 /// Which balancers, and how to write.
 #[derive(Debug, Args)]
 pub(crate) struct Admin {
@@ -42,6 +45,16 @@ pub(crate) struct Named {
     gateway: String,
     #[command(flatten)]
     admin: Admin,
+}
+
+/// A gateway to be taken out.
+#[derive(Debug, Args)]
+pub(crate) struct Drained {
+    /// Move its sessions to other gateways as well, little by little
+    #[arg(long = "move")]
+    moves: bool,
+    #[command(flatten)]
+    named: Named,
 }
 
 /// A strategy or none.
@@ -92,13 +105,25 @@ pub(crate) fn health(args: &Health) -> anyhow::Result<()> {
     }
 }
 
-pub(crate) fn take_out(named: &Named, out: bool) -> anyhow::Result<()> {
-    let body = serde_json::to_string(&GatewayName { gateway: named.gateway.clone() })?;
-    let (path, done) =
-        if out { ("/drain", "gets no new clients") } else { ("/undrain", "gets clients again") };
-    named
-        .admin
-        .each(&Method::POST, path, Some(&body), |answer| format!("{} {done}\n", text(&answer["gateway"])))
+pub(crate) fn drain(args: &Drained) -> anyhow::Result<()> {
+    take_out(&args.named, "/drain", args.moves, |answer| {
+        let moved = match answer["moved_by"].as_str() {
+            None => "",
+            Some("this") => "; its sessions are moved",
+            Some(_) => "; its sessions are moved by another balancer: name that one in --admin, too",
+        };
+        format!("gets no new clients{moved}")
+    })
+}
+
+pub(crate) fn undrain(named: &Named) -> anyhow::Result<()> {
+    take_out(named, "/undrain", false, |_| "gets clients again".to_owned())
+}
+
+fn take_out(named: &Named, path: &str, moves: bool, done: impl Fn(&Value) -> String) -> anyhow::Result<()> {
+    let body = serde_json::to_string(&GatewayName { gateway: named.gateway.clone(), moves })?;
+    let say = |answer: &Value| format!("{} {}\n", text(&answer["gateway"]), done(answer));
+    named.admin.each(&Method::POST, path, Some(&body), say)
 }
 
 pub(crate) fn strategy(args: &Strategy) -> anyhow::Result<()> {
@@ -115,12 +140,22 @@ pub(crate) fn strategy(args: &Strategy) -> anyhow::Result<()> {
 pub(crate) fn explain(args: &Explain) -> anyhow::Result<()> {
     args.admin.each(&Method::GET, &format!("/explain/{}", args.last), None, |answer| {
         let mut lines = String::new();
-        for decision in answer.as_array().into_iter().flatten() {
-            let ago = decision["ago_ms"].as_f64().unwrap_or(0.0) / 1000.0;
+        let list = |name: &str| answer[name].as_array().cloned().unwrap_or_default();
+        let ago = |entry: &Value| entry["ago_ms"].as_f64().unwrap_or(0.0) / 1000.0;
+        for decision in list("assignments") {
+            let ago = ago(&decision);
             let (url, strategy, reason) =
                 (text(&decision["url"]), text(&decision["strategy"]), text(&decision["reason"]));
             // Writing into a String cannot fail.
             let _ = writeln!(lines, "{ago:>7.1} s ago  {url}  {strategy}: {reason}");
+        }
+        for order in list("moves") {
+            let (ago, reason, why) = (ago(&order), text(&order["reason"]), text(&order["why"]));
+            let _ = writeln!(
+                lines,
+                "{ago:>7.1} s ago  {} sessions are to move, {reason}: {why}",
+                order["sessions"]
+            );
         }
         if lines.is_empty() { "nobody was sent anywhere yet\n".to_owned() } else { lines }
     })
@@ -171,7 +206,8 @@ async fn ask(method: &Method, place: &str, path: &str, body: Option<&str>) -> an
 
 fn table(answer: &Value) -> String {
     let mut rows = vec![
-        ["GATEWAY", "STATE", "CONNECTIONS", "OF", "LOAD", "CPU", "SENT", "AGE", "URL", ""].map(str::to_owned),
+        ["GATEWAY", "STATE", "CONNECTIONS", "OF", "LOAD", "CPU", "SENT", "GIVES", "TAKES", "AGE", "URL", ""]
+            .map(str::to_owned),
     ];
     let gateways = answer["gateways"].as_array().map_or(&[][..], Vec::as_slice);
     for gateway in gateways {
@@ -190,6 +226,8 @@ fn table(answer: &Value) -> String {
             percent(load.map(|(connections, capacity)| connections / capacity)),
             percent(gateway["cpu"].as_f64()),
             number(&gateway["own"]),
+            number(&gateway["gives"]),
+            number(&gateway["takes"]),
             format!("{:.1}s", gateway["age_ms"].as_f64().unwrap_or(0.0) / 1000.0),
             text(&gateway["url"]).to_owned(),
             doubts,
@@ -198,17 +236,22 @@ fn table(answer: &Value) -> String {
     if gateways.is_empty() {
         return "no gateway has reported yet\n".to_owned();
     }
-    aligned(&rows) + &format!("strategy: {}\n", text(&answer["strategy"]))
+    let moves = match text(&answer["moves"]) {
+        "this" => "asked by this balancer",
+        "another" => "asked by another balancer",
+        _ => "off",
+    };
+    aligned(&rows) + &format!("strategy: {}; moves of sessions: {moves}\n", text(&answer["strategy"]))
 }
 
 /// Columns as wide as their widest cell; numbers to the right.
-fn aligned(rows: &[[String; 10]]) -> String {
+fn aligned(rows: &[[String; COLUMNS]]) -> String {
     let widths: Vec<usize> =
-        (0..10).map(|column| rows.iter().map(|row| row[column].len()).max().unwrap_or(0)).collect();
+        (0..COLUMNS).map(|column| rows.iter().map(|row| row[column].len()).max().unwrap_or(0)).collect();
     let mut text = String::new();
     for row in rows {
         let cells = row.iter().zip(&widths).enumerate().map(|(column, (cell, width))| match column {
-            2..=7 => format!("{cell:>width$}"),
+            2..=9 => format!("{cell:>width$}"),
             _ => format!("{cell:<width$}"),
         });
         text.push_str(cells.collect::<Vec<_>>().join("  ").trim_end());

@@ -43,6 +43,10 @@ pub(crate) fn print(settings: &Settings) -> anyhow::Result<()> {
     shown.scrape_interval_ms = config.prometheus.as_ref().map(|choice| choice.period.as_millis() as u64);
     shown.strategy = Some(config.strategy.to_string());
     shown.ticket_seconds = Some(config.ticket_life_ms / 1000);
+    shown.move_sessions = Some(if config.moves.is_some() { "on" } else { "off" }.to_owned());
+    shown.moves_per_second = config.moves.map(|limits| limits.per_second);
+    shown.moves_percent = config.moves.map(|limits| limits.percent_per_second);
+    shown.assign_per_second = Some(config.assign_per_second);
     say(&toml::to_string(&shown).context("the settings could not be written")?)
 }
 
@@ -95,7 +99,9 @@ async fn serve(settings: &Settings) -> anyhow::Result<()> {
         admin = format!("http://{admin_address}"),
         heartbeats = ?balancer.config.heartbeats,
         prometheus = balancer.config.prometheus.as_ref().map(|choice| choice.url.as_str()),
-        strategy = %balancer.config.strategy,
+        strategy = %balancer.strategy(),
+        id = %balancer.id,
+        moves = balancer.config.moves.is_some(),
         tickets = balancer.config.ticket_key.is_some(),
         "serving"
     );

@@ -4,7 +4,8 @@ use super::say;
 use anyhow::{Context, bail};
 use clap::ValueEnum;
 use fastchat_balancer::{
-    simulate::{Arrivals, Failure, Outcome, Scenario, run as simulate, svg},
+    mover::Limits,
+    simulate::{Arrivals, Failure, Join, Outcome, Scenario, run as simulate, svg},
     strategy::Strategy,
 };
 use std::{fmt::Write, path::PathBuf};
@@ -14,6 +15,8 @@ Examples:
   fastchat-balancer simulate                                   10,000 reconnects, 5 s-old reports
   fastchat-balancer simulate --strategy p2c --strategy least-connections --plot herd.svg
   fastchat-balancer simulate --report-age-ms 0 --fail 3@2000 --balancers 2
+  fastchat-balancer simulate --strategy p2c --gateways 3 --start 1000 --clients 100 --arrivals constant \
+      --report-age-ms 20 --add 1000 --move --settle-ms 90000     a fourth gateway is added under load
   fastchat-balancer simulate --capacity 15000,15000,5000 --arrivals poisson --rate 500 --json
 
 max/mean is that of connections per capacity at the end; 1.00 is even. Peak share is the largest share of
@@ -44,7 +47,7 @@ pub(crate) struct Args {
     /// Most connections of each gateway, with commas; the last one counts for all further
     #[arg(long, value_name = "N,..", value_delimiter = ',', default_value = "15000")]
     capacity: Vec<u64>,
-    /// Connections that each gateway has at the start, with commas [default: about 100]
+    /// Connections of each gateway at the start, with commas; the last one counts for all further [default: about 100]
     #[arg(long, value_name = "N,..", value_delimiter = ',')]
     start: Vec<u64>,
     /// How clients come
@@ -74,6 +77,24 @@ pub(crate) struct Args {
     /// A gateway (from 0) fails at so many milliseconds, and is back at others: 3@2000 or 3@2000-8000
     #[arg(long, value_name = "GATEWAY@MS[-MS]", value_parser = failure)]
     fail: Vec<Failure>,
+    /// One more gateway is added, empty, at so many milliseconds
+    #[arg(long, value_name = "MS")]
+    add: Vec<u64>,
+    /// Sessions move as the service would ask for it
+    #[arg(long = "move")]
+    moves: bool,
+    /// Most sessions that one gateway gives in a second
+    #[arg(long, value_name = "N", default_value_t = 50)]
+    moves_per_second: u64,
+    /// Percent of its sessions that a gateway gives in a second
+    #[arg(long, value_name = "N", default_value_t = 2)]
+    moves_percent: u64,
+    /// Balancers that ask for moves without knowing of each other
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    movers: usize,
+    /// Milliseconds to go on after the last client, failure or gateway came
+    #[arg(long, value_name = "MS", default_value_t = 1_000)]
+    settle_ms: u64,
     /// Milliseconds in which clients of a failed gateway come back
     #[arg(long, value_name = "MS", default_value_t = 2_000)]
     reconnect_window_ms: u64,
@@ -104,15 +125,23 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
 
 fn scenario(args: &Args) -> anyhow::Result<Scenario> {
     let last = args.capacity.last().copied().unwrap_or(15_000);
-    let capacities: Vec<u64> =
-        (0..args.gateways).map(|n| args.capacity.get(n).copied().unwrap_or(last)).collect();
+    let gateways = args.gateways + args.add.len();
+    let capacities: Vec<u64> = (0..gateways).map(|n| args.capacity.get(n).copied().unwrap_or(last)).collect();
     if !(1..=1_000).contains(&args.gateways) || !(1..=100).contains(&args.balancers) {
         bail!("--gateways is from 1 to 1000, --balancers from 1 to 100");
     }
     if capacities.contains(&0) || !(args.rate > 0.0 && args.rate.is_finite()) || args.clients > 1_000_000 {
         bail!("--capacity and --rate are above 0, --clients at most 1000000");
     }
+    if !(1..=args.balancers).contains(&args.movers) || args.add.len() > 100 {
+        bail!("--movers is from 1 to the number of balancers, --add at most 100 times");
+    }
+    if !(1..=1_000).contains(&args.moves_per_second) || !(1..=20).contains(&args.moves_percent) {
+        bail!("--moves-per-second is from 1 to 1000, --moves-percent from 1 to 20");
+    }
     let times = [
+        args.settle_ms,
+        args.add.iter().copied().max().unwrap_or(0),
         args.window_ms,
         args.report_period_ms,
         args.report_age_ms,
@@ -128,12 +157,7 @@ fn scenario(args: &Args) -> anyhow::Result<Scenario> {
     let (clients, rate) = (args.clients, args.rate);
     Ok(Scenario {
         capacities,
-        start: if args.start.is_empty() {
-            // Not quite even, as after a while of coming and going.
-            (0..args.gateways as u64).map(|n| 100 + (n * 37 + args.seed % 1_000) % 20).collect()
-        } else {
-            args.start.clone()
-        },
+        start: start(args),
         arrivals: match args.arrivals {
             Process::Burst => Arrivals::Burst { clients, window_ms: args.window_ms },
             Process::Constant => Arrivals::Constant { clients, rate },
@@ -144,9 +168,25 @@ fn scenario(args: &Args) -> anyhow::Result<Scenario> {
         report_age_ms: args.report_age_ms,
         connect_ms: args.connect_ms,
         failures: args.fail.clone(),
+        joins: (args.gateways..)
+            .zip(&args.add)
+            .map(|(gateway, at_ms)| Join { gateway, at_ms: *at_ms })
+            .collect(),
+        moves: args
+            .moves
+            .then_some(Limits { per_second: args.moves_per_second, percent_per_second: args.moves_percent }),
+        movers: args.movers,
+        settle_ms: args.settle_ms,
         reconnect_window_ms: args.reconnect_window_ms,
         seed: args.seed,
     })
+}
+
+/// As named, the last number for all further ones; or not quite even, as after a while of coming and going.
+fn start(args: &Args) -> Vec<u64> {
+    let usual = |n: usize| 100 + (n as u64 * 37 + args.seed % 1_000) % 20;
+    let named = |n: usize| args.start.get(n).or(args.start.last()).copied();
+    (0..args.gateways).map(|n| named(n).unwrap_or_else(|| usual(n))).collect()
 }
 
 fn failure(text: &str) -> Result<Failure, String> {
@@ -168,6 +208,13 @@ fn told(outcome: &Outcome) -> String {
         "{strategy}: max/mean {max_over_mean:.3}, peak share {:.0}%, {failed_attempts} attempts failed, {unserved} clients unserved\n",
         100.0 * peak_share
     );
+    if outcome.moved > 0 || outcome.level_after_ms.is_some() {
+        let level =
+            outcome.level_after_ms.map_or("never".to_owned(), |ms| format!("after {:.1} s", ms as f64 / 1e3));
+        // Writing into a String cannot fail.
+        let _ =
+            writeln!(text, "  {} sessions were asked to move; max/mean at most 1.2: {level}", outcome.moved);
+    }
     let most = outcome.connections.iter().max().copied().unwrap_or(0).max(1);
     for (gateway, connections) in outcome.connections.iter().enumerate() {
         let bar = "#".repeat(BAR * *connections as usize / most as usize);

@@ -51,6 +51,12 @@ fn every_fault_names_its_key() {
         (Settings { ticket_key_file: file("short", "0707"), ..good() }, "ticket_key_file"),
         (Settings { ticket_seconds: Some(0), ..good() }, "ticket_seconds"),
         (Settings { ticket_seconds: Some(3_600), ..good() }, "ticket_seconds"),
+        (Settings { move_sessions: Some("yes".into()), ..good() }, "move_sessions"),
+        (Settings { move_sessions: Some("on".into()), ..only_prometheus() }, "move_sessions"),
+        (Settings { moves_per_second: Some(0), ..good() }, "moves_per_second"),
+        (Settings { moves_percent: Some(100), ..good() }, "moves_percent"),
+        (Settings { assign_per_second: Some(u64::MAX), ..good() }, "assign_per_second"),
+        (Settings { state_file: file("state", "{\"drained\""), ..good() }, "state_file"),
         (Settings { tls_certificate: file("chain", "x"), ..good() }, "tls_key"),
         (Settings { tls_key: file("key", "x"), ..good() }, "tls_certificate"),
         (

@@ -84,7 +84,11 @@ fn a_decision_names_alternatives_and_can_be_explained() {
     let mut five = dispatcher((1..=5).map(|n| report(n, 10.0 * f64::from(n))));
     let decision =
         assign(&mut five, &Request { key: Some(b"alice".to_vec()), ..Request::default() }, 5).unwrap();
-    assert_eq!(decision.alternatives.len(), 3);
+    assert_eq!(decision.alternatives.len(), ALTERNATIVES);
+    for (asked, named) in [(0, 0), (1, 1), (4, 4), (16, 4)] {
+        let request = Request { alternatives: asked, ..Request::default() };
+        assert_eq!(assign(&mut five, &request, 5).unwrap().alternatives.len(), named);
+    }
     assert!(!decision.alternatives.contains(&decision.target));
     assert!(decision.reason.contains(" against "), "{}", decision.reason);
     assert!(!format!("{decision:?}").contains("alice"), "a key may name a person");

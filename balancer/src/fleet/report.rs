@@ -76,6 +76,9 @@ pub enum Refused {
 }
 
 impl Refused {
+    /// All of them.
+    pub const ALL: [Self; 4] = [Self::Url, Self::Future, Self::Old, Self::TooMany];
+
     /// For metrics.
     pub const fn label(self) -> &'static str {
         match self {

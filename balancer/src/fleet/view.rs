@@ -70,6 +70,9 @@ pub struct View {
     pub state: State,
     /// Connections, if known and fresh.
     pub connections: Option<u64>,
+    /// When these were counted.
+    #[serde(skip)]
+    pub counted: Option<Moment>,
     /// Most connections, if known and fresh.
     pub capacity: Option<u64>,
     /// CPU from 0 to 1, if known and fresh.
@@ -102,7 +105,8 @@ impl View {
     }
 }
 
-fn hex<S: Serializer>(gateway: &GatewayId, serializer: S) -> Result<S::Ok, S::Error> {
+/// An id as people write it.
+pub(crate) fn hex<S: Serializer>(gateway: &GatewayId, serializer: S) -> Result<S::Ok, S::Error> {
     serializer.collect_str(gateway)
 }
 
@@ -145,6 +149,7 @@ fn view(fleet: &Fleet, gateway: GatewayId, entry: &Entry, now: Moment, ledger: &
         versions: versions(entry),
         state: State::Live,
         connections: connections.map(|(count, _)| count as u64),
+        counted: connections.map(|(_, taken)| taken),
         capacity: entry.freshest(now, |values| values.capacity).map(|(capacity, _)| capacity),
         cpu: believed(&|values| values.cpu).map(|(cpu, _)| cpu),
         draining: draining(entry),

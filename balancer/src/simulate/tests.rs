@@ -1,6 +1,7 @@
 #![expect(clippy::print_stdout, reason = "the figures are what one runs this for")]
 
 use super::*;
+use crate::mover::Limits;
 
 /// 10,000 clients come back to 8 gateways within 5 s, and every report is 5 s old.
 fn reconnects(seed: u64) -> Scenario {
@@ -14,6 +15,10 @@ fn reconnects(seed: u64) -> Scenario {
         report_age_ms: 5_000,
         connect_ms: 100,
         failures: Vec::new(),
+        joins: Vec::new(),
+        moves: None,
+        movers: 1,
+        settle_ms: 1_000,
         reconnect_window_ms: 2_000,
         seed,
     }
@@ -79,6 +84,46 @@ fn clients_of_a_failed_gateway_come_to_others_and_none_is_lost() {
     let outcome = run(&scenario, Strategy::P2c);
     assert!(outcome.failed_attempts > 0, "until three reports are missing, some are sent there");
     assert!(outcome.max_over_mean <= 1.05, "{}", outcome.max_over_mean);
+}
+
+/// A gateway is added to `before` of them with 1,000 sessions each; reports are half a second old.
+fn added(before: usize, seed: u64) -> Scenario {
+    Scenario {
+        capacities: vec![15_000; before + 1],
+        start: [vec![1_000; before], vec![0]].concat(),
+        arrivals: Arrivals::Constant { clients: 100, rate: 20.0 },
+        report_period_ms: 500,
+        report_age_ms: 20,
+        joins: vec![Join { gateway: before, at_ms: 1_000 }],
+        moves: Some(Limits::default()),
+        settle_ms: 90_000,
+        ..reconnects(seed)
+    }
+}
+
+#[test]
+fn a_gateway_added_under_load_gets_its_share_within_a_minute_and_then_nothing_moves() {
+    for before in [1, 2, 3, 8] {
+        let outcome = run(&added(before, 1), Strategy::P2c);
+        println!("{before} and one: {:?} {:?}", outcome.level_after_ms, outcome.connections);
+        assert!(outcome.level_after_ms.is_some_and(|ms| ms <= 60_000), "{before}: {outcome:?}");
+        assert!(outcome.max_over_mean <= 1.1, "{before}: {:.3}", outcome.max_over_mean);
+        // No to and fro: little more than what the new one lacked.
+        let share = before as u64 * 1_000 / (before as u64 + 1);
+        assert!(outcome.moved <= share * 11 / 10, "{before}: {} moved for {share}", outcome.moved);
+        let without = run(&Scenario { moves: None, ..added(before, 1) }, Strategy::P2c);
+        assert!(before > 3 || without.level_after_ms.is_none(), "it does not come by itself: {without:?}");
+    }
+}
+
+#[test]
+fn two_balancers_that_both_ask_do_not_overshoot() {
+    for (balancers, movers) in [(2, 2), (3, 3)] {
+        let outcome = run(&Scenario { balancers, movers, ..added(3, 7) }, Strategy::P2c);
+        println!("{movers} movers: {} moved, {:?}", outcome.moved, outcome.connections);
+        assert!(outcome.max_over_mean <= 1.2 && outcome.moved <= 1_500, "{outcome:?}");
+        assert!(outcome.connections[3] < 1_100, "{:?}", outcome.connections);
+    }
 }
 
 #[test]

@@ -6,10 +6,10 @@
 use crate::{
     config::NatsChoice,
     fleet::{Report, Source},
-    metrics,
+    metrics, moving,
     service::{Balancer, wall_ms},
 };
-use async_nats::{ConnectOptions, Event, Message};
+use async_nats::{Client, ConnectOptions, Event, Message};
 use fastchat_protocol::fleet::{FleetFrame, FleetSubject, HEARTBEATS, Heartbeat};
 use futures_util::StreamExt;
 use std::{sync::Arc, time::Duration};
@@ -41,6 +41,11 @@ pub async fn run(balancer: Arc<Balancer>, choice: NatsChoice) -> anyhow::Result<
         options = options.user_and_password(user, password);
     }
     let client = options.connect(choice.servers).await?;
+    tokio::try_join!(listen(&balancer, &client), moving::run(Arc::clone(&balancer), client.clone()))?;
+    Ok(())
+}
+
+async fn listen(balancer: &Balancer, client: &Client) -> anyhow::Result<()> {
     let mut heartbeats = client.subscribe(HEARTBEATS).await?;
     loop {
         let message = tokio::select! {

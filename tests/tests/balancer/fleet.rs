@@ -3,9 +3,11 @@
 use anyhow::{Context, Result, bail};
 use fastchat_protocol::{
     GatewayId, RequestId,
-    fleet::{FleetFrame, FleetSubject, Heartbeat},
+    fleet::{FleetFrame, FleetSubject, Heartbeat, Shed},
 };
 use fastchat_tests::process::Process;
+use futures_util::StreamExt;
+use rand::RngExt;
 use serde_json::Value;
 use std::{
     collections::BTreeMap,
@@ -59,6 +61,33 @@ impl Fleet {
         self.beats.lock().unwrap_or_else(PoisonError::into_inner)[n] = None;
     }
 
+    /// What each gateway says of its connections.
+    pub(crate) fn connections(&self) -> Vec<u64> {
+        let beats = self.beats.lock().unwrap_or_else(PoisonError::into_inner);
+        beats.iter().map(|beat| beat.as_ref().map_or(0, |beat| beat.connections)).collect()
+    }
+
+    /// Gateways move sessions from now on, as they are asked.
+    pub(crate) async fn obey(&self) -> Result<Sheds> {
+        let mut asked = self.client.subscribe("fc.v1.fleet.shed.*").await?;
+        self.client.flush().await?;
+        let (beats, taken) = (Arc::clone(&self.beats), Arc::<Mutex<Vec<(usize, Shed)>>>::default());
+        let sheds = Arc::clone(&taken);
+        let task = tokio::spawn(async move {
+            while let Some(message) = asked.next().await {
+                let Ok(FleetSubject::Shed(gateway)) = message.subject.as_str().parse() else { continue };
+                let Ok((_, FleetFrame::Shed(shed))) = FleetFrame::decode(&message.payload) else { continue };
+                let from = usize::from(gateway.as_bytes()[0]) - 1;
+                sheds.lock().unwrap_or_else(PoisonError::into_inner).push((from, shed.clone()));
+                for to in shed.moves {
+                    let wait = rand::rng().random_range(0..=u64::from(shed.over_ms));
+                    tokio::spawn(session(Arc::clone(&beats), from, to.url, Duration::from_millis(wait)));
+                }
+            }
+        });
+        Ok(Sheds { taken, task })
+    }
+
     /// Anything, anywhere.
     pub(crate) async fn publish_raw(&self, subject: &str, bytes: Vec<u8>) -> Result<()> {
         self.client.publish(subject.to_owned(), bytes.into()).await?;
@@ -75,6 +104,36 @@ impl Fleet {
 impl Drop for Fleet {
     fn drop(&mut self) {
         self.task.abort();
+    }
+}
+
+/// What gateways were asked. Dropping it lets them be deaf.
+pub(crate) struct Sheds {
+    taken: Arc<Mutex<Vec<(usize, Shed)>>>,
+    task: JoinHandle<()>,
+}
+
+impl Sheds {
+    /// All of it, with who was asked.
+    pub(crate) fn taken(&self) -> Vec<(usize, Shed)> {
+        self.taken.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
+
+impl Drop for Sheds {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+/// A session goes elsewhere after a while.
+async fn session(beats: Beats, from: usize, to: String, wait: Duration) {
+    tokio::time::sleep(wait).await;
+    let mut beats = beats.lock().unwrap_or_else(PoisonError::into_inner);
+    let Some(to) = (0..beats.len()).find(|n| url(*n) == to) else { return };
+    let left = beats[from].as_mut().filter(|beat| beat.connections > 0).map(|beat| beat.connections -= 1);
+    if let (Some(()), Some(beat)) = (left, &mut beats[to]) {
+        beat.connections += 1;
     }
 }
 
@@ -136,7 +195,8 @@ impl BalancerProcess {
         })?;
         let line = process.line(LONG, |line| line.contains("serving")).await?;
         let place = |name: &str| -> Result<String> {
-            let (_, rest) = line.split_once(&format!("{name}=\"http://")).context("an address")?;
+            let (_, rest) = line.split_once(&format!("{name}=\"http")).context("an address")?;
+            let (_, rest) = rest.split_once("://").context("an address")?;
             Ok(rest.split('"').next().unwrap_or_default().to_owned())
         };
         Ok(Self { public: place("url")?, admin: place("admin")?, process })
@@ -183,22 +243,36 @@ impl BalancerProcess {
 
     /// Waits until /readyz says so.
     pub(crate) async fn wait_for(&self, wanted: impl Fn(&Value) -> bool) -> Result<()> {
-        self.wait_for_page("/readyz", wanted).await
+        self.wait_for_page("/readyz", LONG, wanted).await
     }
 
     /// Waits until /fleet says so.
     pub(crate) async fn wait_for_fleet(&self, wanted: impl Fn(&Value) -> bool) -> Result<()> {
-        self.wait_for_page("/fleet", wanted).await
+        self.wait_for_page("/fleet", LONG, wanted).await
     }
 
-    async fn wait_for_page(&self, path: &str, wanted: impl Fn(&Value) -> bool) -> Result<()> {
+    /// As [`wait_for_fleet`](Self::wait_for_fleet), for so long.
+    pub(crate) async fn wait_for_fleet_within(
+        &self,
+        limit: Duration,
+        wanted: impl Fn(&Value) -> bool,
+    ) -> Result<()> {
+        self.wait_for_page("/fleet", limit, wanted).await
+    }
+
+    async fn wait_for_page(
+        &self,
+        path: &str,
+        limit: Duration,
+        wanted: impl Fn(&Value) -> bool,
+    ) -> Result<()> {
         let begin = Instant::now();
         loop {
             let page = self.admin(path).await?.1;
             if wanted(&serde_json::from_str(&page)?) {
                 return Ok(());
             }
-            if begin.elapsed() > LONG {
+            if begin.elapsed() > limit {
                 bail!("{path} still says {page}");
             }
             tokio::time::sleep(Duration::from_millis(50)).await;
