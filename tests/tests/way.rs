@@ -10,7 +10,11 @@ use fastchat_client::{
     link::Pick,
     profile::{Location, Settings},
 };
-use fastchat_protocol::{Bytes, ServerFrame, server};
+use fastchat_protocol::{
+    Bytes, RequestId, ServerFrame,
+    fleet::{FleetFrame, FleetSubject, Shed},
+    server,
+};
 use fastchat_tests::{
     checker,
     cli::Person,
@@ -21,7 +25,7 @@ use fastchat_tests::{
     user::{User, conversation, rows},
 };
 use fleet::BalancerProcess;
-use serde_json::Value;
+use serde_json::{Value, json};
 use std::{
     collections::BTreeSet,
     time::{Duration, Instant},
@@ -208,6 +212,73 @@ async fn moves_by_the_gateway_under_a_stream_lose_and_double_nothing_and_show_no
     bob.sees("alice", 301, LONG).await?;
     alice.sees("bob", 300, LONG).await?;
     assert_eq!(alice.interruptions(), 0);
+    judge(&history, &alice, &bob).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn where_tickets_are_required_clients_come_with_one_and_move_when_a_balancer_asks() -> Result<()> {
+    let (folder, history) = (tempfile::tempdir()?, History::new());
+    let file = folder.path().join("ticket-key");
+    let seed = [7; 32];
+    std::fs::write(&file, hex::encode(seed))?;
+    let key = ed25519_dalek::SigningKey::from_bytes(&seed).verifying_key();
+    let settings = ["--tickets", "required", "--balancer-key", &hex::encode(key.as_bytes())];
+    let mut cluster = Cluster::fleet_with(2, &settings).await?;
+    let nats = cluster.nats().url();
+    let settings = ["--bus", &nats, "--ticket-key-file", &file.display().to_string()];
+    let balancer = BalancerProcess::start(&settings).await?;
+    balancer.wait_for(|ready| ready["live"] == 2).await?;
+    let url = format!("http://{}", balancer.public_address());
+
+    let stray = Person::new("carol", cluster.folder().join("carol"), &cluster.url(0))?;
+    let ran = stray.run(&["register", "carol"]).await?;
+    assert!(ran.code == Some(5) && ran.log.contains("balancer"), "{:?} {}", ran.code, ran.log);
+
+    let (alice, bob) = pair(&url, &cluster, &history).await?;
+    let there = place(&cluster, &alice).await?;
+    let bus = async_nats::connect(&nats).await?;
+    let stream = async {
+        for _ in 0..60 {
+            let (one, other) = tokio::join!(alice.send_many("bob", 5), bob.send_many("alice", 5));
+            (one?, other?);
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        anyhow::Ok(())
+    };
+    // As a balancer asks: with tickets of its own for another gateway.
+    let shed = async {
+        let began = Instant::now();
+        while place(&cluster, &alice).await? == there {
+            let here = balancer.assign(&json!({"exclude": [cluster.url(1 - there)]})).await?.1;
+            let other = balancer.assign(&json!({"exclude": [cluster.url(there)]})).await?.1;
+            let ticket = hex::decode(other["ticket"].as_str().context("a ticket")?)?.into();
+            let moves = vec![server::Move { url: cluster.url(1 - there), ticket }];
+            let frame = FleetFrame::Shed(Shed { over_ms: 200, moves }).encode(RequestId(0));
+            let gateway = here["gateway"].as_str().context("an id")?.parse()?;
+            bus.publish(FleetSubject::Shed(gateway).to_string(), frame).await?;
+            if began.elapsed() > LONG {
+                bail!("the client does not move");
+            }
+            tokio::time::sleep(Duration::from_secs(1)).await;
+        }
+        anyhow::Ok(())
+    };
+    let (sent, moved) = tokio::join!(stream, shed);
+    (sent?, moved?);
+    bob.sees("alice", 301, LONG).await?;
+    alice.sees("bob", 300, LONG).await?;
+    assert_eq!((alice.interruptions(), bob.interruptions()), (0, 0));
+    judge(&history, &alice, &bob).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_gateway_that_is_alone_is_its_own_balancer() -> Result<()> {
+    let (cluster, history) = (Cluster::embedded().await?, History::new());
+    let url = cluster.url(0).replace("ws://", "http://");
+    let (alice, bob) = pair(&url, &cluster, &history).await?;
+    assert_eq!((gateway_of(&alice).await?, gateway_of(&bob).await?), (cluster.url(0), cluster.url(0)));
+    bob.send("alice").await?;
+    alice.sees("bob", 1, LONG).await?;
     judge(&history, &alice, &bob).await
 }
 
