@@ -168,6 +168,9 @@ async fn herd(strategy: &str) -> Result<f64> {
         &nats,
         "--strategy",
         strategy,
+        // Where they land is what is looked at.
+        "--move-sessions",
+        "off",
         "--ticket-key-file",
         key.path().to_str().context("a path")?,
     ])
