@@ -5,9 +5,11 @@
 mod faults;
 mod file;
 mod fleet;
+mod registration;
 
 pub use faults::ConfigErrors;
 pub use fleet::is_dialable;
+pub use registration::Registration;
 
 use crate::{
     fleet::{load::Scope, shed::turns::Rules, tickets::Policy},
@@ -105,7 +107,7 @@ pub struct Settings {
     /// Allow clients without TLS from other machines, e.g. behind a proxy that ends TLS
     #[arg(long, env = "FASTCHAT_GATEWAY_INSECURE", num_args = 0..=1, default_missing_value = "true", value_name = "BOOL", global = true)]
     pub insecure: Option<bool>,
-    /// open or closed [default: open]
+    /// Who may register: open (anybody), invite (who has a code of `admin invite create`) or closed [default: open]
     #[arg(long, env = "FASTCHAT_GATEWAY_REGISTRATION", value_name = "WHO", global = true)]
     pub registration: Option<String>,
     /// Connections at most [default: 15000]
@@ -257,7 +259,7 @@ pub struct Config {
     /// TLS, if any.
     pub tls: Option<tls::Files>,
     /// Whether strangers may register.
-    pub registration_open: bool,
+    pub registration: Registration,
     /// Connections at most.
     pub max_connections: usize,
     /// Between head checks.
@@ -342,8 +344,8 @@ impl Settings {
     /// embedded deployment if `make_secrets` says so.
     pub fn validate(&self, make_secrets: bool) -> Result<Config, ConfigErrors> {
         let mut faults = Faults(self.faults.clone());
-        let data_dir = self.data_dir.clone().unwrap_or_else(|| "fastchat-data".into());
-        let store = faults.keep(self.store_choice(&data_dir));
+        let data_dir = self.data_dir();
+        let store = faults.keep(self.store_in(&data_dir));
         let listen = faults.keep(self.checked_listen());
         let admin_listen = faults.keep(self.admin_address());
         if let (Some(public), Some(admin)) = (listen, admin_listen) {
@@ -363,7 +365,7 @@ impl Settings {
         let heartbeat = faults.keep(self.heartbeat());
         let load_scope = faults.keep(self.checked_load_scope());
         let shed = faults.keep(self.shed_rules());
-        let registration_open = faults.keep(self.registration_open());
+        let registration = faults.keep(self.registration());
         let max_connections =
             faults.keep(between("max_connections", self.max_connections.unwrap_or(15_000), 1, 1_000_000));
         let mut number = |key, value: Option<u64>, usual, least, most| {
@@ -386,7 +388,7 @@ impl Settings {
                 balancer_keys: balancer_keys?,
                 shed: shed?,
                 bus: bus?,
-                registration_open: registration_open?,
+                registration: registration?,
                 max_connections: max_connections?,
                 head_check_interval: Duration::from_millis(head_check?),
                 ping_interval: Duration::from_secs(ping?),
@@ -464,7 +466,16 @@ impl Settings {
         address("admin_listen", self.admin_listen.as_deref().unwrap_or("127.0.0.1:7401"))
     }
 
-    fn store_choice(&self, data_dir: &Path) -> Result<StoreChoice, ConfigError> {
+    /// Where the truth is, for commands that need nothing else.
+    pub fn store_choice(&self) -> Result<StoreChoice, ConfigError> {
+        self.store_in(&self.data_dir())
+    }
+
+    fn data_dir(&self) -> PathBuf {
+        self.data_dir.clone().unwrap_or_else(|| "fastchat-data".into())
+    }
+
+    fn store_in(&self, data_dir: &Path) -> Result<StoreChoice, ConfigError> {
         let url = match (&self.store, &self.store_file) {
             (Some(_), Some(_)) => return wrong("store_file", "store is given too: give one of them"),
             (Some(url), None) => Some(url.clone()),
@@ -545,14 +556,6 @@ impl Settings {
         let fits = (1..=64).contains(&name.len())
             && name.bytes().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || b".-".contains(&c));
         if fits { Ok(name) } else { wrong("deployment", "has 1 to 64 of a-z, 0-9, dot and hyphen") }
-    }
-
-    fn registration_open(&self) -> Result<bool, ConfigError> {
-        match self.registration.as_deref().unwrap_or("open") {
-            "open" => Ok(true),
-            "closed" => Ok(false),
-            other => wrong("registration", format!("is open or closed, not {other:?}")),
-        }
     }
 
     fn pepper(&self, data_dir: &Path, store: &StoreChoice, make: bool) -> Result<Pepper, ConfigError> {

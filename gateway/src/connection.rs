@@ -21,7 +21,7 @@ use crate::{
     registry::Handle,
     service,
     session::{Session, Step, Tick},
-    store::{Append, Outcome},
+    store::{Append, Outcome, operate::ShutOut},
 };
 use bytes::Bytes;
 use fastchat_protocol::{
@@ -35,6 +35,7 @@ use futures_util::{SinkExt, StreamExt};
 use opening::{Opened, identify};
 use socket::{dismiss, linger, timed, too_large, write};
 use std::{
+    num::NonZeroU32,
     pin::Pin,
     sync::{Arc, atomic::Ordering},
     time::{Duration, Instant},
@@ -157,8 +158,13 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection<S> {
         // Read again now that others can find this connection: a revocation during the proof closed
         // nothing, because there was nothing yet to close.
         let device = store.device(me.device).await.map_err(service::store_error)?;
-        let device = device.filter(|device| !device.revoked);
-        let device = device.ok_or_else(|| Refusal::new(Code::Revoked, "this device was revoked"))?;
+        let device = device.ok_or_else(|| refusal::of_shut_out(ShutOut::Revoked))?;
+        if let Some(why) = device.shut_out() {
+            return Err(refusal::of_shut_out(why));
+        }
+        if let Some(quota) = device.sends_per_second.and_then(NonZeroU32::new) {
+            self.sends = rate::sends(quota);
+        }
         self.handle.visible.store(device.visible, Ordering::Relaxed);
         let key_packages = store.key_packages_left(me.device).await.map_err(service::store_error)?;
         let ping_interval = self.gateway.config.ping_interval.as_secs();

@@ -9,6 +9,7 @@ use crate::{
     groups::Groups,
     heads,
     limits::{MAX_GUESTS, MAX_UNIDENTIFIED},
+    notices,
     passwords::Passwords,
     rate::Limiters,
     registry::Registry,
@@ -95,6 +96,7 @@ impl Gateway {
         let (fanout, registry) = (|| Arc::clone(&self.fanout), || Arc::clone(&self.registry));
         let interval = self.config.head_check_interval;
         self.tasks.spawn(heads::run(Arc::clone(&self.store), fanout(), registry(), interval, stop()));
+        self.tasks.spawn(notices::run(Arc::clone(self), stop()));
         self.tasks.spawn(heads::on_bus(events, fanout(), registry(), stop()));
         let (cursors, store, stop_cursors) = (Arc::clone(&self.cursors), Arc::clone(&self.store), stop());
         self.tasks.spawn(async move { cursors.run(store, stop_cursors).await });

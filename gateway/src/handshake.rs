@@ -9,12 +9,18 @@
 //! device, the answer is the same and takes the same work.
 
 use crate::{
+    config::Registration,
     fleet::admission,
     gateway::Gateway,
-    metrics,
-    service::{checked_manifest, new_manifest, password_error, rate_limited, store_error},
+    invites, metrics,
+    rate::TooOften,
+    refusal,
+    service::{check_enabled, checked_manifest, new_manifest, password_error, rate_limited, store_error},
     session::Me,
-    store::{Account, Device, NewAccount, Registered},
+    store::{
+        Account, Device, NewAccount, Registered,
+        operate::{Act, Note},
+    },
 };
 use ed25519_dalek::{Signature, VerifyingKey};
 use fastchat_protocol::{
@@ -23,7 +29,7 @@ use fastchat_protocol::{
     limits, server,
 };
 use sha2::{Digest, Sha256};
-use std::{net::IpAddr, time::Instant};
+use std::{net::IpAddr, sync::Arc, time::Instant};
 use subtle::ConstantTimeEq;
 
 /// Asked for where a name is nobody's, so that the store has the same work.
@@ -166,7 +172,7 @@ impl Challenged {
         let signed = self.signed(gateway, login.device, &key, &login.signature);
         if signed && device.is_some() {
             // Guesses count where the device is known, so that a stranger cannot use an account's up.
-            gateway.limiters.login_to(&login.name).map_err(rate_limited)?;
+            gateway.limiters.login_to(&login.name).map_err(|often| limited(gateway, &login.name, often))?;
         }
         let right = gateway.passwords.check(&login.auth_key, hash).await.map_err(password_error)?;
         match device {
@@ -177,9 +183,7 @@ impl Challenged {
 
     async fn register(self, gateway: &Gateway, register: Register) -> Result<Identified, Refusal> {
         gateway.limiters.login_from(self.address).map_err(rate_limited)?;
-        if !gateway.config.registration_open {
-            return Err(Refusal::new(Code::RegistrationClosed, "this deployment takes no registrations"));
-        }
+        let invite = invite(gateway.config.registration, register.invite.as_deref())?;
         let name: AccountName = register
             .name
             .parse()
@@ -201,12 +205,14 @@ impl Challenged {
             name: name.clone(),
             password_hash,
             manifest: new_manifest(&manifest),
+            invite,
         };
         match gateway.store.register(new).await.map_err(store_error)? {
             Registered::Made => {
                 let me = Me { account: manifest.account(), name, device: register.device };
                 Ok(Identified { me })
             }
+            Registered::BadInvite => Err(bad_invite()),
             Registered::NameTaken => Err(Refusal::new(Code::NameTaken, "this name is taken")),
             Registered::IdTaken => {
                 Err(Refusal::new(Code::NameTaken, "this account or device is registered already"))
@@ -220,7 +226,7 @@ impl Challenged {
         let hash = gateway.store.password_hash(asked).await.map_err(store_error)?;
         let right = gateway.passwords.check(&link.auth_key, hash).await.map_err(password_error)?;
         match account {
-            Some(account) if right => Ok(guest(account, None)),
+            Some(account) if right => guest(gateway, account, None).await,
             _ => Err(Refusal::new(Code::BadCredentials, "name or password is wrong")),
         }
     }
@@ -234,7 +240,7 @@ impl Challenged {
         let kept = recovery.as_ref().map_or([0; 32], |recovery| recovery.key_hash);
         let right = bool::from(shown.ct_eq(&kept));
         match account.zip(recovery) {
-            Some((account, recovery)) if right => Ok(guest(account, Some(recovery.sealed))),
+            Some((account, recovery)) if right => guest(gateway, account, Some(recovery.sealed)).await,
             _ => Err(Refusal::new(Code::BadCredentials, "name or recovery code is wrong")),
         }
     }
@@ -245,7 +251,7 @@ impl Challenged {
         gateway.limiters.login_from(self.address).map_err(rate_limited)?;
         // What is no name is nobody's.
         let Ok(name) = name.parse::<AccountName>() else { return Ok(None) };
-        gateway.limiters.guest_of(name.as_str()).map_err(rate_limited)?;
+        gateway.limiters.guest_of(name.as_str()).map_err(|often| limited(gateway, name.as_str(), often))?;
         gateway.store.find_account(&name).await.map_err(store_error)
     }
 
@@ -260,17 +266,58 @@ impl Challenged {
 }
 
 fn identified(id: DeviceId, device: Device) -> Result<Identified, Refusal> {
-    if device.revoked {
-        return Err(Refusal::new(Code::Revoked, "this device was revoked"));
+    if let Some(why) = device.shut_out() {
+        return Err(refusal::of_shut_out(why));
     }
     let me = Me { account: device.account, name: device.name, device: id };
     Ok(Identified { me })
 }
 
-fn guest(account: Account, recovery: Option<Bytes>) -> Proved {
+async fn guest(gateway: &Gateway, account: Account, recovery: Option<Bytes>) -> Result<Proved, Refusal> {
+    check_enabled(gateway, &account.name).await?;
     let guest = Guest { account: account.id, recovers: recovery.is_some() };
     let Account { id: account, name, manifest } = account;
-    Proved::Guest(guest, Box::new(server::Restricted { account, name, manifest, recovery }))
+    Ok(Proved::Guest(guest, Box::new(server::Restricted { account, name, manifest, recovery })))
+}
+
+/// The hash of the invite that a registration uses up, if it needs one.
+fn invite(registration: Registration, typed: Option<&str>) -> Result<Option<[u8; 32]>, Refusal> {
+    let closed = |detail| Err(Refusal::new(Code::RegistrationClosed, detail));
+    match (registration, typed) {
+        (Registration::Open, _) => Ok(None),
+        (Registration::Closed, _) => closed("this deployment takes no registrations"),
+        (Registration::Invite, None) => closed("registration here needs an invite: ask the operator for one"),
+        (Registration::Invite, Some(typed)) => invites::hash(typed).map(Some).ok_or_else(bad_invite),
+    }
+}
+
+fn bad_invite() -> Refusal {
+    Refusal::new(
+        Code::RegistrationClosed,
+        "this invite is not one, or it is used up, expired or withdrawn: ask the operator for another",
+    )
+}
+
+/// Somebody tries too often. The audit log gets a row now and then, behind the answer's back: whether
+/// the name is anybody's must not show in how long it takes.
+fn limited(gateway: &Gateway, name: &str, often: TooOften) -> Refusal {
+    if gateway.limiters.is_worth_a_note(name) {
+        let (store, name) = (Arc::clone(&gateway.store), name.to_owned());
+        tokio::spawn(async move {
+            let Ok(Some(user)) = store.user(&name).await else { return };
+            let detail = "too many tries of a password or recovery code".to_owned();
+            let note = Note {
+                actor: "gateway".into(),
+                act: Act::LoginsLimited,
+                account: Some(user.account),
+                detail,
+            };
+            if let Err(error) = store.note(note).await {
+                tracing::warn!(%error, "the audit log lacks a row about too many logins");
+            }
+        });
+    }
+    rate_limited(often)
 }
 
 fn kind_label(frame: &'static str) -> &'static str {

@@ -7,12 +7,13 @@
 use crate::{
     bus::{BusEvent, BusEvents, Loss},
     fanout::Fanout,
-    metrics,
+    metrics, refusal,
     registry::Registry,
     store::{Mark, Store},
 };
-use fastchat_protocol::{Code, RequestId, ServerFrame, server::Resync};
+use fastchat_protocol::{RequestId, ServerFrame, server::Resync};
 use std::{
+    collections::HashMap,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -38,7 +39,7 @@ pub async fn run(
         tokio::select! { () = stop.cancelled() => return, _ = ticks.tick() => {} }
         if revocations.elapsed() >= REVOCATION_CHECK {
             revocations = Instant::now();
-            close_revoked(&*store, &registry).await;
+            close_shut_out(&*store, &registry).await;
         }
         let began = Instant::now();
         let moved = store.moved_since(mark).await;
@@ -61,17 +62,20 @@ pub async fn run(
     }
 }
 
-/// Closes connections of revoked devices that no record of the bus has closed.
-async fn close_revoked(store: &dyn Store, registry: &Registry) {
+/// Closes connections of revoked devices and disabled accounts that nothing quicker has closed.
+async fn close_shut_out(store: &dyn Store, registry: &Registry) {
     let handles = registry.all();
     let devices: Vec<_> = handles.iter().map(|handle| handle.device).collect();
-    match store.revoked(&devices).await {
-        Ok(revoked) => {
-            for handle in handles.iter().filter(|handle| revoked.contains(&handle.device)) {
-                handle.close(Code::Revoked, "this device was revoked");
+    match store.shut_out(&devices).await {
+        Ok(shut_out) => {
+            let why: HashMap<_, _> = shut_out.into_iter().collect();
+            for (handle, why) in handles.iter().filter_map(|handle| Some((handle, why.get(&handle.device)?)))
+            {
+                let refusal = refusal::of_shut_out(*why);
+                handle.close(refusal.code, &refusal.detail);
             }
         }
-        Err(error) => tracing::warn!(%error, "revoked devices could not be looked for"),
+        Err(error) => tracing::warn!(%error, "devices that are shut out could not be looked for"),
     }
 }
 

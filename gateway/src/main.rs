@@ -12,7 +12,7 @@ use fastchat_gateway::{
     config::{BusChoice, ConfigError, ConfigErrors, Settings, StoreChoice},
     fleet, health,
     lifecycle::{self, Signals},
-    metrics, server,
+    metrics, move_store, operator, server,
     store::{
         Store, StoreError,
         postgres::{self, Postgres},
@@ -65,6 +65,10 @@ enum Command {
         #[arg(long, value_name = "S", default_value_t = 0)]
         wait: u64,
     },
+    /// Look after people: invites, users, devices, quotas, the audit log
+    Admin(operator::Admin),
+    /// Move an embedded store (SQLite) to Postgres
+    MoveStore(move_store::MoveStore),
 }
 
 const EXAMPLES: &str = "\
@@ -117,6 +121,8 @@ fn run(cli: Cli) -> anyhow::Result<()> {
             say(&format!("{}\n", runtime()?.block_on(answer)?))
         }
         Command::Migrate => runtime()?.block_on(migrate(settings.validate(true)?)),
+        Command::Admin(admin) => runtime()?.block_on(operator::run(admin, &settings)),
+        Command::MoveStore(moving) => runtime()?.block_on(move_store::run(moving, &settings)),
         Command::Run => {
             let config = settings.validate(true)?;
             log(&settings)?;
@@ -158,7 +164,7 @@ fn print_config(settings: &Settings) -> anyhow::Result<()> {
     shown.load_scope = Some(config.load_scope.to_string());
     shown.shed_per_second = Some(config.shed.per_second);
     shown.tickets = Some(config.tickets.to_string());
-    shown.registration = Some(if config.registration_open { "open" } else { "closed" }.into());
+    shown.registration = Some(config.registration.name().into());
     shown.max_connections = Some(config.max_connections);
     shown.head_check_ms = Some(config.head_check_interval.as_millis() as u64);
     shown.ping_seconds = Some(config.ping_interval.as_secs());
@@ -233,6 +239,7 @@ async fn open_store(config: &Config) -> anyhow::Result<Arc<dyn Store>> {
     match &config.store {
         StoreChoice::Sqlite(path) => {
             let store = Sqlite::open(path).await.with_context(|| format!("store: {}", path.display()))?;
+            store.check_not_moved().await?;
             Ok(Arc::new(store))
         }
         StoreChoice::Postgres(url) => {

@@ -5,7 +5,14 @@ use governor::{
     DefaultKeyedRateLimiter, Quota, RateLimiter,
     clock::{Clock, DefaultClock},
 };
-use std::{hash::Hash, net::IpAddr, num::NonZeroU32, time::Duration};
+use std::{
+    collections::HashMap,
+    hash::Hash,
+    net::IpAddr,
+    num::NonZeroU32,
+    sync::{Mutex, PoisonError},
+    time::Duration,
+};
 
 /// What a deployment allows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -31,15 +38,22 @@ pub struct Rates {
 #[derive(Debug)]
 pub struct Limiters {
     by_address: DefaultKeyedRateLimiter<IpAddr>,
-    by_name: DefaultKeyedRateLimiter<String>,
+    by_name: DefaultKeyedRateLimiter<Tries>,
     /// Proofs without a device count apart: a stranger who uses them up keeps nobody from logging in.
-    guests: DefaultKeyedRateLimiter<String>,
+    guests: DefaultKeyedRateLimiter<Tries>,
     claims: DefaultKeyedRateLimiter<AccountId>,
     claims_of_one: DefaultKeyedRateLimiter<(AccountId, AccountId)>,
     commits: DefaultKeyedRateLimiter<AccountId>,
     slots: DefaultKeyedRateLimiter<AccountId>,
     presence: DefaultKeyedRateLimiter<AccountId>,
+    /// Names of whose tries the audit log has heard.
+    notes: DefaultKeyedRateLimiter<String>,
+    /// How often an operator has forgiven a name its tries; few names are here.
+    forgiven: Mutex<HashMap<String, u32>>,
 }
+
+/// A name, and how often it was forgiven: then it begins again.
+type Tries = (String, u32);
 
 /// Too often; come back after this.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -62,6 +76,8 @@ impl Limiters {
             commits: minutely(rates.commits_per_minute),
             slots: minutely(rates.slots_per_minute),
             presence: minutely(rates.presence_per_minute),
+            notes: RateLimiter::keyed(Quota::per_hour(NonZeroU32::MIN)),
+            forgiven: Mutex::default(),
         }
     }
 
@@ -72,12 +88,28 @@ impl Limiters {
 
     /// One password login to a name.
     pub fn login_to(&self, name: &str) -> Result<(), TooOften> {
-        check(&self.by_name, &name.to_owned())
+        check(&self.by_name, &self.tries(name))
     }
 
     /// One proof of a name without a device.
     pub fn guest_of(&self, name: &str) -> Result<(), TooOften> {
-        check(&self.guests, &name.to_owned())
+        check(&self.guests, &self.tries(name))
+    }
+
+    /// Whether the audit log should hear that a name is tried too often: once an hour.
+    pub fn is_worth_a_note(&self, name: &str) -> bool {
+        check(&self.notes, &name.to_owned()).is_ok()
+    }
+
+    /// Forgets the tries of a name.
+    pub fn forgive(&self, name: &str) {
+        let mut forgiven = self.forgiven.lock().unwrap_or_else(PoisonError::into_inner);
+        *forgiven.entry(name.to_owned()).or_default() += 1;
+    }
+
+    fn tries(&self, name: &str) -> Tries {
+        let forgiven = self.forgiven.lock().unwrap_or_else(PoisonError::into_inner);
+        (name.to_owned(), forgiven.get(name).copied().unwrap_or_default())
     }
 
     /// One claim of key packages by an account, of another.
@@ -111,6 +143,7 @@ impl Limiters {
         self.commits.retain_recent();
         self.slots.retain_recent();
         self.presence.retain_recent();
+        self.notes.retain_recent();
     }
 }
 
@@ -118,8 +151,7 @@ impl Limiters {
 pub type SendLimiter = governor::DefaultDirectRateLimiter;
 
 /// A fresh allowance of appends.
-pub fn sends(rates: Rates) -> SendLimiter {
-    let per_second = rates.sends_per_second;
+pub fn sends(per_second: NonZeroU32) -> SendLimiter {
     RateLimiter::direct(Quota::per_second(per_second).allow_burst(per_second.saturating_mul(TEN)))
 }
 
@@ -154,6 +186,9 @@ mod tests {
         assert_eq!(limiters.login_to("alice"), Ok(()));
         assert!(limiters.login_to("alice").is_err());
         assert_eq!(limiters.login_to("bob"), Ok(()));
+        limiters.forgive("alice");
+        assert_eq!(limiters.login_to("alice"), Ok(()), "the operator has reset the login");
+        assert!(limiters.is_worth_a_note("alice") && !limiters.is_worth_a_note("alice"));
         let address = IpAddr::from([127, 0, 0, 1]);
         assert!((0..3).all(|_| limiters.login_from(address).is_ok()));
         assert!(limiters.login_from(address).is_err());

@@ -1,7 +1,7 @@
 //! The one place where errors and outcomes become codes on the wire.
 
 use crate::{
-    store::{Outcome, StoreError},
+    store::{Outcome, StoreError, operate::ShutOut},
     writer::WriteError,
 };
 use fastchat_protocol::{Code, Refusal, ServerFrame, server::Sent};
@@ -15,6 +15,19 @@ pub fn of_store(error: &StoreError) -> Refusal {
             Refusal::new(Code::Internal, "the gateway found a fault in its store")
         }
     }
+}
+
+/// What a device hears that may not be served.
+pub fn of_shut_out(why: ShutOut) -> Refusal {
+    match why {
+        ShutOut::Revoked => Refusal::new(Code::Revoked, "this device was revoked"),
+        ShutOut::Disabled => disabled(),
+    }
+}
+
+/// The operator has shut the account out.
+pub fn disabled() -> Refusal {
+    Refusal::new(Code::AccountDisabled, "the operator of this deployment has disabled this account")
 }
 
 /// What a client hears of a batch that gave no outcome.

@@ -13,7 +13,7 @@ mod people;
 mod restricted;
 mod slots;
 
-pub(crate) use directory::{checked_manifest, new_manifest, password_error, rate_limited};
+pub(crate) use directory::{check_enabled, checked_manifest, new_manifest, password_error, rate_limited};
 
 use crate::{gateway::Gateway, handshake::Guest, metrics, refusal, session::Me, store::StoreError};
 use fastchat_protocol::{ClientFrame, Code, Refusal, ServerFrame, server::Done};

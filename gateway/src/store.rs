@@ -7,6 +7,7 @@
 //!
 //! Nothing here is ever opened: envelopes, trees and manifests are bytes.
 
+pub mod operate;
 pub mod postgres;
 mod rows;
 mod rules;
@@ -89,7 +90,7 @@ const SLOT_SWEEP: i64 = 16;
 
 /// Accounts, devices, key packages, conversations, logs, cursors, mailboxes.
 #[async_trait]
-pub trait Store: std::fmt::Debug + Send + Sync + 'static {
+pub trait Store: operate::Operate + 'static {
     /// How its connections are used.
     fn pool(&self) -> Pool;
     /// Answers if the store can answer. At most two seconds.
@@ -117,8 +118,8 @@ pub trait Store: std::fmt::Debug + Send + Sync + 'static {
     /// A device with all that a connecting client needs, in one query.
     async fn device(&self, device: DeviceId) -> Result<Option<Device>>;
 
-    /// Those of these devices that were revoked.
-    async fn revoked(&self, devices: &[DeviceId]) -> Result<Vec<DeviceId>>;
+    /// Those of these devices that may not be served, and why.
+    async fn shut_out(&self, devices: &[DeviceId]) -> Result<Vec<(DeviceId, operate::ShutOut)>>;
 
     /// Adds key packages of a device, up to `limits::MAX_STORED_KEY_PACKAGES` one-time packages for
     /// the suite (further ones are dropped), and replaces the last-resort package if one is given.
@@ -200,7 +201,7 @@ pub trait Store: std::fmt::Debug + Send + Sync + 'static {
     async fn restore(&self, account: AccountId, next: NewManifest, password_hash: &str) -> Result<bool>;
 
     /// Puts a part of a slot, in the place of the one that was there; false if the account's slots would
-    /// hold more than `limits::MAX_SLOTS` (each part counts as 1 KiB at least), or there is no such
+    /// hold more than `limits::MAX_SLOTS` or its own quota (each part counts as 1 KiB at least), or there is no such
     /// account. Parts that have expired are removed first, and a few of other accounts with them.
     async fn put_slot(
         &self,
@@ -266,6 +267,8 @@ pub struct NewAccount {
     pub password_hash: String,
     /// Version 1, with its devices.
     pub manifest: NewManifest,
+    /// SHA-256 of the invite that it uses up, where registration needs one.
+    pub invite: Option<[u8; 32]>,
 }
 
 /// A manifest that was checked.
@@ -290,6 +293,8 @@ pub enum Registered {
     NameTaken,
     /// The account id or a device id is in use.
     IdTaken,
+    /// There is no such invite, or it is used up, expired or withdrawn.
+    BadInvite,
 }
 
 /// An account.
@@ -314,10 +319,25 @@ pub struct Device {
     pub key: [u8; 32],
     /// It may do nothing any more.
     pub revoked: bool,
+    /// The operator has shut its account out.
+    pub disabled: bool,
+    /// Messages of a connection in a second, if its account has a quota of its own.
+    pub sends_per_second: Option<u32>,
     /// Others may learn that the account is online.
     pub visible: bool,
     /// The last place of its mailbox.
     pub mailbox_head: Seq,
+}
+
+impl Device {
+    /// Why it may not be served, if so.
+    pub fn shut_out(&self) -> Option<operate::ShutOut> {
+        match (self.revoked, self.disabled) {
+            (true, _) => Some(operate::ShutOut::Revoked),
+            (false, true) => Some(operate::ShutOut::Disabled),
+            (false, false) => None,
+        }
+    }
 }
 
 /// An application envelope to append.

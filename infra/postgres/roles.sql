@@ -18,7 +18,7 @@ GRANT USAGE ON ALL SEQUENCES IN SCHEMA public TO fastchat_gateway;
 
 -- What must not change but by an operator or a migration.
 REVOKE INSERT, UPDATE, DELETE ON _sqlx_migrations, settings FROM fastchat_gateway;
-REVOKE UPDATE ON log FROM fastchat_gateway;
+REVOKE UPDATE ON log, audit FROM fastchat_gateway;
 
 -- Tables of later migrations, if the same role makes them.
 ALTER DEFAULT PRIVILEGES IN SCHEMA public GRANT SELECT, INSERT, UPDATE, DELETE ON TABLES TO fastchat_gateway;

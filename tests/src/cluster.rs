@@ -201,6 +201,14 @@ impl Cluster {
         self.database.as_deref().expect("only a fleet has a database")
     }
 
+    /// What tells a command which store this deployment has.
+    pub fn store_arguments(&self) -> Vec<String> {
+        match &self.database {
+            Some(database) => vec!["--store".into(), database.clone()],
+            None => vec!["--data-dir".into(), self.folder.path().join("data").display().to_string()],
+        }
+    }
+
     /// The folder of everything that belongs to this deployment, client profiles too.
     pub fn folder(&self) -> &Path {
         self.folder.path()
@@ -230,6 +238,11 @@ impl GatewayProcess {
         process.line(START, |line| line.contains("serving")).await?;
         self.process = Some(process);
         Ok(())
+    }
+
+    /// Further arguments, from its next start on.
+    pub fn add_arguments(&mut self, arguments: &[&str]) {
+        self.arguments.extend(arguments.iter().map(|argument| (*argument).to_owned()));
     }
 
     /// Ends it at once, as a crash does.

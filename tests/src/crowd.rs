@@ -56,7 +56,13 @@ pub async fn enrol(database: &str, count: usize) -> Result<Vec<Extra>> {
             revoked: Vec::new(),
         };
         let name = format!("x-{}", &account.to_string()[..24]).parse()?;
-        let new = NewAccount { account, name, password_hash: "no password fits".to_owned(), manifest };
+        let new = NewAccount {
+            account,
+            name,
+            password_hash: "no password fits".to_owned(),
+            manifest,
+            invite: None,
+        };
         if store.register(new).await? != Registered::Made {
             bail!("an account could not be made");
         }

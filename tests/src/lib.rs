@@ -2,7 +2,7 @@
 //!
 //! - [`cluster`]: a deployment of real gateways. [`user`]: a person with a client, every act recorded.
 //! - [`machine`]: one of several machines of an account: registered, linked or recovered.
-//! - [`cli`]: a person at a terminal, with the real program.
+//! - [`cli`]: a person at a terminal, with the real program; [`admin`]: an operator with the gateway's.
 //! - [`raw`]: a client that speaks the wire by hand, for what a good one would never say.
 //! - [`servers`]: throwaway Postgres, NATS and Prometheus. [`process`]: the real programs as child processes.
 //! - [`proxy`]: a TCP proxy that delays, swallows and cuts, in place of a bad network.
@@ -15,6 +15,7 @@
 //!
 //! Everything here ends only what it started itself, by its process id, and cleans up when dropped.
 
+pub mod admin;
 pub mod checker;
 pub mod cli;
 pub mod cluster;

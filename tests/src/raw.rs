@@ -3,7 +3,7 @@
 use anyhow::{Context, Result, bail};
 use fastchat_e2ee::{Device, Identity};
 use fastchat_protocol::{
-    AccountId, Bytes, ClientFrame, DeviceId, RequestId, ServerFrame, challenge,
+    AccountId, Bytes, ClientFrame, DeviceId, Refusal, RequestId, ServerFrame, challenge,
     client::{AuthKey, Hello, Register, Resume},
     limits, server,
 };
@@ -46,13 +46,27 @@ impl RawDevice {
         Ok((Self(device), client))
     }
 
+    /// Connects again by the device's key, and is not let in: why.
+    pub async fn refused(&self, address: &str) -> Result<Refusal> {
+        let mut client = RawClient::dial(address).await?;
+        let proof = self.proof(&mut client).await?;
+        match client.ask(&proof).await? {
+            ServerFrame::Refused(refusal) => Ok(refusal),
+            other => bail!("expected a refusal, got {other:?}"),
+        }
+    }
+
+    async fn proof(&self, client: &mut RawClient) -> Result<ClientFrame> {
+        let hello = client.challenged().await?;
+        let signature = self.0.sign_challenge(&hello.deployment, client.host(), &hello.nonce);
+        Ok(ClientFrame::Resume(Resume { device: self.0.id(), signature: Bytes::copy_from_slice(&signature) }))
+    }
+
     /// Connects again by the device's key.
     pub async fn resume(&self, address: &str) -> Result<RawClient> {
         let mut client = RawClient::dial(address).await?;
-        let hello = client.challenged().await?;
-        let signature = self.0.sign_challenge(&hello.deployment, client.host(), &hello.nonce);
-        let resume = Resume { device: self.0.id(), signature: Bytes::copy_from_slice(&signature) };
-        client.expect_session(&ClientFrame::Resume(resume)).await?;
+        let proof = self.proof(&mut client).await?;
+        client.expect_session(&proof).await?;
         Ok(client)
     }
 }

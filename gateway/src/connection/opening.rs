@@ -98,7 +98,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Proved<S> {
         };
         metrics::connections(gateway.registry.connections());
         let presence = Presence { gateway: Arc::clone(&gateway), handle: Arc::clone(&entered.handle) };
-        let sends = rate::sends(gateway.config.rates);
+        let sends = rate::sends(gateway.config.rates.sends_per_second);
         let (session, handle) = (Session::new(me), entered.handle);
         let first = entered.first;
         Ok(Connection { gateway, ws, session, handle, sends, request, first, _presence: presence })

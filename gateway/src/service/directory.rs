@@ -10,7 +10,7 @@ use crate::{
 };
 use fastchat_delivery::{key_package, manifest::VerifiedManifest, suite::Suite};
 use fastchat_protocol::{
-    AccountId, Bytes, Code, Refusal, ServerFrame,
+    AccountId, AccountName, Bytes, Code, Refusal, ServerFrame,
     client::{ChangePassword, ClaimKeyPackages, FindAccount, GetAccount, PublishKeyPackages, PutManifest},
     limits,
     server::{Account, KeyPackage, KeyPackages},
@@ -103,6 +103,7 @@ pub(super) async fn put_manifest(gateway: &Gateway, me: &Me, request: &PutManife
         return done();
     }
     current.verify_successor(&next).map_err(|e| Refusal::new(Code::BadManifest, e.to_string()))?;
+    check_devices(gateway, &current, &next).await?;
     let revoked = newly_revoked(&current, &next);
     if !gateway.store.put_manifest(me.account, new_manifest(&next)).await.map_err(store_error)? {
         return refuse(Code::BadManifest, "another manifest came first");
@@ -111,6 +112,31 @@ pub(super) async fn put_manifest(gateway: &Gateway, me: &Me, request: &PutManife
         gateway.fanout.revoked(me.account, Some(device), None);
     }
     done()
+}
+
+/// Whether the operator lets the account in; asked where no device is known that would say so.
+pub(crate) async fn check_enabled(gateway: &Gateway, name: &AccountName) -> Result<(), Refusal> {
+    let user = gateway.store.user(name.as_str()).await.map_err(store_error)?;
+    if user.is_some_and(|user| user.disabled) { Err(refusal::disabled()) } else { Ok(()) }
+}
+
+/// An account has as many devices as its quota says; who has more already may still revoke some.
+pub(super) async fn check_devices(
+    gateway: &Gateway,
+    current: &VerifiedManifest,
+    next: &VerifiedManifest,
+) -> Result<(), Refusal> {
+    if next.devices().len() <= current.devices().len() {
+        return Ok(());
+    }
+    let quotas = gateway.store.quotas(next.account()).await.map_err(store_error)?;
+    match quotas.devices {
+        Some(most) if next.devices().len() > most as usize => refuse(
+            Code::Forbidden,
+            format!("this account may have {most} devices: revoke one first, or ask the operator"),
+        ),
+        _ => Ok(()),
+    }
 }
 
 /// Reads a manifest that a client sent.

@@ -2,7 +2,9 @@
 
 use super::{
     Answer,
-    directory::{self, checked_manifest, current_manifest, new_manifest, password_error},
+    directory::{
+        self, check_enabled, checked_manifest, current_manifest, new_manifest, no_account, password_error,
+    },
     done, refuse, slots, store_error,
 };
 use crate::{gateway::Gateway, handshake::Guest};
@@ -24,6 +26,9 @@ pub(super) async fn dispatch(gateway: &Gateway, guest: &Guest, frame: ClientFram
 /// Puts the manifest of a recovered account in force, with a new password. Devices that it revokes, and
 /// those that knew the old password, lose their connections everywhere.
 async fn restore(gateway: &Gateway, guest: &Guest, request: &Restore) -> Answer {
+    let account = gateway.store.account(guest.account).await.map_err(store_error)?;
+    // The session may be older than the operator's decision.
+    check_enabled(gateway, &account.ok_or_else(no_account)?.name).await?;
     let next = checked_manifest(&request.manifest)?;
     let current = current_manifest(gateway, guest.account).await?;
     // A request that is repeated because its answer was lost sets the same again.

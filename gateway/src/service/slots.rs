@@ -27,7 +27,10 @@ pub(super) async fn put(gateway: &Gateway, account: AccountId, request: PutSlot)
         true => done(),
         false => refuse(
             Code::TooLarge,
-            format!("an account keeps at most {} bytes this way: drop something first", limits::MAX_SLOTS),
+            format!(
+                "this account's slots are full ({} bytes, unless the operator says otherwise): drop something first",
+                limits::MAX_SLOTS
+            ),
         ),
     }
 }

@@ -23,10 +23,21 @@ mod members;
 mod read;
 mod row;
 mod schema;
+#[expect(clippy::duplicate_mod, reason = "a module of each store")]
+#[path = "shared.rs"]
+mod shared;
 mod slots;
 
 use super::*;
-use sqlx::{PgPool, postgres::PgConnectOptions};
+use connection::now;
+use shared::noted;
+use sqlx::{PgConnection, PgPool, postgres::PgConnectOptions};
+
+// What the shared statements run on.
+type Connection = PgConnection;
+type Database = Postgres;
+/// When an account was made, in seconds since 1970.
+const MADE_AT_S: &str = "extract(epoch FROM a.made_at)::bigint";
 
 /// How to reach Postgres.
 #[derive(Clone)]
@@ -95,7 +106,7 @@ impl Store for Postgres {
     }
 
     async fn register(&self, new: NewAccount) -> Result<Registered> {
-        self.transaction(async |c| accounts::register(c, &new).await).await
+        self.transaction(async |c| noted::register(c, &new).await).await
     }
 
     async fn find_account(&self, name: &AccountName) -> Result<Option<Account>> {
@@ -115,19 +126,19 @@ impl Store for Postgres {
     }
 
     async fn set_password_hash(&self, account: AccountId, old: &str, new: &str) -> Result<bool> {
-        self.write(async |c| accounts::set_password_hash(c, account, old, new).await).await
+        self.transaction(async |c| noted::set_password_hash(c, account, old, new).await).await
     }
 
     async fn put_manifest(&self, account: AccountId, next: NewManifest) -> Result<bool> {
-        self.transaction(async |c| accounts::put_manifest(c, account, &next).await).await
+        self.transaction(async |c| noted::put_manifest(c, account, &next).await).await
     }
 
     async fn device(&self, device: DeviceId) -> Result<Option<Device>> {
         self.read(async |c| accounts::device(c, device).await).await
     }
 
-    async fn revoked(&self, devices: &[DeviceId]) -> Result<Vec<DeviceId>> {
-        self.read(async |c| accounts::revoked(c, devices).await).await
+    async fn shut_out(&self, devices: &[DeviceId]) -> Result<Vec<(DeviceId, operate::ShutOut)>> {
+        self.read(async |c| accounts::shut_out(c, devices).await).await
     }
 
     async fn publish_key_packages(
@@ -192,11 +203,11 @@ impl Store for Postgres {
     }
 
     async fn delete_account(&self, account: AccountId) -> Result<bool> {
-        self.transaction(async |c| deletion::delete_account(c, account).await).await
+        self.transaction(async |c| noted::delete_account(c, account).await).await
     }
 
     async fn set_recovery(&self, account: AccountId, recovery: Recovery) -> Result<()> {
-        self.write(async |c| slots::set_recovery(c, account, &recovery).await).await
+        self.transaction(async |c| noted::set_recovery(c, account, &recovery).await).await
     }
 
     async fn recovery(&self, account: AccountId) -> Result<Option<Recovery>> {
@@ -204,7 +215,7 @@ impl Store for Postgres {
     }
 
     async fn restore(&self, account: AccountId, next: NewManifest, password_hash: &str) -> Result<bool> {
-        self.transaction(async |c| accounts::restore(c, account, &next, password_hash).await).await
+        self.transaction(async |c| noted::restore(c, account, &next, password_hash).await).await
     }
 
     async fn put_slot(

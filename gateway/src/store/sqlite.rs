@@ -18,11 +18,22 @@ mod key_packages;
 mod mailbox;
 mod members;
 mod read;
+#[expect(clippy::duplicate_mod, reason = "a module of each store")]
+#[path = "shared.rs"]
+mod shared;
 mod slots;
 
 use super::*;
-use sqlx::SqlitePool;
+use connection::now;
+use shared::noted;
+use sqlx::{SqliteConnection, SqlitePool};
 use std::path::Path;
+
+// What the shared statements run on.
+type Connection = SqliteConnection;
+type Database = Sqlite;
+/// When an account was made, in seconds since 1970.
+const MADE_AT_S: &str = "a.made_at";
 
 /// The store in a file.
 #[derive(Debug)]
@@ -35,6 +46,23 @@ impl Sqlite {
     /// Opens the file, makes it if there is none, and brings its schema up to this program's.
     pub async fn open(path: &Path) -> Result<Self> {
         connection::open(path).await
+    }
+
+    /// Opens a file that is there, at this program's schema, for this process alone: an error if any
+    /// other has it open. Whoever opens it meanwhile waits, and fails.
+    pub async fn open_alone(path: &Path) -> Result<SqliteConnection> {
+        connection::open_alone(path).await
+    }
+
+    /// Whether the store may be served: not if it was moved elsewhere.
+    pub async fn check_not_moved(&self) -> Result<()> {
+        match self.read(read::moved_to).await? {
+            None => Ok(()),
+            Some(place) => Err(StoreError::Schema(format!(
+                "this store was moved to {place}: give store = postgres://... (what came after is there \
+                 alone; `fastchat-gateway move-store --undo` lets this one be served again)"
+            ))),
+        }
     }
 
     /// Waits for the calls that run, then closes the file.
@@ -64,7 +92,7 @@ impl Store for Sqlite {
     }
 
     async fn register(&self, new: NewAccount) -> Result<Registered> {
-        self.transaction(async |c| accounts::register(c, &new).await).await
+        self.transaction(async |c| noted::register(c, &new).await).await
     }
 
     async fn find_account(&self, name: &AccountName) -> Result<Option<Account>> {
@@ -84,19 +112,19 @@ impl Store for Sqlite {
     }
 
     async fn set_password_hash(&self, account: AccountId, old: &str, new: &str) -> Result<bool> {
-        self.transaction(async |c| accounts::set_password_hash(c, account, old, new).await).await
+        self.transaction(async |c| noted::set_password_hash(c, account, old, new).await).await
     }
 
     async fn put_manifest(&self, account: AccountId, next: NewManifest) -> Result<bool> {
-        self.transaction(async |c| accounts::put_manifest(c, account, &next).await).await
+        self.transaction(async |c| noted::put_manifest(c, account, &next).await).await
     }
 
     async fn device(&self, device: DeviceId) -> Result<Option<Device>> {
         self.read(async |c| accounts::device(c, device).await).await
     }
 
-    async fn revoked(&self, devices: &[DeviceId]) -> Result<Vec<DeviceId>> {
-        self.read(async |c| accounts::revoked(c, devices).await).await
+    async fn shut_out(&self, devices: &[DeviceId]) -> Result<Vec<(DeviceId, operate::ShutOut)>> {
+        self.read(async |c| accounts::shut_out(c, devices).await).await
     }
 
     async fn publish_key_packages(
@@ -158,11 +186,11 @@ impl Store for Sqlite {
     }
 
     async fn delete_account(&self, account: AccountId) -> Result<bool> {
-        self.transaction(async |c| deletion::delete_account(c, account).await).await
+        self.transaction(async |c| noted::delete_account(c, account).await).await
     }
 
     async fn set_recovery(&self, account: AccountId, recovery: Recovery) -> Result<()> {
-        self.transaction(async |c| slots::set_recovery(c, account, &recovery).await).await
+        self.transaction(async |c| noted::set_recovery(c, account, &recovery).await).await
     }
 
     async fn recovery(&self, account: AccountId) -> Result<Option<Recovery>> {
@@ -170,7 +198,7 @@ impl Store for Sqlite {
     }
 
     async fn restore(&self, account: AccountId, next: NewManifest, password_hash: &str) -> Result<bool> {
-        self.transaction(async |c| accounts::restore(c, account, &next, password_hash).await).await
+        self.transaction(async |c| noted::restore(c, account, &next, password_hash).await).await
     }
 
     async fn put_slot(

@@ -147,7 +147,7 @@ impl World {
         };
         let password_hash = place.gateway.passwords.hash(&auth_key('a')).await.expect("a hash");
         let name = person.name.parse().expect("a name");
-        let new = NewAccount { account: person.account, name, password_hash, manifest };
+        let new = NewAccount { account: person.account, name, password_hash, manifest, invite: None };
         assert_eq!(self.store.register(new).await.expect("it answers"), Registered::Made);
         person
     }

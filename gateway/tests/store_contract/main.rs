@@ -12,6 +12,8 @@ mod differential;
 mod direct;
 mod groups;
 mod mailbox;
+mod moving;
+mod operate;
 mod operations;
 mod people;
 mod races;
@@ -84,6 +86,15 @@ contract! {
         a_deleted_account_is_out_for_good,
         a_recovery_replaces_manifest_and_password,
         slots_hold_parts_until_they_expire;
+    operate:
+        an_invite_lets_as_many_in_as_it_says,
+        the_last_use_of_an_invite_is_used_once,
+        a_disabled_account_is_shut_out_until_it_is_enabled,
+        users_are_listed_in_pages_by_name,
+        a_device_is_shut_out_without_its_owners_manifest,
+        quotas_replace_what_the_deployment_allows,
+        a_login_is_reset_and_its_password_voided,
+        the_audit_log_says_what_happened_and_ends;
     mailbox:
         welcomes_wait_with_their_tree_until_they_are_acked,
         a_page_ends_at_its_size;

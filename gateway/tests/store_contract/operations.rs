@@ -6,7 +6,11 @@ use crate::{
     world::{Person, World, connect, duplicate, founding, group, item, joins, leave, stored},
 };
 use fastchat_gateway::{
-    store::{Founded, Outcome, Recovery, Registered, Store, StoreError, postgres::Postgres},
+    store::{
+        Founded, Outcome, Recovery, Registered, Store, StoreError,
+        operate::{NewInvite, Quotas},
+        postgres::Postgres,
+    },
     writer::{WriteError, Writer},
 };
 use fastchat_protocol::{ConversationId, DeviceId, Role, Seq, SlotId};
@@ -176,6 +180,7 @@ async fn the_gateways_role_changes_rows_and_no_table() {
     let recovery = Recovery { key_hash: [0; 32], sealed: "sealed".into() };
     store.set_recovery(carol.account, recovery).await.unwrap();
     assert!(store.put_slot(carol.account, SlotId::new([1; 16]), 0, &"part".into(), 60).await.unwrap());
+    administrate(&store, &dave).await;
     assert!(store.delete_account(carol.account).await.unwrap());
 
     let mut connection = PgConnection::connect(&url).await.unwrap();
@@ -186,6 +191,7 @@ async fn the_gateways_role_changes_rows_and_no_table() {
         "TRUNCATE log",
         "UPDATE log SET seq = 9",
         "UPDATE settings SET incarnation = 9",
+        "UPDATE audit SET actor = 'nobody'",
         "DELETE FROM _sqlx_migrations",
     ] {
         let error = connection.execute(forbidden).await.unwrap_err();
@@ -196,6 +202,24 @@ async fn the_gateways_role_changes_rows_and_no_table() {
         );
     }
     cluster.order("stop");
+}
+
+/// What `fastchat-gateway admin` does needs no other role than the gateway's.
+async fn administrate(store: &impl Store, person: &Person) {
+    let (by, account) = ("operator", person.account);
+    let invite = NewInvite { code_hash: [1; 32], note: String::new(), uses: 1, lasts_s: None };
+    store.make_invite(by, invite).await.unwrap();
+    let mut invited = Person::new("invited", 1).registration();
+    invited.invite = Some([1; 32]);
+    assert_eq!(store.register(invited).await.unwrap(), Registered::Made);
+    assert!(store.revoke_invite(by, [1; 32]).await.unwrap());
+    store.set_quotas(by, account, Quotas::default()).await.unwrap();
+    assert!(store.set_disabled(by, account, true).await.unwrap());
+    store.reset_login(by, account, Some("void")).await.unwrap();
+    assert!(store.shut_out_device(by, account, person.devices[0]).await.unwrap());
+    assert!(store.delete_user(by, account).await.unwrap());
+    assert_eq!(store.notices(0).await.unwrap().len(), 4);
+    store.sweep().await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

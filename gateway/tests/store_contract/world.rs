@@ -70,6 +70,14 @@ impl World {
         }
     }
 
+    /// Where the store is, if it is in Postgres.
+    pub(crate) fn url(&self) -> String {
+        match &self.behind {
+            Behind::Postgres(database) => database.url(),
+            Behind::Sqlite(_) => panic!("only Postgres has a URL"),
+        }
+    }
+
     pub(crate) fn is_postgres(&self) -> bool {
         matches!(self.behind, Behind::Postgres(_))
     }
@@ -172,6 +180,7 @@ impl Person {
             name: self.name.parse().expect("a name"),
             password_hash: format!("hash of {}", self.name),
             manifest: self.manifest(1),
+            invite: None,
         }
     }
 

@@ -3,6 +3,7 @@
 use super::{
     super::{
         Account, Device, NewAccount, NewManifest, Registered,
+        operate::ShutOut,
         rows::{Columns, Ending, Fallible, Fault, stored},
     },
     deletion,
@@ -63,19 +64,6 @@ pub(super) async fn password_hash(c: &mut PgConnection, account: AccountId) -> F
     row.map(|row| row.string("password_hash")).transpose()
 }
 
-pub(super) async fn set_password_hash(
-    c: &mut PgConnection,
-    account: AccountId,
-    old: &str,
-    new: &str,
-) -> Fallible<bool> {
-    let query = sqlx::query(
-        "UPDATE accounts SET password_hash = $3 WHERE id = $1 AND password_hash = $2 AND NOT deleted",
-    );
-    let done = query.bind(account.as_bytes().as_slice()).bind(old).bind(new).execute(c).await?;
-    Ok(done.rows_affected() == 1)
-}
-
 pub(super) async fn put_manifest(
     c: &mut PgConnection,
     account: AccountId,
@@ -134,8 +122,10 @@ async fn follow(c: &mut PgConnection, account: AccountId, next: &NewManifest) ->
 
 pub(super) async fn device(c: &mut PgConnection, device: DeviceId) -> Fallible<Option<Device>> {
     let query = sqlx::query(
-        "SELECT d.account, a.name, d.key, d.revoked, a.visible, coalesce(h.head, 0) AS head
+        "SELECT d.account, a.name, d.key, d.revoked, a.disabled, a.visible, q.sends_per_second,
+                coalesce(h.head, 0) AS head
          FROM devices d JOIN accounts a ON a.id = d.account LEFT JOIN mailbox_heads h ON h.device = d.id
+         LEFT JOIN quotas q ON q.account = d.account
          WHERE d.id = $1",
     );
     let Some(row) = query.bind(device.as_bytes().as_slice()).fetch_optional(c).await? else {
@@ -146,6 +136,11 @@ pub(super) async fn device(c: &mut PgConnection, device: DeviceId) -> Fallible<O
         name: name(&row)?,
         key: row.blob("key")?.try_into().map_err(|_| Fault::corrupt("devices.key", "not 32 bytes"))?,
         revoked: row.flag("revoked")?,
+        disabled: row.flag("disabled")?,
+        sends_per_second: row
+            .optional_number("sends_per_second")?
+            .map(|_| row.small("sends_per_second"))
+            .transpose()?,
         visible: row.flag("visible")?,
         mailbox_head: row.seq("head")?,
     }))
@@ -157,10 +152,28 @@ pub(super) async fn set_visible(c: &mut PgConnection, account: AccountId, visibl
     Ok(())
 }
 
-pub(super) async fn revoked(c: &mut PgConnection, devices: &[DeviceId]) -> Fallible<Vec<DeviceId>> {
+pub(super) async fn shut_out(
+    c: &mut PgConnection,
+    devices: &[DeviceId],
+) -> Fallible<Vec<(DeviceId, ShutOut)>> {
     let ids: Vec<_> = devices.iter().map(|device| device.as_bytes().as_slice()).collect();
-    let query = sqlx::query("SELECT id FROM devices WHERE id = ANY ($1) AND revoked");
-    query.bind(&ids).fetch_all(c).await?.iter().map(|row| row.id("id")).collect()
+    let query = sqlx::query(
+        "SELECT d.id, d.revoked FROM devices d JOIN accounts a ON a.id = d.account
+         WHERE d.id = ANY ($1) AND (d.revoked OR a.disabled)",
+    );
+    query.bind(&ids).fetch_all(c).await?.iter().map(shut_out_row).collect()
+}
+
+fn shut_out_row(row: &PgRow) -> Fallible<(DeviceId, ShutOut)> {
+    let why = if row.flag("revoked")? { ShutOut::Revoked } else { ShutOut::Disabled };
+    Ok((row.id("id")?, why))
+}
+
+/// Whoever ends a device or an account holds the account's row first.
+pub(super) async fn hold(c: &mut PgConnection, account: AccountId) -> Fallible<()> {
+    let lock = sqlx::query("SELECT 1 FROM accounts WHERE id = $1 FOR NO KEY UPDATE");
+    lock.bind(account.as_bytes().as_slice()).execute(c).await?;
+    Ok(())
 }
 
 /// False if a device is another account's, or is known by another key: neither ever changes.
@@ -190,7 +203,7 @@ async fn store_manifest(c: &mut PgConnection, account: AccountId, manifest: &New
     Ok(true)
 }
 
-async fn revoke(c: &mut PgConnection, account: AccountId, devices: &[DeviceId]) -> Fallible<()> {
+pub(super) async fn revoke(c: &mut PgConnection, account: AccountId, devices: &[DeviceId]) -> Fallible<()> {
     if devices.is_empty() {
         return Ok(());
     }

@@ -7,7 +7,7 @@
 //!   up (a deadline, a caller that went away) closes it, so no answer is ever read by the wrong call.
 
 use super::{
-    super::rows::{Ending, Fallible, Fault},
+    super::rows::{Columns, Ending, Fallible, Fault},
     Postgres, Result, StoreError,
 };
 use crate::metrics;
@@ -187,4 +187,11 @@ fn is_broken(error: &sqlx::Error) -> bool {
         }
         _ => false,
     }
+}
+
+/// Milliseconds since 1970 by Postgres's clock, which all gateways share.
+pub(super) async fn now(c: &mut PgConnection) -> Fallible<i64> {
+    let clock = sqlx::query("SELECT floor(extract(epoch FROM clock_timestamp()) * 1000)::bigint AS now");
+    let now = clock.fetch_one(c).await?.optional_i64("now")?;
+    now.ok_or_else(|| Fault::corrupt("now", "null"))
 }

@@ -11,12 +11,13 @@ use sqlx::{
 };
 
 /// Each migration once, in order. A released one never changes: its checksum is stored.
-const MIGRATIONS: [(i64, &str, &str); 5] = [
+const MIGRATIONS: [(i64, &str, &str); 6] = [
     (1, "accounts", include_str!("../../../migrations/postgres/0001_accounts.sql")),
     (2, "conversations", include_str!("../../../migrations/postgres/0002_conversations.sql")),
     (3, "append", include_str!("../../../migrations/postgres/0003_append.sql")),
     (4, "groups", include_str!("../../../migrations/postgres/0004_groups.sql")),
     (5, "append_barred", include_str!("../../../migrations/postgres/0005_append_barred.sql")),
+    (6, "administration", include_str!("../../../migrations/postgres/0006_administration.sql")),
 ];
 
 pub(super) async fn migrate(options: &PgConnectOptions) -> Result<()> {

@@ -27,7 +27,7 @@ pub(super) async fn put(
          SELECT $1, $2, $3, $4, floor(extract(epoch FROM clock_timestamp()) * 1000)::bigint + $5
          WHERE greatest(octet_length($4), $6) + coalesce((
              SELECT sum(greatest(octet_length(bytes), $6)) FROM slots
-             WHERE account = $1 AND NOT (slot = $2 AND part = $3)), 0) <= $7
+             WHERE account = $1 AND NOT (slot = $2 AND part = $3)), 0) <= coalesce((SELECT slot_bytes FROM quotas WHERE account = $1), $7)
          ON CONFLICT (account, slot, part) DO UPDATE
          SET bytes = excluded.bytes, expires_at_ms = excluded.expires_at_ms",
     )
@@ -89,24 +89,6 @@ pub(super) async fn get(
 pub(super) async fn drop_all(c: &mut PgConnection, account: AccountId, slot: SlotId) -> Fallible<()> {
     let query = sqlx::query("DELETE FROM slots WHERE account = $1 AND slot = $2");
     query.bind(account.as_bytes().as_slice()).bind(slot.as_bytes().as_slice()).execute(c).await?;
-    Ok(())
-}
-
-pub(super) async fn set_recovery(
-    c: &mut PgConnection,
-    account: AccountId,
-    recovery: &Recovery,
-) -> Fallible<()> {
-    sqlx::query(
-        "INSERT INTO recoveries (account, key_hash, sealed)
-         SELECT id, $2, $3 FROM accounts WHERE id = $1 AND NOT deleted FOR SHARE
-         ON CONFLICT (account) DO UPDATE SET key_hash = excluded.key_hash, sealed = excluded.sealed",
-    )
-    .bind(account.as_bytes().as_slice())
-    .bind(recovery.key_hash.as_slice())
-    .bind(recovery.sealed.as_ref())
-    .execute(c)
-    .await?;
     Ok(())
 }
 

@@ -3,6 +3,7 @@
 use super::{
     super::{
         Account, Device, NewAccount, NewManifest, Registered,
+        operate::ShutOut,
         rows::{Columns, Ending, Fallible, Fault, stored},
     },
     deletion, members,
@@ -62,19 +63,6 @@ pub(super) async fn password_hash(c: &mut SqliteConnection, account: AccountId) 
     row.map(|row| row.string("password_hash")).transpose()
 }
 
-pub(super) async fn set_password_hash(
-    c: &mut SqliteConnection,
-    account: AccountId,
-    old: &str,
-    new: &str,
-) -> Fallible<Ending<bool>> {
-    let query = sqlx::query(
-        "UPDATE accounts SET password_hash = $3 WHERE id = $1 AND password_hash = $2 AND NOT deleted",
-    );
-    let done = query.bind(account.as_bytes().as_slice()).bind(old).bind(new).execute(c).await?;
-    Ok(Ending::Commit(done.rows_affected() == 1))
-}
-
 pub(super) async fn put_manifest(
     c: &mut SqliteConnection,
     account: AccountId,
@@ -131,8 +119,10 @@ async fn follow(c: &mut SqliteConnection, account: AccountId, next: &NewManifest
 
 pub(super) async fn device(c: &mut SqliteConnection, device: DeviceId) -> Fallible<Option<Device>> {
     let query = sqlx::query(
-        "SELECT d.account, a.name, d.key, d.revoked, a.visible, coalesce(h.head, 0) AS head
+        "SELECT d.account, a.name, d.key, d.revoked, a.disabled, a.visible, q.sends_per_second,
+                coalesce(h.head, 0) AS head
          FROM devices d JOIN accounts a ON a.id = d.account LEFT JOIN mailbox_heads h ON h.device = d.id
+         LEFT JOIN quotas q ON q.account = d.account
          WHERE d.id = $1",
     );
     let Some(row) = query.bind(device.as_bytes().as_slice()).fetch_optional(c).await? else {
@@ -143,6 +133,11 @@ pub(super) async fn device(c: &mut SqliteConnection, device: DeviceId) -> Fallib
         name: name(&row)?,
         key: row.blob("key")?.try_into().map_err(|_| Fault::corrupt("devices.key", "not 32 bytes"))?,
         revoked: row.flag("revoked")?,
+        disabled: row.flag("disabled")?,
+        sends_per_second: row
+            .optional_number("sends_per_second")?
+            .map(|_| row.small("sends_per_second"))
+            .transpose()?,
         visible: row.flag("visible")?,
         mailbox_head: row.seq("head")?,
     }))
@@ -158,11 +153,27 @@ pub(super) async fn set_visible(
     Ok(Ending::Commit(()))
 }
 
-pub(super) async fn revoked(c: &mut SqliteConnection, devices: &[DeviceId]) -> Fallible<Vec<DeviceId>> {
-    // The revoked devices of one small deployment are few: all of them, and those that were asked for.
-    let rows = sqlx::query("SELECT id FROM devices WHERE revoked = 1").fetch_all(c).await?;
-    let all: Vec<DeviceId> = rows.iter().map(|row| row.id("id")).collect::<Fallible<_>>()?;
-    Ok(all.into_iter().filter(|device| devices.contains(device)).collect())
+pub(super) async fn shut_out(
+    c: &mut SqliteConnection,
+    devices: &[DeviceId],
+) -> Fallible<Vec<(DeviceId, ShutOut)>> {
+    // Those of one small deployment are few: all of them, and those that were asked for.
+    let rows = sqlx::query(
+        "SELECT d.id, d.revoked FROM devices d JOIN accounts a ON a.id = d.account
+         WHERE d.revoked OR a.disabled",
+    );
+    let all = rows.fetch_all(c).await?.iter().map(shut_out_row).collect::<Fallible<Vec<_>>>()?;
+    Ok(all.into_iter().filter(|(device, _)| devices.contains(device)).collect())
+}
+
+fn shut_out_row(row: &SqliteRow) -> Fallible<(DeviceId, ShutOut)> {
+    let why = if row.flag("revoked")? { ShutOut::Revoked } else { ShutOut::Disabled };
+    Ok((row.id("id")?, why))
+}
+
+/// Whoever ends a device or an account holds the account's row first; here, the file.
+pub(super) async fn hold(_: &mut SqliteConnection, _: AccountId) -> Fallible<()> {
+    std::future::ready(Ok(())).await
 }
 
 /// False if a device is another account's, or is known by another key: neither ever changes.
@@ -196,7 +207,11 @@ async fn store_manifest(
     Ok(true)
 }
 
-async fn revoke(c: &mut SqliteConnection, account: AccountId, devices: &[DeviceId]) -> Fallible<()> {
+pub(super) async fn revoke(
+    c: &mut SqliteConnection,
+    account: AccountId,
+    devices: &[DeviceId],
+) -> Fallible<()> {
     for device in devices {
         let query =
             sqlx::query("UPDATE devices SET revoked = 1 WHERE account = $1 AND id = $2 AND NOT revoked");

@@ -1,15 +1,17 @@
 //! The file's connections, its schema, and what an error means for what was stored.
 
 use super::{
-    super::rows::{Columns, Ending, Fallible, Fault},
+    super::rows::{Columns, Ending, Fallible, Fault, stored},
     Result, Sqlite, StoreError,
 };
 use crate::metrics;
 use sqlx::{
-    Connection, SqlSafeStr, SqliteConnection, SqlitePool,
+    ConnectOptions, Connection, SqlSafeStr, SqliteConnection, SqlitePool,
     migrate::{Migration, MigrationType, Migrator},
     pool::PoolConnection,
-    sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous},
+    sqlite::{
+        SqliteConnectOptions, SqliteJournalMode, SqliteLockingMode, SqlitePoolOptions, SqliteSynchronous,
+    },
 };
 use std::{
     path::Path,
@@ -22,20 +24,15 @@ const PATIENCE: Duration = Duration::from_secs(2);
 const READERS: u32 = 4;
 
 /// Each migration once, in order. A released one never changes: its checksum is stored.
-const MIGRATIONS: [(i64, &str, &str); 3] = [
+const MIGRATIONS: [(i64, &str, &str); 4] = [
     (1, "accounts", include_str!("../../../migrations/sqlite/0001_accounts.sql")),
     (2, "conversations", include_str!("../../../migrations/sqlite/0002_conversations.sql")),
     (3, "groups", include_str!("../../../migrations/sqlite/0003_groups.sql")),
+    (4, "administration", include_str!("../../../migrations/sqlite/0004_administration.sql")),
 ];
 
 pub(super) async fn open(path: &Path) -> Result<Sqlite> {
-    let options = SqliteConnectOptions::new()
-        .filename(path)
-        .create_if_missing(true)
-        .journal_mode(SqliteJournalMode::Wal)
-        .synchronous(SqliteSynchronous::Full)
-        .foreign_keys(true)
-        .busy_timeout(PATIENCE);
+    let options = options(path);
     // Connections stay open: a new one would read the schema again for nothing.
     let pool = |connections| {
         SqlitePoolOptions::new()
@@ -52,6 +49,31 @@ pub(super) async fn open(path: &Path) -> Result<Sqlite> {
     let readers =
         pool(READERS).connect_lazy_with(options.create_if_missing(false).pragma("query_only", "on"));
     Ok(Sqlite { writer, readers })
+}
+
+/// In exclusive mode SQLite locks the file at the first read and keeps the lock; every other process
+/// that has it open, in WAL mode, holds a lock that is in the way.
+pub(super) async fn open_alone(path: &Path) -> Result<SqliteConnection> {
+    let options = options(path).create_if_missing(false).locking_mode(SqliteLockingMode::Exclusive);
+    let mut connection = options.connect().await.map_err(StoreError::Unavailable)?;
+    let failed =
+        |error| StoreError::Schema(format!("{} could not be brought up to date: {error}", path.display()));
+    migrator().run(&mut connection).await.map_err(failed)?;
+    // The lock to write, too, before anybody is told that the file is held.
+    for sql in ["BEGIN EXCLUSIVE", "COMMIT"] {
+        sqlx::query(sql).execute(&mut connection).await.map_err(StoreError::Unavailable)?;
+    }
+    Ok(connection)
+}
+
+fn options(path: &Path) -> SqliteConnectOptions {
+    SqliteConnectOptions::new()
+        .filename(path)
+        .create_if_missing(true)
+        .journal_mode(SqliteJournalMode::Wal)
+        .synchronous(SqliteSynchronous::Full)
+        .foreign_keys(true)
+        .busy_timeout(PATIENCE)
 }
 
 fn migrator() -> Migrator {
@@ -136,4 +158,9 @@ pub(super) async fn next_change(c: &mut SqliteConnection) -> Fallible<i64> {
 pub(super) fn now_ms() -> u64 {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     u64::try_from(now.as_millis()).unwrap_or(u64::MAX)
+}
+
+/// The same, as stored, where Postgres would ask its own clock.
+pub(super) async fn now(_: &mut SqliteConnection) -> Fallible<i64> {
+    std::future::ready(Ok(stored(now_ms()))).await
 }

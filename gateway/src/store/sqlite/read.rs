@@ -21,6 +21,12 @@ pub(super) async fn incarnation(c: &mut SqliteConnection) -> Fallible<u32> {
     sqlx::query("SELECT incarnation FROM settings").fetch_one(c).await?.small("incarnation")
 }
 
+/// Where the store was moved to, if it was.
+pub(super) async fn moved_to(c: &mut SqliteConnection) -> Fallible<Option<String>> {
+    let moved = sqlx::query("SELECT moved_to FROM settings WHERE moved_to IS NOT NULL");
+    moved.fetch_optional(c).await?.map(|row| row.string("moved_to")).transpose()
+}
+
 pub(super) async fn fetch(
     c: &mut SqliteConnection,
     device: DeviceId,

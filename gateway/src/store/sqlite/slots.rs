@@ -29,7 +29,7 @@ pub(super) async fn put(
          SELECT $1, $2, $3, $4, $5
          WHERE max(length($4), $6) + coalesce((
              SELECT sum(max(length(bytes), $6)) FROM slots
-             WHERE account = $1 AND NOT (slot = $2 AND part = $3)), 0) <= $7
+             WHERE account = $1 AND NOT (slot = $2 AND part = $3)), 0) <= coalesce((SELECT slot_bytes FROM quotas WHERE account = $1), $7)
          ON CONFLICT (account, slot, part) DO UPDATE
          SET bytes = excluded.bytes, expires_at_ms = excluded.expires_at_ms",
     )
@@ -86,24 +86,6 @@ pub(super) async fn drop_all(
 ) -> Fallible<Ending<()>> {
     let query = sqlx::query("DELETE FROM slots WHERE account = $1 AND slot = $2");
     query.bind(account.as_bytes().as_slice()).bind(slot.as_bytes().as_slice()).execute(c).await?;
-    Ok(Ending::Commit(()))
-}
-
-pub(super) async fn set_recovery(
-    c: &mut SqliteConnection,
-    account: AccountId,
-    recovery: &Recovery,
-) -> Fallible<Ending<()>> {
-    sqlx::query(
-        "INSERT INTO recoveries (account, key_hash, sealed)
-         SELECT id, $2, $3 FROM accounts WHERE id = $1 AND NOT deleted
-         ON CONFLICT (account) DO UPDATE SET key_hash = excluded.key_hash, sealed = excluded.sealed",
-    )
-    .bind(account.as_bytes().as_slice())
-    .bind(recovery.key_hash.as_slice())
-    .bind(recovery.sealed.as_ref())
-    .execute(c)
-    .await?;
     Ok(Ending::Commit(()))
 }
 

@@ -39,6 +39,7 @@ impl Person {
                 devices: vec![(id, person.device.public_key())],
                 revoked: Vec::new(),
             },
+            invite: None,
         };
         if database.register(new).await? != Registered::Made {
             bail!("an account could not be made");
