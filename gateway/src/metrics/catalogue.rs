@@ -103,7 +103,8 @@ pub const CATALOGUE: &[Metric] = &[
     Metric::counter(
         "fastchat_duplicates_total",
         "Messages sent again that were stored before; each is a retry.",
-    ),
+    )
+    .only_when("an answer was lost on its way to the sender"),
     // Delivery
     Metric::seconds(
         "fastchat_delivery_stage_seconds",
@@ -146,7 +147,8 @@ pub const CATALOGUE: &[Metric] = &[
     Metric::counter(
         "fastchat_head_check_repairs_total",
         "Connections that a head check told about a row that no live copy brought.",
-    ),
+    )
+    .only_when("the bus lost a record"),
     Metric::counter("fastchat_cursor_flushes_total", "Batches of cursors given to the store, by result.")
         .by(&[Label::these("result", &["ok", "failed"])]),
     Metric::counter("fastchat_cursors_stored_total", "Cursors that the store took."),

@@ -101,6 +101,16 @@ impl PrometheusServer {
         }
     }
 
+    /// Evaluates an expression every `step` seconds between two moments (seconds since 1970).
+    pub async fn query_range(&self, promql: &str, from: f64, to: f64, step: u32) -> Result<Vec<Value>> {
+        let range = format!("start={from:.3}&end={to:.3}&step={step}");
+        let mut answer = self.get(&format!("/api/v1/query_range?query={}&{range}", escape(promql))).await?;
+        match answer["data"]["result"].take() {
+            Value::Array(series) => Ok(series),
+            _ => bail!("{promql} is not a list of series"),
+        }
+    }
+
     /// The value of an expression that is one series; none if it has no data.
     pub async fn value(&self, promql: &str) -> Result<Option<f64>> {
         let series = self.query(promql).await?;
