@@ -360,6 +360,9 @@ pub struct MessageView {
     pub with: String,
     /// Hexadecimal.
     pub conversation: String,
+    /// The incarnation of the log. With it a place is never used twice.
+    #[serde(default)]
+    pub incarnation: u32,
     /// Its place in the log.
     pub seq: u64,
     /// `text`, `unknown`, `notice` (about the conversation) or `quarantine` (a row that cannot be

@@ -31,9 +31,11 @@ mod parked;
 mod presence;
 mod receive;
 mod recovery;
+mod refound;
 mod rejoin;
 mod requests;
 mod requests_inbox;
+mod restored;
 mod row;
 mod send;
 mod session;
@@ -132,8 +134,14 @@ pub(crate) struct Engine {
     overflowed: bool,
     ended: Option<LinkError>,
     down: Option<String>,
+    /// The server shows an older store than it did: why its session was ended, until one is good.
+    older: Option<String>,
     sync_wanted: bool,
     synced: bool,
+    /// What the server has was compared with what is here, in this session.
+    compared: bool,
+    /// The server may have an older list of this account's devices.
+    manifest_due: bool,
     /// No sync before: one was just now, or the server asked for it.
     sync_at: Option<Instant>,
     mailbox_wanted: bool,
@@ -179,7 +187,9 @@ impl Engine {
         events: broadcast::Sender<Event>,
     ) -> Result<Self, ApiError> {
         let settings = profile.settings()?;
-        let destination = settings.destination(&profile.location)?;
+        let mut destination = settings.destination(&profile.location)?;
+        destination.incarnation =
+            store.read(|tx| tx.setting(restored::INCARNATION)).map_err(ApiError::internal)?;
         let account::Own { device, .. } = account::own(&store)?;
         let me = Arc::new(device);
         let mut engine = Self {
@@ -203,8 +213,11 @@ impl Engine {
             overflowed: false,
             ended: None,
             down: None,
+            older: None,
             sync_wanted: false,
             synced: false,
+            compared: false,
+            manifest_due: false,
             sync_at: None,
             mailbox_wanted: false,
             mailbox_at: None,
@@ -313,11 +326,13 @@ impl Engine {
         self.apply_all().await?;
         if self.session.is_some() {
             self.sync_if_wanted().await?;
+        }
+        if self.session.is_some() && self.compared {
             self.fetch_due().await?;
             self.learn_due().await?;
         }
         self.serve_parked().await?;
-        if self.session.is_some() {
+        if self.session.is_some() && self.compared {
             self.route().await?;
             for _ in 0..ROUNDS {
                 self.stirred = false;
@@ -338,21 +353,23 @@ impl Engine {
     fn deadline(&mut self) -> Instant {
         let now = self.clock();
         let online = self.session.is_some();
+        // Before what is here was compared, nothing else is done.
+        let settled = online && self.compared;
         let patience = self.patience_ends().min();
-        let threads = self.threads.values_mut().filter(|_| online).filter_map(|thread| {
+        let threads = self.threads.values_mut().filter(|_| settled).filter_map(|thread| {
             let due = thread.fetch_at(now, Instant::now());
             [due, thread.stalled_until, thread.retry_at, thread.commit_at].into_iter().flatten().min()
         });
         let wanted =
             |wanted: bool, at: Option<Instant>| (online && wanted).then(|| at.unwrap_or_else(Instant::now));
         let sync = wanted(self.sync_wanted, self.sync_at);
-        let mailbox = wanted(self.mailbox_wanted, self.mailbox_at);
-        let acks = self.ack_at.filter(|_| online);
+        let mailbox = wanted(self.mailbox_wanted && self.compared, self.mailbox_at);
+        let acks = self.ack_at.filter(|_| settled);
         let waiters = self.waiters.iter().map(|waiter| waiter.deadline);
         let sync_waiters = self.sync_waiters.iter().map(|waiter| waiter.deadline);
-        let routes = self.route_wait.values().map(|(at, _)| *at).filter(|_| online);
+        let routes = self.route_wait.values().map(|(at, _)| *at).filter(|_| settled);
         let floor = Instant::now() + Duration::from_millis(5);
-        let stirred = (online && self.stirred).then_some(floor);
+        let stirred = (settled && self.stirred).then_some(floor);
         let chores = self.chores.next_at().filter(|_| online && self.synced);
         let session = sync
             .into_iter()

@@ -32,6 +32,7 @@ use std::{path::PathBuf, time::Duration};
 use tokio_tungstenite::tungstenite::Message;
 
 pub use error::LinkError;
+pub(crate) use error::older_store;
 pub use restricted::RestrictedSession;
 pub use servers::{Pick, Servers};
 pub use supervise::{LinkEvent, LinkHandle, spawn};
@@ -54,6 +55,8 @@ pub struct Endpoint {
     pub deployment: Option<String>,
     /// A plain connection to another machine is wanted.
     pub insecure: bool,
+    /// The newest incarnation of the server's store that was seen; none before that.
+    pub incarnation: Option<u32>,
 }
 
 /// A connection on which both sides have said hello.
@@ -84,6 +87,9 @@ pub async fn open(endpoint: &Endpoint) -> Result<Opened, LinkError> {
     let ServerFrame::Hello(hello) = answer else { return Err(unexpected("Hello", &answer)) };
     if !VERSIONS.contains(&hello.version) {
         return Err(LinkError::Protocol(format!("the server chose protocol version {}", hello.version)));
+    }
+    if let Some(known) = endpoint.incarnation.filter(|known| hello.incarnation < *known) {
+        return Err(LinkError::OlderStore { known, found: hello.incarnation });
     }
     match &endpoint.deployment {
         Some(pinned) if *pinned != hello.deployment => {

@@ -78,6 +78,7 @@ impl Settings {
             pick: self.pick,
             repick_every: self.repick_every,
             known: Some(place.gateways_file()),
+            incarnation: None,
         })
     }
 

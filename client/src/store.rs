@@ -24,27 +24,39 @@ use serde::{Serialize, de::DeserializeOwned};
 use std::path::Path;
 
 pub use group::{GroupRecord, MemberChange, Party, StoredPicture};
-pub use history::{Quarantined, quarantined};
+pub use history::{Place, Quarantined, quarantined};
 pub use model::{
     CommitReason, Contact, Conversation, Entry, EntryKind, FoundingFrame, Item, ItemId, ItemState,
     MessageRequest, OwnCommit, Standing, What,
 };
 
 /// The form of the file that this program writes.
-const SCHEMA: i32 = 1;
+const SCHEMA: i32 = 2;
 
 const TABLES: &str = "
 CREATE TABLE kv (key BLOB PRIMARY KEY, value BLOB NOT NULL) WITHOUT ROWID;
 CREATE TABLE contacts (key BLOB PRIMARY KEY, value BLOB NOT NULL) WITHOUT ROWID;
 CREATE TABLE conversations (key BLOB PRIMARY KEY, value BLOB NOT NULL) WITHOUT ROWID;
-CREATE TABLE messages (
-    conversation BLOB NOT NULL, seq INTEGER NOT NULL, part INTEGER NOT NULL, value BLOB NOT NULL,
-    PRIMARY KEY (conversation, seq, part)) WITHOUT ROWID;
-CREATE TABLE quarantine (
-    conversation BLOB NOT NULL, seq INTEGER NOT NULL, value BLOB NOT NULL,
-    PRIMARY KEY (conversation, seq)) WITHOUT ROWID;
 CREATE TABLE outbox (position INTEGER PRIMARY KEY AUTOINCREMENT, key BLOB NOT NULL UNIQUE, value BLOB NOT NULL);
 ";
+
+/// Rows by (incarnation, seq): a store that was restored from a backup gives seqs again.
+const HISTORY: &str = "
+CREATE TABLE messages (
+    conversation BLOB NOT NULL, incarnation INTEGER NOT NULL, seq INTEGER NOT NULL, part INTEGER NOT NULL,
+    value BLOB NOT NULL, PRIMARY KEY (conversation, incarnation, seq, part)) WITHOUT ROWID;
+CREATE TABLE quarantine (
+    conversation BLOB NOT NULL, incarnation INTEGER NOT NULL, seq INTEGER NOT NULL, value BLOB NOT NULL,
+    PRIMARY KEY (conversation, incarnation, seq)) WITHOUT ROWID;
+";
+
+/// Rows of form 1 are of incarnation 0: which one it was, nobody had noted.
+const FROM_1: [&str; 2] = [
+    "ALTER TABLE messages RENAME TO messages_1; ALTER TABLE quarantine RENAME TO quarantine_1;",
+    "INSERT INTO messages SELECT conversation, 0, seq, part, value FROM messages_1;
+     INSERT INTO quarantine SELECT conversation, 0, seq, value FROM quarantine_1;
+     DROP TABLE messages_1; DROP TABLE quarantine_1;",
+];
 
 /// Why the local store failed.
 #[derive(Debug, thiserror::Error)]
@@ -100,13 +112,20 @@ impl Store {
         match tx.pragma_query_value(None, "user_version", |row| row.get(0))? {
             0 => {
                 tx.execute_batch(TABLES)?;
+                tx.execute_batch(HISTORY)?;
                 Vault::new(&Tx { conn: &tx, key: &self.key }, &self.key).put(PROBE.0, PROBE.1, b"ok")?;
                 tx.pragma_update(None, "user_version", SCHEMA)?;
             }
-            SCHEMA => {
+            form @ 1..=SCHEMA => {
                 // Under another key the probe is not found.
                 let found = Vault::new(&Tx { conn: &tx, key: &self.key }, &self.key).get(PROBE.0, PROBE.1)?;
                 found.ok_or(SealError::Closed)?;
+                if form == 1 {
+                    tx.execute_batch(FROM_1[0])?;
+                    tx.execute_batch(HISTORY)?;
+                    tx.execute_batch(FROM_1[1])?;
+                    tx.pragma_update(None, "user_version", SCHEMA)?;
+                }
             }
             newer => return Err(StoreError::Schema(newer)),
         }

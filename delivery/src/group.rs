@@ -212,22 +212,35 @@ impl PublicState {
 
     /// Begins to follow the next generation of a group, which takes this state's place: as
     /// [`found`](Self::found), judged by the members and roles of the epoch that it replaces.
+    ///
+    /// In a store that was restored from a backup, a conversation (of two as well) goes on in a
+    /// generation with the number of the `incarnation`: no device has keys of a later one.
     pub fn found_next(
         &self,
         group_info: &[u8],
         tree: &[u8],
         founder: DeviceId,
+        incarnation: u32,
         policy: &Policy<'_>,
     ) -> Result<Self, FoundError> {
         let (next, by) = Self::read(group_info, tree, founder, policy)?;
         if next.conversation != self.conversation {
             return Err(FoundError::Conversation);
         }
-        if self.generation.checked_add(1) != Some(next.generation) {
+        let restored = self.generation < incarnation && next.generation == incarnation;
+        if !restored && self.generation.checked_add(1) != Some(next.generation) {
             return Err(FoundError::Generation(next.generation));
         }
         let (Some(data), Some(next_data)) = (self.data(), next.data()) else {
-            return Err(FoundError::Direct);
+            if !restored {
+                return Err(FoundError::Direct);
+            }
+            policy.check_successor(
+                (&self.members(), self.data().as_ref()),
+                (&next.members(), next.data().as_ref()),
+                &by,
+            )?;
+            return Ok(next);
         };
         policy.check_generation((&self.members(), &data), (&next.members(), &next_data), &by)?;
         Ok(next)

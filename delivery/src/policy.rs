@@ -171,6 +171,27 @@ impl Policy<'_> {
         if !members.contains(founder) {
             return Err(PolicyError::NoMember(founder.device));
         }
+        self.check_successor((members, Some(data)), (next, Some(next_data)), founder)
+    }
+
+    /// Judges the generation with which a conversation goes on after the store was restored from a
+    /// backup, against what is known of it here. Whoever founds it may change no more by it than by a
+    /// commit; that it is founded at all takes no role, because it gives nobody anything.
+    pub fn check_successor(
+        &self,
+        (members, data): (&[Leaf], Option<&GroupData>),
+        (next, next_data): (&[Leaf], Option<&GroupData>),
+        founder: &Leaf,
+    ) -> Result<(), PolicyError> {
+        if data.is_none() != next_data.is_none() {
+            return Err(PolicyError::Kind);
+        }
+        let Some((data, next_data)) = data.zip(next_data) else {
+            // Between two, the same two.
+            let parties: BTreeSet<_> = members.iter().map(|leaf| leaf.account).collect();
+            let other = next.iter().find(|leaf| !parties.contains(&leaf.account));
+            return other.map_or(Ok(()), |leaf| Err(PolicyError::Account(leaf.account)));
+        };
         if let Some(leaf) = next.iter().find(|leaf| self.has_left(leaf.account)) {
             return Err(PolicyError::Left(leaf.account));
         }

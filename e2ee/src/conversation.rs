@@ -1,7 +1,7 @@
 //! What a client does with a conversation's MLS group.
 //!
 //! - [`found`], [`join`], [`resync`]: into a conversation; [`discard`]: out of one that lost a race.
-//! - [`found_next`], [`enter_next`]: from one generation of a group into the next.
+//! - [`found_next`], [`refound`], [`enter_next`]: from one generation into the next.
 //! - [`seal`] and [`open`]: messages.
 //! - [`update_keys`], [`change_members`]: commits. A commit of ours waits until it is read back from
 //!   the log ([`Opened::OwnCommit`]); the loser of a race clears it, applies the winner, tries again.
@@ -26,9 +26,9 @@ use fastchat_protocol::{AccountId, Bytes, ConversationId, Counter, DeviceId, Epo
 use std::fmt;
 use zeroize::Zeroizing;
 
-pub use commit::{Members, change_members, clear_pending, merge_pending, resync, update_keys};
+pub use commit::{Members, Shown, change_members, clear_pending, merge_pending, resync, update_keys};
 pub use entry::{discard, found, join};
-pub use generation::{enter_next, found_next};
+pub use generation::{Next, enter_next, found_next, refound};
 pub use messages::{open, seal};
 pub use state::info;
 

@@ -95,7 +95,16 @@ impl Gateway {
         let stop = || self.ending.child_token();
         let (fanout, registry) = (|| Arc::clone(&self.fanout), || Arc::clone(&self.registry));
         let interval = self.config.head_check_interval;
-        self.tasks.spawn(heads::run(Arc::clone(&self.store), fanout(), registry(), interval, stop()));
+        let gateway = Arc::clone(self);
+        let restored = move || gateway.drain_asked.notify_one();
+        self.tasks.spawn(heads::run(
+            Arc::clone(&self.store),
+            fanout(),
+            registry(),
+            interval,
+            stop(),
+            restored,
+        ));
         self.tasks.spawn(notices::run(Arc::clone(self), stop()));
         self.tasks.spawn(heads::on_bus(events, fanout(), registry(), stop()));
         let (cursors, store, stop_cursors) = (Arc::clone(&self.cursors), Arc::clone(&self.store), stop());

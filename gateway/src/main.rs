@@ -30,6 +30,8 @@ use std::{
 };
 use tokio::net::TcpListener;
 
+mod restored;
+
 /// What sysexits.h calls EX_USAGE: a setting is wrong.
 const EXIT_CONFIG: u8 = 64;
 /// How long a database may take to come up beside this program.
@@ -69,6 +71,20 @@ enum Command {
     Admin(operator::Admin),
     /// Move an embedded store (SQLite) to Postgres
     MoveStore(move_store::MoveStore),
+    /// After a backup was restored, and before any gateway serves it: begin another incarnation
+    ///
+    /// The backup lacks what was sent after it was made, and gateways would give the same numbers to
+    /// other messages. This raises the incarnation of the store, so that clients notice, keep what only
+    /// they have, and go on with new keys where theirs are newer than the backup. Every gateway must be
+    /// stopped. Run it once after each restoration, as the owner of the tables, not as the gateways' role.
+    Restored {
+        /// Do not ask
+        #[arg(long)]
+        yes: bool,
+        /// Begin an incarnation above this one: what a client has said that it knows
+        #[arg(long, value_name = "INCARNATION")]
+        above: Option<u32>,
+    },
 }
 
 const EXAMPLES: &str = "\
@@ -77,6 +93,7 @@ Examples:
   fastchat-gateway --listen 0.0.0.0:443 --tls-certificate chain.pem --tls-key key.pem
   fastchat-gateway migrate --store postgres://owner@db/fastchat --pepper-file pepper
   fastchat-gateway --store postgres://gateway@db/fastchat --bus nats://bus:4222 --pepper-file pepper
+  fastchat-gateway restored --store postgres://owner@db/fastchat --pepper-file pepper
   fastchat-gateway check-config --config /etc/fastchat/gateway.toml";
 
 fn main() -> ExitCode {
@@ -123,6 +140,7 @@ fn run(cli: Cli) -> anyhow::Result<()> {
         Command::Migrate => runtime()?.block_on(migrate(settings.validate(true)?)),
         Command::Admin(admin) => runtime()?.block_on(operator::run(admin, &settings)),
         Command::MoveStore(moving) => runtime()?.block_on(move_store::run(moving, &settings)),
+        Command::Restored { yes, above } => restored(&settings.validate(true)?, yes, above),
         Command::Run => {
             let config = settings.validate(true)?;
             log(&settings)?;
@@ -185,6 +203,16 @@ async fn migrate(config: Config) -> anyhow::Result<()> {
         StoreChoice::Postgres(url) => Postgres::connect(&postgres_options(url))?.migrate().await?,
     }
     say("the schema is this version's\n")
+}
+
+fn restored(config: &Config, yes: bool, above: Option<u32>) -> anyhow::Result<()> {
+    if let StoreChoice::Sqlite(path) = &config.store {
+        anyhow::ensure!(path.exists(), "store: there is no {}: put the backup there first", path.display());
+    }
+    if !yes && !restored::confirm(&config.store.redacted())? {
+        return say("nothing was changed\n");
+    }
+    runtime()?.block_on(async { say(&restored::restored(&*open_store(config).await?, above).await?) })
 }
 
 async fn serve(config: Config) -> anyhow::Result<()> {

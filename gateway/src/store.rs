@@ -97,6 +97,10 @@ pub trait Store: operate::Operate + 'static {
     async fn ping(&self) -> Result<()>;
     /// Raised whenever a backup was restored; 1 at first.
     async fn incarnation(&self) -> Result<u32>;
+    /// After a backup was restored, before any gateway serves it: raises the incarnation by one, or to
+    /// `at_least`, and remembers where every conversation stands, so that devices which have read
+    /// further learn how much of it is gone. One-time key packages go: nobody knows which were used.
+    async fn begin_incarnation(&self, at_least: u32) -> Result<Restoration>;
 
     /// Makes account and first device in one transaction.
     async fn register(&self, new: NewAccount) -> Result<Registered>;
@@ -254,6 +258,19 @@ pub trait Store: operate::Operate + 'static {
     async fn mailbox(&self, device: DeviceId, after: Seq, limit: u32) -> Result<(Vec<MailboxItem>, Seq)>;
     /// Removes mailbox items up to the seq; the head stays.
     async fn ack_mailbox(&self, device: DeviceId, seq: Seq) -> Result<()>;
+}
+
+/// What became of a store that was restored.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Restoration {
+    /// The backup's incarnation.
+    pub before: u32,
+    /// The one in force now.
+    pub now: u32,
+    /// Conversations that were marked.
+    pub conversations: u64,
+    /// One-time key packages that were dropped.
+    pub key_packages: u64,
 }
 
 /// A registration that was checked.

@@ -17,7 +17,7 @@ GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA public TO fastchat_
 GRANT USAGE ON ALL SEQUENCES IN SCHEMA public TO fastchat_gateway;
 
 -- What must not change but by an operator or a migration.
-REVOKE INSERT, UPDATE, DELETE ON _sqlx_migrations, settings FROM fastchat_gateway;
+REVOKE INSERT, UPDATE, DELETE ON _sqlx_migrations, settings, restorations FROM fastchat_gateway;
 REVOKE UPDATE ON log, audit FROM fastchat_gateway;
 
 -- Tables of later migrations, if the same role makes them.

@@ -315,6 +315,24 @@ pub struct ConversationState {
     /// The device's last counter: what a client with older state must not reuse.
     #[serde(rename = "n")]
     pub counter: Counter,
+    /// Where it stood each time that the store came out of a backup.
+    #[serde(rename = "b", default, skip_serializing_if = "Vec::is_empty")]
+    pub restored: Vec<Restored>,
+}
+
+/// Where a conversation stood when the store came out of a backup: what a device has read beyond is not
+/// in this log.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Restored {
+    /// The incarnation that began then.
+    #[serde(rename = "i")]
+    pub incarnation: u32,
+    /// The last seq of the backup.
+    #[serde(rename = "h")]
+    pub head: Seq,
+    /// The epoch of the backup.
+    #[serde(rename = "e")]
+    pub epoch: Epoch,
 }
 
 /// A page of conversations.

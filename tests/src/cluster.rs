@@ -5,6 +5,8 @@
 //! - [`Cluster::embedded`]: one gateway with SQLite, as a newcomer has it.
 //! - A gateway keeps its ports when it is killed and started again.
 
+mod backup;
+
 use crate::{
     process::Process,
     proxy::Proxy,
@@ -17,6 +19,8 @@ use std::{
     time::Duration,
 };
 use tempfile::TempDir;
+
+pub use backup::Backup;
 
 /// How long a gateway may take until it serves.
 const START: Duration = Duration::from_secs(30);

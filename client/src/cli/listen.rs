@@ -48,7 +48,7 @@ struct Listener<'a> {
     deadline: Option<Instant>,
     left: Option<usize>,
     /// What was printed when catching up and may come as an event, too.
-    printed: HashSet<(String, u64, String)>,
+    printed: HashSet<(String, u32, u64, String)>,
     marks: HashMap<String, u64>,
     synced: bool,
     idle_since: Instant,
@@ -251,6 +251,6 @@ impl Listener<'_> {
     }
 }
 
-fn key(view: &MessageView) -> (String, u64, String) {
-    (view.conversation.clone(), view.seq, view.text.clone())
+fn key(view: &MessageView) -> (String, u32, u64, String) {
+    (view.conversation.clone(), view.incarnation, view.seq, view.text.clone())
 }

@@ -84,7 +84,13 @@ pub enum ArchiveError {
 struct Range {
     conversation: ConversationId,
     after: (Seq, u32),
+    /// The incarnation in which `after` is meant.
+    #[serde(default)]
+    after_in: u32,
     upto: Seq,
+    /// The incarnation in which `upto` is meant.
+    #[serde(default)]
+    upto_in: u32,
 }
 
 /// Which history is handed on. Entries are never changed, so the same plan always gives the same parts.
@@ -95,13 +101,14 @@ impl Plan {
     /// What is here now, as much of it as `share` says.
     pub fn of(tx: &Tx<'_>, share: Share) -> Result<Self, StoreError> {
         let mut ranges = Vec::new();
-        for Conversation { id, cursor, .. } in tx.conversations()? {
-            let after = match share {
+        for Conversation { id, cursor, incarnation, .. } in tx.conversations()? {
+            let (after_in, seq, part) = match share {
                 Share::None => break,
-                Share::All => (Seq(0), 0),
-                Share::Last(number) => tx.place_before_last(id, number)?.unwrap_or((Seq(0), 0)),
+                Share::All => (0, Seq(0), 0),
+                Share::Last(number) => tx.place_before_last(id, number)?.unwrap_or((0, Seq(0), 0)),
             };
-            ranges.push(Range { conversation: id, after, upto: cursor });
+            let (upto, upto_in) = (cursor, incarnation);
+            ranges.push(Range { conversation: id, after: (seq, part), after_in, upto, upto_in });
         }
         Ok(Self(ranges))
     }
@@ -149,9 +156,11 @@ impl Exporter {
     fn fill(&mut self, tx: &Tx<'_>) -> Result<bool, StoreError> {
         while self.page.is_empty() {
             let Some(range) = self.ranges.front_mut() else { return Ok(false) };
-            let entries = tx.entries_between(range.conversation, range.after, range.upto, PAGE)?;
+            let after = (range.after_in, range.after.0, range.after.1);
+            let upto = (range.upto_in, range.upto);
+            let entries = tx.entries_between(range.conversation, after, upto, PAGE)?;
             match entries.last() {
-                Some(last) => range.after = (last.seq, last.part),
+                Some(last) => (range.after_in, range.after) = (last.incarnation, (last.seq, last.part)),
                 None => drop(self.ranges.pop_front()),
             }
             if let Some(id) = self.ranges.front().map(|range| range.conversation) {

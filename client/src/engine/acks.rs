@@ -40,7 +40,8 @@ impl Engine {
 
     /// Cursor and a short hash of the epoch's authenticator, by which a split would show.
     fn cursor(&self, id: ConversationId) -> Option<client::Cursor> {
-        let thread = self.threads.get(&id)?;
+        // A place in a log that is gone says nothing about this one.
+        let thread = self.threads.get(&id).filter(|_| self.in_step(id))?;
         let info = self.store.read(|tx| conversation::info(&tx.vault(), id)).ok().flatten();
         let authenticator = info.map(|info| Bytes::copy_from_slice(&info.epoch_authenticator_hash));
         Some(client::Cursor { conversation: id, seq: thread.record.cursor, authenticator })

@@ -5,7 +5,7 @@
 //! out by the next row of that device. Nothing is withheld for that: a person is told.
 
 use super::state::notice;
-use crate::store::{Contact, Entry, EntryKind, StoreError, Tx};
+use crate::store::{Contact, Conversation, Entry, EntryKind, StoreError, Tx};
 use fastchat_protocol::{AccountId, ConversationId, Counter, DeviceId, server::LogRow};
 use std::collections::{BTreeMap, HashMap};
 
@@ -51,7 +51,7 @@ impl Counts {
     pub(super) fn check(
         &mut self,
         tx: &Tx<'_>,
-        id: ConversationId,
+        record: &Conversation,
         contacts: &HashMap<AccountId, Contact>,
         row: &LogRow,
         read: Option<&Entry>,
@@ -81,8 +81,8 @@ impl Counts {
                 )
             }
         };
-        tracing::warn!(conversation = %id, seq = %row.seq, text);
-        notice(tx, id, row.seq, text, row.at_ms).map(Some)
+        tracing::warn!(conversation = %record.id, seq = %row.seq, text);
+        notice(tx, record, row.seq, text, row.at_ms).map(Some)
     }
 
     fn take(&mut self, device: DeviceId, counter: Counter, sure: bool) -> Count {

@@ -181,6 +181,7 @@ impl Engine {
     /// Keys, conversation and what `Found` will carry in one transaction; then it is sent.
     fn found(&mut self, peer: AccountId, packages: &[Bytes]) -> Result<Result<ConversationId, Failed>, Halt> {
         let (me, id) = (self.me.clone(), ConversationId::new(rand::random()));
+        let incarnation = self.incarnation();
         let contacts = &self.contacts;
         let manifests = |account: AccountId| contacts.get(&account).map(|contact| contact.manifest.clone());
         let policy = Policy { rules: Rules::Direct([me.account(), peer]), manifests: &manifests };
@@ -193,7 +194,8 @@ impl Engine {
                 welcomes: founding.welcomes,
             };
             let record =
-                Conversation::new(id, Party::Direct(peer), Standing::Founding(frame), Seq(0), now_ms());
+                Conversation::new(id, Party::Direct(peer), Standing::Founding(frame), Seq(0), now_ms())
+                    .of(incarnation);
             tx.put_conversation(&record)?;
             Ok::<_, OpError>(record)
         });
@@ -328,7 +330,8 @@ impl Engine {
             }
             let why = "the conversation was begun without this device".to_owned();
             let record =
-                Conversation::new(winner, Party::Direct(peer), Standing::Rejoining(why), Seq(0), now_ms());
+                Conversation::new(winner, Party::Direct(peer), Standing::Rejoining(why), Seq(0), now_ms())
+                    .of(self.incarnation());
             self.store.write(|tx| tx.put_conversation(&record))?;
             self.threads.insert(winner, Thread::new(record));
         }

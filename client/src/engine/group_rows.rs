@@ -1,7 +1,10 @@
 //! Rows that only groups have, and what messages say about a group: inside the transaction that moves
 //! the cursor past them.
 
-use super::row::{Effect, Env, Step, noted, quarantine, rejoin};
+use super::{
+    row::{Effect, Env, Step, noted, quarantine, rejoin},
+    state::now_ms,
+};
 use crate::store::{CommitReason, Conversation, GroupRecord, Standing, StoreError, StoredPicture, Tx};
 use fastchat_delivery::{CommitSummary, GroupData, Leave};
 use fastchat_e2ee::{
@@ -112,7 +115,7 @@ pub(super) fn founded(
         );
     };
     let ours = record.commit.as_ref().is_some_and(|commit| {
-        matches!(commit.reason, CommitReason::Generation { .. })
+        matches!(commit.reason, CommitReason::Generation { .. } | CommitReason::Restored { .. })
             && commit.counter == row.counter
             && commit.commit.as_ref() == hash
     });
@@ -124,7 +127,10 @@ pub(super) fn founded(
         return Ok(Step::NeedWelcome);
     }
     record.cursor = row.seq;
-    rejoin(record, "the group goes on with other keys, and this device was not let in");
+    if matches!(record.standing, Standing::Restoring(_)) {
+        record.standing = Standing::Ready;
+    }
+    rejoin(record, "the conversation goes on with other keys, and this device was not let in");
     Ok(Step::Done(vec![Effect::NewEpoch]))
 }
 
@@ -142,8 +148,23 @@ fn enter(
         Err(error) => return quarantine(tx, record, row, error.to_string()),
     };
     record.cursor = row.seq;
-    record.commit = None;
+    let restored =
+        record.commit.take().is_some_and(|own| matches!(own.reason, CommitReason::Restored { .. }));
     let after = info(tx, record)?;
+    if restored && let (Some(epoch), Some(after)) = (entered, &after) {
+        (record.standing, record.gone, record.refused) = (Standing::Ready, false, false);
+        (record.updated_ms, record.sealed) = (now_ms(), 0);
+        follow(record, epoch, after.data.as_ref());
+        if let Some(group) = record.group_mut() {
+            group.left.clear();
+            group.profile_due = true;
+        }
+        let Step::Done(mut effects) = noted(tx, record, row, super::restored::goes_on("you"))? else {
+            return Ok(Step::Refetch);
+        };
+        effects.extend([Effect::OwnCommit, Effect::NewEpoch, Effect::Audit]);
+        return Ok(Step::Done(effects));
+    }
     let (Some(epoch), Some(after)) = (entered, after.and_then(|info| info.data)) else {
         rejoin(record, "the keys of the next generation are not here");
         return Ok(Step::Done(vec![Effect::OwnCommit, Effect::NewEpoch]));

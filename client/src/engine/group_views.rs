@@ -99,6 +99,7 @@ pub(super) fn standing_name(standing: &Standing) -> &'static str {
         Standing::Founding(_) => "founding",
         Standing::Ready => "ready",
         Standing::Rejoining(_) => "rejoining",
+        Standing::Restoring(_) => "restoring",
         Standing::Removed => "removed",
     }
 }

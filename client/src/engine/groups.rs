@@ -138,7 +138,7 @@ impl Engine {
         group: &GroupRecord,
         item: &Item,
     ) -> Result<Result<(Conversation, i64), conversation::ConversationError>, Halt> {
-        let (me, contacts) = (self.me.clone(), &self.contacts);
+        let (me, contacts, incarnation) = (self.me.clone(), &self.contacts, self.incarnation());
         let manifests = |account: AccountId| contacts.get(&account).map(|contact| contact.manifest.clone());
         let left = BTreeSet::new();
         let policy = Policy { rules: fastchat_delivery::Rules::Group { left: &left }, manifests: &manifests };
@@ -152,6 +152,7 @@ impl Engine {
             let group = GroupRecord { fence: founding.epoch, ..group.clone() };
             let party = Party::Group(Box::new(group));
             let record = Conversation::new(id, party, Standing::Founding(frame), Seq(0), now_ms());
+            let record = record.of(incarnation);
             tx.put_conversation(&record)?;
             let position = tx.add_item(item)?.ok_or_else(|| OpError::Store(duplicate()))?;
             Ok::<_, OpError>((record, position))

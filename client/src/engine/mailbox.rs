@@ -5,6 +5,7 @@ use super::{
     counts::Counts,
     error::OpError,
     group_rows,
+    restored::{self, follows_a_restoration},
     session::{CallError, passes},
     state::{notice, now_ms, pause_after},
 };
@@ -19,7 +20,7 @@ use fastchat_protocol::{
 };
 use tokio::time::Instant;
 
-const CURSOR: &str = "mailbox";
+pub(super) const CURSOR: &str = "mailbox";
 
 /// What became of a mailbox item.
 enum Handled {
@@ -180,6 +181,7 @@ impl Engine {
         let manifests = |account: AccountId| contacts.get(&account).map(|contact| contact.manifest.clone());
         let policy = Policy { rules: Rules::Joiner(own), manifests: &manifests };
         let known = self.threads.get(&joining.conversation).map(|thread| thread.record.clone());
+        let incarnation = self.incarnation();
         let joined = self.store.write(|tx| {
             let before = match &known {
                 Some(record) => group_rows::info(tx, record)?,
@@ -195,7 +197,7 @@ impl Engine {
                     "a welcome to another conversation".into(),
                 )));
             }
-            let record = record_of(own, known, &joined, joining.join_seq);
+            let record = record_of(own, known, &joined, (incarnation, joining.join_seq));
             tx.put_conversation(&record)?;
             // The row that let this device in, and whatever came while it was out, is not read here.
             Counts::forget(tx, record.id)?;
@@ -234,9 +236,14 @@ impl Engine {
         (thread.epoch, thread.audit_due) = (None, true);
         (thread.welcome_wanted, thread.welcome_missed) = (None, None);
         self.ack_later(id);
-        let Some(after) = &joined.data else { return Ok(()) };
         let goes_on = before.filter(|info| info.active && info.epoch.generation < joined.epoch.generation);
         let own = self.me.account();
+        let restored = goes_on.as_ref().is_some_and(|info| follows_a_restoration(info.epoch, joined.epoch));
+        if restored || (goes_on.is_some() && joined.data.is_none()) {
+            let text = self.words(|words| restored::goes_on(&words.who(by)));
+            return self.note(id, text);
+        }
+        let Some(after) = &joined.data else { return Ok(()) };
         let text = match goes_on {
             Some(info) => {
                 let before = info.data.unwrap_or_else(|| after.clone());
@@ -272,8 +279,8 @@ impl Engine {
     /// A notice in a conversation, by itself.
     pub(super) fn note(&mut self, id: ConversationId, text: String) -> Result<(), Halt> {
         let Some(thread) = self.threads.get(&id) else { return Ok(()) };
-        let cursor = thread.record.cursor;
-        let entry = self.store.write(|tx| notice(tx, id, cursor, text, now_ms()))?;
+        let record = thread.record.clone();
+        let entry = self.store.write(|tx| notice(tx, &record, record.cursor, text, now_ms()))?;
         self.say_entry(id, &entry);
         Ok(())
     }
@@ -281,8 +288,13 @@ impl Engine {
 
 /// The record of a conversation into which this device was let: of a new one, or of one that goes on.
 /// What was sent before counts on; what was on its way to other keys is made anew.
-fn record_of(own: AccountId, known: Option<Conversation>, joined: &Joined, join_seq: Seq) -> Conversation {
-    let mut new = new_record(own, joined, join_seq);
+fn record_of(
+    own: AccountId,
+    known: Option<Conversation>,
+    joined: &Joined,
+    (incarnation, join_seq): (u32, Seq),
+) -> Conversation {
+    let mut new = new_record(own, joined, join_seq).of(incarnation);
     let Some(old) = known else { return new };
     if let (Some(group), Some(before)) = (new.group_mut(), old.group()) {
         group.name.clone_from(&before.name);
@@ -300,6 +312,8 @@ fn record_of(own: AccountId, known: Option<Conversation>, joined: &Joined, join_
         updated_ms: now_ms(),
         sealed: 0,
         refused: false,
+        gone: false,
+        incarnation,
         ..old
     }
 }

@@ -85,7 +85,9 @@ impl Engine {
     }
 
     fn take_rows(&mut self, id: ConversationId) -> Vec<Arrived> {
-        let Some(thread) = self.threads.get_mut(&id) else { return Vec::new() };
+        // Rows of another incarnation are not those that follow what is here.
+        let in_step = self.in_step(id);
+        let Some(thread) = self.threads.get_mut(&id).filter(|_| in_step) else { return Vec::new() };
         if thread.stalled_until.is_some_and(|at| at > Instant::now()) {
             return Vec::new();
         }
@@ -145,7 +147,7 @@ impl Engine {
                 match row::apply(tx, &env, &mut record, arrived)? {
                     Step::Done(effects) => {
                         let read = effects.iter().find_map(Effect::entry);
-                        let wrong = counts.check(tx, id, contacts, &arrived.row, read)?;
+                        let wrong = counts.check(tx, &record, contacts, &arrived.row, read)?;
                         applied.effects.extend(effects);
                         applied.effects.extend(wrong.map(|entry| Effect::Entry(Box::new(entry))));
                     }

@@ -45,7 +45,7 @@ impl Engine {
         for id in ids {
             let now = Instant::now();
             let Some(thread) = self.threads.get(&id) else { continue };
-            if thread.in_flight || !thread.may_try(now) {
+            if thread.in_flight || !thread.may_try(now) || !self.in_step(id) {
                 continue;
             }
             match (&thread.record.standing, &thread.record.commit) {
@@ -56,6 +56,12 @@ impl Engine {
                 {
                     let why = why.clone();
                     self.rejoin(id, why).await?;
+                }
+                (Standing::Restoring(since), None)
+                    if thread.commit_at.is_none_or(|at| at <= now) && thread.stalled_until.is_none() =>
+                {
+                    let since = *since;
+                    self.restore_due(id, since).await?;
                 }
                 (Standing::Ready, None) if !thread.record.changes.is_empty() => self.change_due(id).await?,
                 (Standing::Ready, None) => self.update_if_due(id).await?,
@@ -154,7 +160,7 @@ impl Engine {
                 let (sender, envelope) = (self.me.id(), Some(commit.commit));
                 let kind = match commit.reason {
                     CommitReason::Leave => LogKind::Left,
-                    CommitReason::Generation { .. } => LogKind::Founded,
+                    CommitReason::Generation { .. } | CommitReason::Restored { .. } => LogKind::Founded,
                     CommitReason::Update | CommitReason::Rejoin(_) | CommitReason::Members(_) => {
                         LogKind::Commit
                     }
@@ -228,6 +234,7 @@ impl Engine {
     ) -> Result<(), Halt> {
         self.commit_lost(id, None)?;
         let what = match reason {
+            CommitReason::Restored { .. } => return self.refound_refused(id, &refusal),
             CommitReason::Update => "new keys were refused",
             CommitReason::Rejoin(_) => "joining anew was refused",
             CommitReason::Members(change) | CommitReason::Generation { change, .. } => {
@@ -327,7 +334,8 @@ impl Engine {
             conversation::ConversationError::Policy(_) | conversation::ConversationError::RolledBack { .. }
         );
         let mut text = format!("this device cannot join anew: {error}");
-        if distrusted && keys.is_some_and(|info| info.active) {
+        // With keys that nobody shares, nothing goes on.
+        if distrusted && !record.gone && keys.is_some_and(|info| info.active) {
             text += ". It goes on with the keys that it has";
             (record.standing, record.rejoined_ms) = (Standing::Ready, now_ms());
             self.store.write(|tx| tx.put_conversation(&record))?;
@@ -338,7 +346,7 @@ impl Engine {
 
     /// Reads the log while the old keys are here: what they open must not be lost by new ones. True
     /// once the commit can be made; the log may have less for this device than the head says.
-    async fn read_up_to(&mut self, id: ConversationId, head: Seq) -> Result<bool, Halt> {
+    pub(super) async fn read_up_to(&mut self, id: ConversationId, head: Seq) -> Result<bool, Halt> {
         for _ in 0..MAX_PAGES {
             let Some(before) = self.threads.get(&id).map(|thread| thread.record.cursor) else {
                 return Ok(false);
@@ -349,7 +357,7 @@ impl Engine {
             }
             let Some(thread) = self.threads.get(&id) else { return Ok(false) };
             let waits = !thread.may_try(Instant::now()) || thread.stalled_until.is_some();
-            if waits || !matches!(thread.record.standing, Standing::Rejoining(_)) {
+            if waits || !matches!(thread.record.standing, Standing::Rejoining(_) | Standing::Restoring(_)) {
                 return Ok(false);
             }
             if thread.record.cursor >= head || thread.record.cursor == before {
@@ -372,8 +380,9 @@ impl Engine {
         let made = self.store.write(|tx| {
             let vault = tx.vault();
             let policy = Policy { rules: record.party.rules(me.account()), manifests: &manifests };
-            let pending =
-                conversation::resync(&vault, &me, id, &state.group_info, &state.tree, counter, &policy)?;
+            let (group_info, tree) = (&state.group_info, &state.tree);
+            let shown = conversation::Shown { group_info, tree, supersedes: record.gone };
+            let pending = conversation::resync(&vault, &me, id, &shown, counter, &policy)?;
             record.counter = counter;
             record.rejoined_ms = now_ms();
             record.commit = Some(own_commit(pending, counter, CommitReason::Rejoin(why.to_owned())));
@@ -430,14 +439,16 @@ fn frame_of(id: ConversationId, own: OwnCommit) -> ClientFrame {
         CommitReason::Leave => {
             ClientFrame::Leave(client::Leave { conversation: id, counter, statement: commit })
         }
-        CommitReason::Generation { replaces, .. } => ClientFrame::FoundGroup(client::FoundGroup {
-            conversation: id,
-            counter,
-            replaces: Some(replaces),
-            group_info,
-            tree,
-            welcomes,
-        }),
+        CommitReason::Generation { replaces, .. } | CommitReason::Restored { replaces } => {
+            ClientFrame::FoundGroup(client::FoundGroup {
+                conversation: id,
+                counter,
+                replaces: Some(replaces),
+                group_info,
+                tree,
+                welcomes,
+            })
+        }
         CommitReason::Update | CommitReason::Rejoin(_) | CommitReason::Members(_) => {
             ClientFrame::Commit(client::Commit { conversation: id, counter, commit, group_info, welcomes })
         }

@@ -9,7 +9,7 @@ use super::{
 use crate::{
     api::{ApiError, ErrorKind, MessageView, Request, Response, SafetyView, SentView},
     link::LinkError,
-    store::{Contact, Item, ItemId, ItemState, What},
+    store::{Contact, Item, ItemId, ItemState, Standing, What},
     trust,
 };
 use fastchat_e2ee::safety_number;
@@ -331,12 +331,17 @@ impl Engine {
         Ok(Ok(Response::Messages { messages }))
     }
 
-    /// All conversations with an account (one may be over, and begun anew), or the one that is meant.
+    /// All conversations with an account (one may be over, and begun anew: that one comes first), or the
+    /// one that is meant.
     fn conversations_named(&self, with: &str) -> Result<Vec<ConversationId>, ApiError> {
         let direct = |thread: &&super::state::Thread| {
             thread.record.peer().is_some_and(|peer| self.name_of(peer) == with)
         };
-        let ids: Vec<_> = self.threads.values().filter(direct).map(|thread| thread.record.id).collect();
+        let mut ids: Vec<_> = self.threads.values().filter(direct).map(|thread| thread.record.id).collect();
+        ids.sort_by_key(|id| {
+            let over = self.threads.get(id).map(|thread| thread.record.standing == Standing::Removed);
+            (over == Some(false), *id)
+        });
         match ids.is_empty() {
             true => self.find_known(with).map(|id| vec![id]),
             false => Ok(ids),
@@ -347,7 +352,7 @@ impl Engine {
         let mut messages: Vec<MessageView> = Vec::new();
         for thread in self.threads.values().filter(|thread| !self.is_hidden(&thread.record)) {
             let record = &thread.record;
-            let entries = self.store.read(|tx| tx.entries_after(record.id, record.read))?;
+            let entries = self.store.read(|tx| tx.entries_after(record.id, (record.read_in, record.read)))?;
             messages.extend(entries.iter().map(|entry| self.view_entry(record, entry)));
         }
         messages.sort_by_key(|message| message.at_ms);
@@ -361,13 +366,13 @@ impl Engine {
             return Ok(Err(no_conversation(conversation)));
         };
         let mut record = thread.record.clone();
-        if seq <= record.read {
+        if record.read_in == record.incarnation && seq <= record.read {
             return Ok(Ok(Response::Done));
         }
-        record.read = seq.min(record.cursor);
+        (record.read, record.read_in) = (seq.min(record.cursor), record.incarnation);
         let own = self.me.account();
         self.store.write(|tx| {
-            let after = tx.entries_after(record.id, record.read)?;
+            let after = tx.entries_after(record.id, (record.read_in, record.read))?;
             let unread = after.iter().filter(|entry| entry.from.is_some_and(|(account, _)| account != own));
             record.unread = unread.count() as u64;
             tx.put_conversation(&record)

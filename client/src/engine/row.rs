@@ -28,6 +28,9 @@ use std::collections::{BTreeSet, HashMap};
 
 /// How often a conversation may be entered anew: more would only burn keys.
 pub(super) const REJOIN_INTERVAL_MS: u64 = 60_000;
+/// Why a row does not open while the next generation of a restored conversation is waited for.
+const KEYS_GONE: &str =
+    "sent after the server was restored from a backup, with keys that are older than those of this device";
 
 /// What a row is judged by.
 pub(super) struct Env<'a> {
@@ -145,12 +148,14 @@ fn own_message(
 ) -> Result<Step, StoreError> {
     let account = env.me.account();
     let shown = match &item.what {
-        What::Text => Some(entry(row, EntryKind::Text, Some((account, env.me.id())), item.text.clone())),
+        What::Text => {
+            Some(entry(record, row, EntryKind::Text, Some((account, env.me.id())), item.text.clone()))
+        }
         What::Profile { name, picture } => {
             let picture = picture.as_ref().map(|p| Picture { mime: p.mime.clone(), bytes: p.bytes.to_vec() });
             let profile = GroupProfile { name: name.clone(), picture };
             let said = group_rows::profile(env, record, account, profile).unwrap_or_else(Some);
-            said.map(|said| entry(row, EntryKind::Notice, None, said))
+            said.map(|said| entry(record, row, EntryKind::Notice, None, said))
         }
         What::Accepted => None,
     };
@@ -193,8 +198,12 @@ fn opened(
             if error.resync_helps() {
                 rejoin(record, &error.to_string());
             }
-            record.refused |= breaks_a_rule(&error);
-            quarantine(tx, record, row, unreadable(&error))?
+            if record.gone {
+                quarantine(tx, record, row, KEYS_GONE.to_owned())?
+            } else {
+                record.refused |= breaks_a_rule(&error);
+                quarantine(tx, record, row, unreadable(&error))?
+            }
         }
     };
     record.cursor = row.seq;
@@ -310,7 +319,7 @@ fn content(
         ),
         _ => (EntryKind::Unknown, "a message that this version cannot show: update fastchat".to_owned()),
     };
-    let entry = Entry { epoch: Some(epoch), ..entry(row, kind, Some((account, device)), text) };
+    let entry = Entry { epoch: Some(epoch), ..entry(record, row, kind, Some((account, device)), text) };
     tx.add_entry(record.id, &entry)?;
     record.unread += u64::from(!own);
     Ok(Step::Done(vec![Effect::Entry(Box::new(entry))]))
@@ -368,7 +377,7 @@ fn own_commit(
         effects.extend(more);
     }
     if summary.external || matches!(record.standing, Standing::Rejoining(_)) {
-        record.standing = Standing::Ready;
+        (record.standing, record.gone) = (Standing::Ready, false);
         let why = match commit.map(|commit| commit.reason) {
             Some(CommitReason::Rejoin(why)) => why,
             _ => "its keys were lost".to_owned(),
@@ -406,7 +415,7 @@ pub(super) fn noted(
     row: &LogRow,
     text: String,
 ) -> Result<Step, StoreError> {
-    let entry = entry(row, EntryKind::Notice, None, text);
+    let entry = entry(record, row, EntryKind::Notice, None, text);
     tx.add_entry(record.id, &entry)?;
     Ok(Step::Done(vec![Effect::Entry(Box::new(entry))]))
 }
@@ -419,20 +428,22 @@ pub(super) fn quarantine(
     reason: String,
 ) -> Result<Step, StoreError> {
     tracing::warn!(conversation = %record.id, seq = %row.seq, reason, "a row cannot be read");
-    tx.quarantine(&quarantined(record.id, row, reason.clone()))?;
-    let entry = entry(row, EntryKind::Quarantine, None, reason);
+    tx.quarantine(&quarantined(record, row, reason.clone()))?;
+    let entry = entry(record, row, EntryKind::Quarantine, None, reason);
     tx.add_entry(record.id, &entry)?;
     record.cursor = row.seq;
     Ok(Step::Done(vec![Effect::Entry(Box::new(entry))]))
 }
 
 fn entry(
+    record: &Conversation,
     row: &LogRow,
     kind: EntryKind,
     from: Option<(AccountId, fastchat_protocol::DeviceId)>,
     text: String,
 ) -> Entry {
-    Entry { seq: row.seq, part: 0, kind, from, text, at_ms: row.at_ms, epoch: None }
+    let incarnation = record.incarnation;
+    Entry { incarnation, seq: row.seq, part: 0, kind, from, text, at_ms: row.at_ms, epoch: None }
 }
 
 /// The reason as a person understands it.

@@ -42,7 +42,8 @@ impl Engine {
     async fn pump(&mut self, id: ConversationId) -> Result<(), Halt> {
         loop {
             let now = Instant::now();
-            let Some(thread) = self.threads.get_mut(&id) else { return Ok(()) };
+            let in_step = self.in_step(id);
+            let Some(thread) = self.threads.get_mut(&id).filter(|_| in_step) else { return Ok(()) };
             let usable = matches!(thread.record.standing, Standing::Ready | Standing::Rejoining(_));
             if !usable || !thread.may_try(now) || thread.lane.is_empty() {
                 return Ok(());
@@ -396,6 +397,7 @@ impl Engine {
     /// Why a message is still here.
     pub(super) fn reason(&self, id: ItemId) -> String {
         let offline = self.session.is_none().then(|| self.down.clone()).flatten();
+        let offline = self.older.clone().or(offline);
         offline.or_else(|| self.problems.get(&id).cloned()).unwrap_or_else(|| match self.session {
             Some(_) => "the server has not answered yet".to_owned(),
             None => "not connected yet".to_owned(),

@@ -218,7 +218,7 @@ impl Engine {
         match event {
             LinkEvent::Up { url, sender, session, hello } => {
                 self.gateway = Some(url);
-                self.on_up(sender, session, hello);
+                self.on_up(sender, session, hello)?;
             }
             LinkEvent::Moving { go } => self.moving = Some(go),
             LinkEvent::Stays => {}
@@ -235,10 +235,16 @@ impl Engine {
         Ok(())
     }
 
-    fn on_up(&mut self, sender: mpsc::Sender<Bytes>, welcome: server::Session, hello: server::Hello) {
+    fn on_up(
+        &mut self,
+        sender: mpsc::Sender<Bytes>,
+        welcome: server::Session,
+        hello: server::Hello,
+    ) -> Result<(), Halt> {
         // To whom has a session, that there is another one is no news.
         let moved = self.session.is_some();
         self.forget_session();
+        self.note_incarnation(hello.incarnation)?;
         self.session = Some(Session { sender, next_request: 1, asked: HashMap::new(), hello, welcome });
         self.down = None;
         self.sync_wanted = true;
@@ -249,11 +255,13 @@ impl Engine {
         if !moved {
             self.say(Event::Link(LinkView { up: true, reason: String::new(), retry_ms: None }));
         }
+        Ok(())
     }
 
     fn on_down(&mut self, reason: String, retry_ms: Option<u64>) {
         self.forget_session();
         self.synced = false;
+        let reason = self.older.clone().unwrap_or(reason);
         self.down = Some(reason.clone());
         self.say(Event::Link(LinkView { up: false, reason, retry_ms }));
         self.tell_waiters();
@@ -285,7 +293,7 @@ impl Engine {
 
     /// Nothing is known of what was on its way.
     fn forget_session(&mut self) {
-        self.session = None;
+        (self.session, self.compared) = (None, false);
         for thread in self.threads.values_mut() {
             thread.lane.disconnected();
             thread.window.clear();

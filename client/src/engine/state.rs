@@ -44,6 +44,8 @@ pub(super) struct Thread {
     pub(super) welcome_wanted: Option<Seq>,
     /// It was not there.
     pub(super) welcome_missed: Option<Seq>,
+    /// The server does not let this device found the next generation.
+    pub(super) may_not_found: bool,
 }
 
 /// A row, and whether it is the log's own copy.
@@ -91,6 +93,7 @@ impl Thread {
             audit_due: true,
             welcome_wanted: None,
             welcome_missed: None,
+            may_not_found: false,
         }
     }
 
@@ -207,14 +210,16 @@ pub(super) fn pause_after(failures: u32, wish_ms: Option<u32>) -> Duration {
 /// Adds a notice at a place in a conversation.
 pub(super) fn notice(
     tx: &Tx<'_>,
-    id: ConversationId,
+    record: &Conversation,
     seq: Seq,
     text: String,
     at_ms: u64,
 ) -> Result<Entry, StoreError> {
-    let part = tx.next_part(id, seq)?;
-    let entry = Entry { seq, part, kind: EntryKind::Notice, from: None, text, at_ms, epoch: None };
-    tx.add_entry(id, &entry)?;
+    let incarnation = record.incarnation;
+    let part = tx.next_part(record.id, incarnation, seq)?;
+    let kind = EntryKind::Notice;
+    let entry = Entry { incarnation, seq, part, kind, from: None, text, at_ms, epoch: None };
+    tx.add_entry(record.id, &entry)?;
     Ok(entry)
 }
 

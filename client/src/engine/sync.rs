@@ -30,7 +30,8 @@ impl Engine {
             self.sync_at = Some(now + SYNC_INTERVAL);
             self.sync().await?;
         }
-        if self.mailbox_wanted {
+        // What it lets in depends on what was compared.
+        if self.mailbox_wanted && self.compared {
             self.fetch_mailbox().await?;
         }
         // A winner whose welcome may still be in the mailbox waits for it.
@@ -41,36 +42,16 @@ impl Engine {
     async fn sync(&mut self) -> Result<(), Halt> {
         // Before anything is read, so that what asks for a sync meanwhile (a welcome, a `Resync`) gets one.
         self.sync_wanted = false;
-        // First, because a welcome explains conversations that are met next.
+        let Some(states) = self.list().await? else { return Ok(()) };
+        // Before anything else: whether this is the log that was read here.
+        self.reconcile(&states)?;
+        self.put_manifest_again().await?;
+        // A welcome explains conversations that are met next.
         self.fetch_mailbox().await?;
-        let (mut after, mut unknown) = (None, Vec::new());
-        loop {
-            let page = match self.call(ClientFrame::Sync(client::Sync { after })).await {
-                Ok(ServerFrame::Conversations(page)) => page,
-                Ok(_) | Err(CallError::Down) => return Err(Halt::Down),
-                Err(CallError::Refused(refusal)) => {
-                    // It stays wanted. What is known already goes on.
-                    self.sync_wanted = true;
-                    tracing::warn!(%refusal, "no sync");
-                    let wait = refusal.wait_ms.map(|ms| Duration::from_millis(ms.into()));
-                    self.sync_at = Some(Instant::now() + wait.unwrap_or_default().max(SYNC_INTERVAL));
-                    return Ok(());
-                }
-            };
-            after = page.list.last().map(|state| state.conversation);
-            let (known, others): (Vec<_>, Vec<_>) =
-                page.list.into_iter().partition(|state| self.threads.contains_key(&state.conversation));
-            for state in &known {
-                self.compare(state)?;
-            }
-            unknown.extend(others);
-            if !page.more || after.is_none() {
-                break;
-            }
-        }
-        if !unknown.is_empty() {
-            // Founded since the mailbox was read, perhaps: the welcome came with the conversation.
-            self.fetch_mailbox().await?;
+        let (known, unknown): (Vec<_>, Vec<_>) =
+            states.into_iter().partition(|state| self.threads.contains_key(&state.conversation));
+        for state in &known {
+            self.compare(state)?;
         }
         // A mailbox that was not read to its end may yet explain them.
         let unexplained = self.mailbox_wanted;
@@ -96,6 +77,30 @@ impl Engine {
             let _ = reply.send(Ok(crate::api::Response::Status(status.clone())));
         }
         Ok(())
+    }
+
+    /// All conversations, as the server has them; `None` if it does not say now.
+    async fn list(&mut self) -> Result<Option<Vec<server::ConversationState>>, Halt> {
+        let (mut after, mut states) = (None, Vec::new());
+        loop {
+            let page = match self.call(ClientFrame::Sync(client::Sync { after })).await {
+                Ok(ServerFrame::Conversations(page)) => page,
+                Ok(_) | Err(CallError::Down) => return Err(Halt::Down),
+                Err(CallError::Refused(refusal)) => {
+                    // It stays wanted. What is known already goes on, if it was compared before.
+                    self.sync_wanted = true;
+                    tracing::warn!(%refusal, "no sync");
+                    let wait = refusal.wait_ms.map(|ms| Duration::from_millis(ms.into()));
+                    self.sync_at = Some(Instant::now() + wait.unwrap_or_default().max(SYNC_INTERVAL));
+                    return Ok(None);
+                }
+            };
+            after = page.list.last().map(|state| state.conversation);
+            states.extend(page.list);
+            if !page.more || after.is_none() {
+                return Ok(Some(states));
+            }
+        }
     }
 
     /// The other party gets its name, so that what is said of the conversation is found by it.
@@ -129,29 +134,7 @@ impl Engine {
             self.advance_counter(id, last)?;
             self.want_rejoin(id, ROLLED_BACK)?;
         }
-        self.compare_heads(state)
-    }
-
-    /// A log that ends before what was read here was restored from an older copy, or is not the one that
-    /// was read.
-    fn compare_heads(&mut self, state: &server::ConversationState) -> Result<(), Halt> {
-        let id = state.conversation;
-        let Some(thread) = self.threads.get(&id) else { return Ok(()) };
-        let cursor = thread.record.cursor;
-        let place = format!("shorter-{id}");
-        if !thread.is_ready()
-            || state.head >= cursor
-            || self.store.read(|tx| tx.setting(&place))? == Some(cursor)
-        {
-            return Ok(());
-        }
-        self.store.write(|tx| tx.set_setting(&place, &cursor))?;
-        let text = format!(
-            "the server's log is shorter than what this device has read: it ends with message {}, and {cursor} \
-             were read. Either it was restored from an older copy, or it is not what it was",
-            state.head
-        );
-        self.note(id, text)
+        Ok(())
     }
 
     /// The account was let in again, and this device has no welcome: it comes in by itself.
@@ -189,6 +172,7 @@ impl Engine {
             now_ms(),
         );
         record.counter = state.counter;
+        let mut record = record.of(self.incarnation());
         self.store.write(|tx| {
             archive::inherit(tx, &mut record)?;
             tx.put_conversation(&record)
@@ -287,7 +271,7 @@ impl Engine {
         let entry = self.store.write(|tx| {
             tx.put_conversation(&record)?;
             Counts::forget(tx, id)?;
-            notice(tx, id, last_missing, text, at_ms)
+            notice(tx, &record, last_missing, text, at_ms)
         })?;
         self.set_record(record);
         self.say_entry(id, &entry);
@@ -303,7 +287,7 @@ impl Engine {
         }
         let rejoining =
             matches!(&thread.record.commit, Some(commit) if matches!(commit.reason, CommitReason::Rejoin(_)));
-        if rejoining || matches!(thread.record.standing, Standing::Rejoining(_)) {
+        if rejoining || matches!(thread.record.standing, Standing::Rejoining(_) | Standing::Restoring(_)) {
             // Readable again once the commit that lets the device in is stored.
             if let Some(thread) = self.threads.get_mut(&id) {
                 thread.window.limit_to(thread.record.cursor);
@@ -315,7 +299,7 @@ impl Engine {
         let text = "the server says that this device is not a member of the conversation any more".to_owned();
         let entry = self.store.write(|tx| {
             tx.put_conversation(&record)?;
-            notice(tx, id, record.cursor, text, now_ms())
+            notice(tx, &record, record.cursor, text, now_ms())
         })?;
         self.set_record(record);
         self.say_entry(id, &entry);

@@ -13,6 +13,7 @@ impl Engine {
         MessageView {
             with: self.title(record),
             conversation: record.id.to_string(),
+            incarnation: entry.incarnation,
             seq: entry.seq.0,
             kind: match entry.kind {
                 EntryKind::Text => MessageKind::Text,
@@ -85,10 +86,10 @@ impl Engine {
         let state =
             |wanted: fn(&ItemState) -> bool| self.items.values().filter(|item| wanted(&item.state)).count();
         Ok(StatusView {
-            connected: self.session.is_some(),
+            connected: self.session.is_some() && self.older.is_none(),
             gateway: self.gateway.as_ref().filter(|_| self.session.is_some()).map(ToString::to_string),
             synced: self.synced,
-            reason: self.down.clone().filter(|_| self.session.is_none()),
+            reason: self.older.clone().or_else(|| self.down.clone().filter(|_| self.session.is_none())),
             ended: self.ended.as_ref().map(LinkError::kind),
             key_packages: self.key_packages,
             waiting: state(|state| matches!(state, ItemState::Draft | ItemState::Sealed { .. })),

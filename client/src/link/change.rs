@@ -14,7 +14,7 @@ use super::{
     open,
     supervise::{Link, LinkEvent},
 };
-use fastchat_protocol::{ClientFrame, client};
+use fastchat_protocol::{ClientFrame, Code, client};
 use std::{pin::Pin, time::Duration};
 use tokio::{
     sync::oneshot,
@@ -134,8 +134,14 @@ impl Link {
     /// Proves this device on a connection that was greeted.
     pub(super) async fn resume(&self, opened: Opened) -> Result<Proven, LinkError> {
         let signature = opened.sign(&self.device);
-        opened
-            .prove_and_keep(ClientFrame::Resume(client::Resume { device: self.device.id(), signature }))
-            .await
+        let known = self.way.destination().incarnation;
+        let restored = known.is_some_and(|known| known < opened.hello().incarnation);
+        let resume = ClientFrame::Resume(client::Resume { device: self.device.id(), signature });
+        opened.prove_and_keep(resume).await.map_err(|error| match error {
+            LinkError::Refused(refusal) if restored && refusal.code == Code::BadCredentials => {
+                LinkError::Forgotten
+            }
+            other => other,
+        })
     }
 }

@@ -67,6 +67,21 @@ pub enum LinkError {
         /// Now.
         found: String,
     },
+    /// The server's store was restored from a backup, and nobody has told it.
+    #[error("{}", older_store(&format!("it is in incarnation {found}, and was in {known}")))]
+    OlderStore {
+        /// The newest incarnation that was seen.
+        known: u32,
+        /// Now.
+        found: u32,
+    },
+    /// The server does not know this device, and its store was restored since the device was made.
+    #[error(
+        "the server was restored from a backup that does not know this device: it was made after the backup. \
+         What is here stays and can be read; to go on, link this device again from another one of the account, \
+         or register again under another profile"
+    )]
+    Forgotten,
     /// The gateway said no, and why.
     #[error("{}", refusal_text(.0))]
     Refused(Box<Refusal>),
@@ -79,7 +94,7 @@ impl LinkError {
     /// Whether dialling again cannot change the answer.
     pub fn is_final(&self) -> bool {
         match self {
-            Self::Plain(_) | Self::Deployment { .. } => true,
+            Self::Plain(_) | Self::Deployment { .. } | Self::Forgotten => true,
             Self::Refused(refusal) => refusal.code.retry() == Retry::Never,
             _ => false,
         }
@@ -98,7 +113,7 @@ impl LinkError {
                 Code::Unavailable | Code::Internal | Code::TimedOut => Fault::Lost,
                 _ => Fault::Ours,
             },
-            Self::Assign { .. } | Self::NoGateway => Fault::Ours,
+            Self::Assign { .. } | Self::NoGateway | Self::OlderStore { .. } | Self::Forgotten => Fault::Ours,
             _ if had_session => Fault::Lost,
             _ => Fault::Unreachable,
         }
@@ -112,7 +127,8 @@ impl LinkError {
     /// The category for exit codes.
     pub fn kind(&self) -> ErrorKind {
         match self {
-            Self::Deployment { .. } => ErrorKind::Untrusted,
+            Self::Deployment { .. } | Self::OlderStore { .. } => ErrorKind::Untrusted,
+            Self::Forgotten => ErrorKind::Auth,
             Self::Plain(_) => ErrorKind::Usage,
             Self::Refused(refusal) => refusal_kind(refusal.code),
             _ => ErrorKind::Network,
@@ -145,6 +161,15 @@ impl From<tungstenite::Error> for LinkError {
             other => Self::WebSocket(other.to_string()),
         }
     }
+}
+
+/// A store that lies before what was seen, as a person understands it.
+pub(crate) fn older_store(what: &str) -> String {
+    format!(
+        "the server shows an older store than it did ({what}); nothing is sent, and nothing here is lost. \
+         If it was restored from a backup, its operator has to run `fastchat-gateway restored` \
+         and start the gateways again"
+    )
 }
 
 /// The category of a refusal.

@@ -211,6 +211,7 @@ impl Link {
         loop {
             self.up = Some(Instant::now());
             self.way.up(&url, &proven.hello.deployment);
+            self.way.seen(proven.hello.incarnation);
             let Some((leg, mut wishes)) = self.announce(&url, proven).await else {
                 return LinkError::Closed.into();
             };

@@ -19,7 +19,14 @@ impl Gateway {
 
     fn endpoint(&self, deployment: Option<&str>) -> Endpoint {
         let url = format!("ws://{}", self.0.local_addr().unwrap()).parse().unwrap();
-        Endpoint { url, ticket: None, ca: None, deployment: deployment.map(str::to_owned), insecure: false }
+        Endpoint {
+            url,
+            ticket: None,
+            ca: None,
+            deployment: deployment.map(str::to_owned),
+            insecure: false,
+            incarnation: None,
+        }
     }
 
     fn way(&self) -> Way {
@@ -108,7 +115,8 @@ async fn another_deployment_and_another_version_are_refused_before_anything_is_s
 #[tokio::test]
 async fn a_plain_connection_to_another_machine_is_not_even_tried() {
     let url = "ws://192.0.2.1:80".parse().unwrap();
-    let endpoint = Endpoint { url, ticket: None, ca: None, deployment: None, insecure: false };
+    let endpoint =
+        Endpoint { url, ticket: None, ca: None, deployment: None, insecure: false, incarnation: None };
     assert!(matches!(open(&endpoint).await, Err(LinkError::Plain(_))));
 }
 

@@ -41,6 +41,8 @@ pub struct Destination {
     pub repick_every: Option<u32>,
     /// Where the gateways that are known are kept.
     pub known: Option<PathBuf>,
+    /// The newest incarnation of the server's store that was seen; none before that.
+    pub incarnation: Option<u32>,
 }
 
 /// See the module.
@@ -76,6 +78,7 @@ impl Destination {
             pick: Pick::Assign,
             repick_every: None,
             known: None,
+            incarnation: None,
         }
     }
 
@@ -104,6 +107,11 @@ impl Way {
     /// From now on only gateways of this deployment are spoken to.
     pub fn pin(&mut self, deployment: &str) {
         self.to.deployment.get_or_insert_with(|| deployment.to_owned());
+    }
+
+    /// From now on no store of an older incarnation is spoken to.
+    pub(super) fn seen(&mut self, incarnation: u32) {
+        self.to.incarnation = Some(incarnation);
     }
 
     /// Gateways that are known.
@@ -268,8 +276,8 @@ impl Way {
     }
 
     fn endpoint(&self, Target { url, ticket }: Target) -> Endpoint {
-        let Destination { ca, deployment, insecure, .. } = &self.to;
-        Endpoint { url, ticket, ca: ca.clone(), deployment: deployment.clone(), insecure: *insecure }
+        let Destination { ca, deployment, insecure, incarnation, .. } = self.to.clone();
+        Endpoint { url, ticket, ca, deployment, insecure, incarnation }
     }
 
     /// Writes down what is known, if it has changed.

@@ -5,7 +5,10 @@ use fastchat_protocol::{AccountId, Bytes, ConversationId, Counter, DeviceId, Epo
 use serde::{Deserialize, Serialize};
 use std::fmt;
 
-use super::group::{GroupRecord, MemberChange, Party, StoredPicture};
+use super::{
+    Place,
+    group::{GroupRecord, MemberChange, Party, StoredPicture},
+};
 
 /// An account that this one has to do with, and what is believed about it.
 #[derive(Debug, Clone)]
@@ -33,12 +36,18 @@ pub struct Conversation {
     pub party: Party,
     /// Whether it can be used.
     pub standing: Standing,
+    /// The incarnation of the log in which `cursor` and `counter` are meant; 0 before any was noted.
+    #[serde(default)]
+    pub incarnation: u32,
     /// The last seq that is stored here, with all before it.
     pub cursor: Seq,
     /// The last counter that was given to something of ours.
     pub counter: Counter,
     /// The last seq that a person has seen.
     pub read: Seq,
+    /// The incarnation in which `read` is meant.
+    #[serde(default)]
+    pub read_in: u32,
     /// Messages of others after `read`.
     pub unread: u64,
     /// A commit of ours whose outcome is not known yet.
@@ -53,6 +62,9 @@ pub struct Conversation {
     /// it is not entered.
     #[serde(default)]
     pub refused: bool,
+    /// The keys here are of a log that is gone: the server's store was restored from an older backup.
+    #[serde(default)]
+    pub gone: bool,
     /// Begun by somebody whom nobody here has said yes to. `None`: accepted.
     #[serde(default)]
     pub request: Option<MessageRequest>,
@@ -82,6 +94,9 @@ pub enum Standing {
     Ready,
     /// The keys are lost or do not fit: an external commit is needed, and why.
     Rejoining(String),
+    /// The server's store was restored from a backup that is older than the keys here: whoever may founds
+    /// the next generation, and the others wait for it. Since when, in milliseconds since 1970.
+    Restoring(u64),
     /// This device was removed.
     Removed,
 }
@@ -131,6 +146,12 @@ pub enum CommitReason {
         /// Who comes in by it.
         change: MemberChange,
     },
+    /// The generation with which a conversation goes on in a restored store. `commit` is what its row
+    /// holds: SHA-256 of the GroupInfo.
+    Restored {
+        /// The epoch that it takes the place of.
+        replaces: Epoch,
+    },
     /// This account leaves. `commit` is the statement.
     Leave,
 }
@@ -138,6 +159,9 @@ pub enum CommitReason {
 /// An entry of a conversation's history.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Entry {
+    /// The incarnation of the log; 0 before any was noted. With it a seq is never used twice.
+    #[serde(default)]
+    pub incarnation: u32,
     /// Its place in the log.
     pub seq: Seq,
     /// Which of the entries at that place: 0 is the row itself.
@@ -260,9 +284,12 @@ impl Conversation {
             id,
             party,
             standing,
+            incarnation: 0,
             cursor,
             counter: Counter(0),
             read: cursor,
+            read_in: 0,
+            gone: false,
             unread: 0,
             commit: None,
             updated_ms: now_ms,
@@ -273,6 +300,11 @@ impl Conversation {
             changes: Vec::new(),
             gossiped: None,
         }
+    }
+
+    /// The same, met in this incarnation of the log.
+    pub fn of(self, incarnation: u32) -> Self {
+        Self { incarnation, read_in: incarnation, ..self }
     }
 
     /// The other party of a direct conversation; the own account in one with oneself.
@@ -305,6 +337,13 @@ impl Conversation {
             Party::Group(group) => Some(group),
             Party::Direct(_) => None,
         }
+    }
+}
+
+impl Entry {
+    /// Where it is in the history.
+    pub fn place(&self) -> Place {
+        (self.incarnation, self.seq, self.part)
     }
 }
 

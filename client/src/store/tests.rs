@@ -11,7 +11,8 @@ fn key() -> StoreKey {
 
 fn entry(seq: u64, part: u32, text: &str) -> Entry {
     let from = Some((PEER, DeviceId::new([9; 16])));
-    Entry { seq: Seq(seq), part, kind: EntryKind::Text, from, text: text.to_owned(), at_ms: 5, epoch: None }
+    let (incarnation, kind, text) = (0, EntryKind::Text, text.to_owned());
+    Entry { incarnation, seq: Seq(seq), part, kind, from, text, at_ms: 5, epoch: None }
 }
 
 fn item(id: u8, text: &str) -> Item {
@@ -47,7 +48,13 @@ fn nothing_can_be_read_without_the_key() {
         ))?;
         tx.add_entry(ID, &entry(1, 0, MARKER))?;
         tx.add_item(&item(1, MARKER))?;
-        tx.quarantine(&Quarantined { conversation: ID, seq: Seq(2), reason: MARKER.into(), envelope: None })?;
+        tx.quarantine(&Quarantined {
+            conversation: ID,
+            incarnation: 1,
+            seq: Seq(2),
+            reason: MARKER.into(),
+            envelope: None,
+        })?;
         tx.set_setting("mailbox", &MARKER)?;
         tx.vault().put("label-of-a-value", ID.as_bytes(), MARKER.as_bytes()).map_err(StoreError::from)
     });
@@ -94,8 +101,8 @@ fn what_was_committed_is_there_again_and_another_key_opens_nothing() {
         assert_eq!(tx.conversations().unwrap(), [record]);
         let texts = |entries: Vec<Entry>| entries.into_iter().map(|entry| entry.text).collect::<Vec<_>>();
         assert_eq!(texts(tx.last_entries(ID, 2).unwrap()), ["a notice", "two"]);
-        assert_eq!(texts(tx.entries_after(ID, Seq(1)).unwrap()), ["two"]);
-        assert_eq!(tx.next_part(ID, Seq(1)).unwrap(), 2);
+        assert_eq!(texts(tx.entries_after(ID, (0, Seq(1))).unwrap()), ["two"]);
+        assert_eq!(tx.next_part(ID, 0, Seq(1)).unwrap(), 2);
         assert_eq!(tx.items().unwrap(), [(1, item(2, "second")), (2, item(1, "third"))]);
     });
     assert!(store.check().unwrap());
@@ -167,4 +174,68 @@ fn a_group_is_kept_with_all_that_is_known_of_it() {
     record.request = Some(MessageRequest { by: PEER, declined: true });
     let read = codec::decode_local::<Conversation>(&codec::encode(&record)).unwrap();
     assert_eq!((read.group().map(|group| group.name.as_str()), read == record), (Some("team"), true));
+}
+
+#[test]
+fn a_seq_of_another_incarnation_is_another_place() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut store = Store::open(&folder.path().join("store"), key()).unwrap();
+    let of = |incarnation, seq, text| Entry { incarnation, ..entry(seq, 0, text) };
+    write(&mut store, |tx| {
+        tx.add_entry(ID, &of(7, 2, "new"))?;
+        tx.add_entry(ID, &of(0, 1, "old"))?;
+        tx.add_entry(ID, &of(5, 2, "lost"))?;
+        tx.add_entry(ID, &of(5, 3, "lost too"))
+    });
+    store.read(|tx| {
+        assert_eq!(texts(tx.last_entries(ID, 9).unwrap()), ["old", "lost", "lost too", "new"]);
+        assert_eq!(texts(tx.entries_after(ID, (5, Seq(2))).unwrap()), ["lost too", "new"]);
+        let page = tx.entries_between(ID, (0, Seq(1), 0), (5, Seq(9)), 9).unwrap();
+        assert_eq!(texts(page), ["lost", "lost too"]);
+        assert_eq!(tx.place_before_last(ID, 1).unwrap(), Some((5, Seq(3), 0)));
+        assert_eq!((tx.next_part(ID, 5, Seq(2)).unwrap(), tx.next_part(ID, 6, Seq(2)).unwrap()), (1, 1));
+    });
+}
+
+/// What profiles of form 1 hold is as it was.
+#[test]
+fn an_older_profile_keeps_its_history() {
+    const FORM_1: &str = "
+        ALTER TABLE messages RENAME TO m; ALTER TABLE quarantine RENAME TO q;
+        CREATE TABLE messages (
+            conversation BLOB NOT NULL, seq INTEGER NOT NULL, part INTEGER NOT NULL, value BLOB NOT NULL,
+            PRIMARY KEY (conversation, seq, part)) WITHOUT ROWID;
+        CREATE TABLE quarantine (
+            conversation BLOB NOT NULL, seq INTEGER NOT NULL, value BLOB NOT NULL,
+            PRIMARY KEY (conversation, seq)) WITHOUT ROWID;
+        INSERT INTO messages SELECT conversation, seq, part, value FROM m;
+        INSERT INTO quarantine SELECT conversation, seq, value FROM q;
+        DROP TABLE m; DROP TABLE q; PRAGMA user_version = 1;";
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("store");
+    let mut store = Store::open(&path, key()).unwrap();
+    let row = Quarantined {
+        conversation: ID,
+        incarnation: 0,
+        seq: Seq(2),
+        reason: "damaged".into(),
+        envelope: None,
+    };
+    write(&mut store, |tx| {
+        tx.add_entry(ID, &entry(1, 0, "one"))?;
+        tx.quarantine(&row)
+    });
+    drop(store);
+    rusqlite::Connection::open(&path).unwrap().execute_batch(FORM_1).unwrap();
+    for _ in 0..2 {
+        let store = Store::open(&path, key()).unwrap();
+        store.read(|tx| {
+            assert_eq!(texts(tx.last_entries(ID, 9).unwrap()), ["one"]);
+            assert_eq!(tx.quarantined().unwrap(), 1);
+        });
+    }
+}
+
+fn texts(entries: Vec<Entry>) -> Vec<String> {
+    entries.into_iter().map(|entry| entry.text).collect()
 }

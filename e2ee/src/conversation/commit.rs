@@ -147,18 +147,30 @@ fn find_all(
     Ok(found)
 }
 
+/// A conversation's public state, as the gateway shows it.
+#[derive(Debug, Clone, Copy)]
+pub struct Shown<'a> {
+    /// Signed GroupInfo.
+    pub group_info: &'a [u8],
+    /// Its ratchet tree.
+    pub tree: &'a [u8],
+    /// It may lie before the keys at hand: those are of a log that is gone, because the server's store
+    /// was restored from a backup. Otherwise that is [`ConversationError::RolledBack`].
+    pub supersedes: bool,
+}
+
 /// Joins a conversation anew by an external commit, replacing this device's old leaf: after lost
-/// state, or where there never was any (a newly linked device). `group_info` and `tree` are the
-/// gateway's newest. Until the log shows the commit, the old state (if any) stays in use.
+/// state, or where there never was any (a newly linked device). What is shown is the gateway's
+/// newest. Until the log shows the commit, the old state (if any) stays in use.
 pub fn resync<K: KeyValue>(
     vault: &Vault<'_, K>,
     me: &Device,
     conversation: ConversationId,
-    group_info: &[u8],
-    tree: &[u8],
+    shown: &Shown<'_>,
     counter: Counter,
     policy: &Policy<'_>,
 ) -> Result<PendingCommit, ConversationError> {
+    let Shown { group_info, tree, supersedes } = *shown;
     let message =
         MlsMessageIn::tls_deserialize_exact_bytes(group_info).map_err(ConversationError::invalid)?;
     let MlsMessageBodyIn::GroupInfo(info) = message.extract() else {
@@ -173,7 +185,7 @@ pub fn resync<K: KeyValue>(
     let base = Epoch { generation, number: info.epoch().as_u64() };
     let suite = suite_of(info.ciphersuite())?;
     let known = load(&Mls::new(*vault), conversation)?.map(|group| epoch(&group));
-    if let Some(known) = known.filter(|known| base < *known) {
+    if let Some(known) = known.filter(|known| !supersedes && base < *known) {
         return Err(ConversationError::RolledBack { shown: base.number, known: known.number });
     }
     let (pending, writes) = set_aside(vault, |mls| {

@@ -57,6 +57,54 @@ pub fn found_next<K: KeyValue>(
     Ok(founding)
 }
 
+/// The generation with which a conversation goes on.
+#[derive(Debug, Clone, Copy)]
+pub struct Next<'a> {
+    /// The server's epoch, of which it takes the place.
+    pub base: Epoch,
+    /// Its number.
+    pub generation: u32,
+    /// Its suite.
+    pub suite: Suite,
+    /// What a group declares; `None` for a direct conversation.
+    pub data: Option<&'a GroupData>,
+}
+
+/// Founds the generation with which a conversation goes on after the server's store was restored from a
+/// backup that is older than the keys here. These are of a log that is gone, so they judge nothing. As
+/// after [`found_next`], nothing changes here until [`enter_next`].
+pub fn refound<K: KeyValue>(
+    vault: &Vault<'_, K>,
+    me: &Device,
+    conversation: ConversationId,
+    next: &Next<'_>,
+    packages: &[Bytes],
+    policy: &Policy<'_>,
+) -> Result<Founding, ConversationError> {
+    let Next { base, generation, suite, data } = *next;
+    let packages = parse_packages(packages, suite)?;
+    let mut leaves = vec![me.leaf()];
+    leaves.extend(packages.iter().map(|(_, info)| Leaf::from(info)));
+    suite.check_devices(leaves.len())?;
+    policy.check_members(&leaves, data)?;
+    if waiting(vault, conversation)?.is_some() {
+        return Err(ConversationError::Pending);
+    }
+    let (founding, writes) = set_aside(vault, |mls| {
+        if let Some(mut old) = load(mls, conversation)? {
+            if epoch(&old).generation >= generation {
+                return Err(ConversationError::AlreadyJoined(conversation));
+            }
+            old.delete(mls.storage())?;
+        }
+        let group = create(mls, me, (conversation, generation), suite, data)?;
+        founded(mls, me, group, conversation, packages)
+    })?;
+    let commit = Sha256::digest(&founding.group_info).into();
+    write_waiting(vault, conversation, &Waiting { base, commit, writes })?;
+    Ok(founding)
+}
+
 /// The log says that a next generation was founded, by the SHA-256 of its group information. If it is
 /// ours, it takes the old one's place: its first epoch. Otherwise whatever waited here has lost, and
 /// this device comes in by its welcome: `None`.
@@ -89,9 +137,18 @@ pub(super) fn succeed<K: KeyValue>(
     };
     // Whoever was removed does not know what became of the group since, and is added as anybody is.
     if old.is_active() {
-        let before = data(&old)?.ok_or(PolicyError::Kind)?;
-        let after = data(next)?.ok_or(PolicyError::Kind)?;
-        policy.check_generation((&members(&old)?, &before), (&members(next)?, &after), by)?;
+        let (before, after) = (data(&old)?, data(next)?);
+        let (old_leaves, leaves) = (members(&old)?, members(next)?);
+        // The next one is one more; what follows a restored store has the number of its incarnation.
+        let follows = epoch(&old).generation.checked_add(1) == Some(epoch(next).generation);
+        match (before, after) {
+            (Some(before), Some(after)) if follows => {
+                policy.check_generation((&old_leaves, &before), (&leaves, &after), by)?;
+            }
+            (before, after) => {
+                policy.check_successor((&old_leaves, before.as_ref()), (&leaves, after.as_ref()), by)?;
+            }
+        }
     }
     Ok(old.delete(mls.storage())?)
 }

@@ -239,15 +239,9 @@ impl Peer {
         let counter = self.next();
         let tree = service.state().tree_bytes();
         let commit = self.manifests.judge(|policy| {
-            conversation::resync(
-                &self.vault(),
-                &self.device,
-                CONVERSATION,
-                &service.group_info,
-                &tree,
-                counter,
-                policy,
-            )
+            let shown =
+                conversation::Shown { group_info: &service.group_info, tree: &tree, supersedes: false };
+            conversation::resync(&self.vault(), &self.device, CONVERSATION, &shown, counter, policy)
         });
         (counter, commit.unwrap())
     }
@@ -339,7 +333,7 @@ impl Service {
         let state = self.state();
         let next = self
             .manifests
-            .judge(|policy| state.found_next(&founding.group_info, &founding.tree, founder, policy))?;
+            .judge(|policy| state.found_next(&founding.group_info, &founding.tree, founder, 1, policy))?;
         self.state = next.to_bytes();
         self.group_info = founding.group_info.clone();
         self.floor = founding.epoch;

@@ -442,7 +442,7 @@ fn the_next_generation_is_judged_by_the_last() {
         let mut founder = Rogue::new(by, 1, &world.manifests);
         let founding = founder.found(1, SUITE, data.to_extensions(), &packages);
         let gateway = world.manifests.judge(|policy| {
-            world.state.found_next(&founding.group_info, &founding.tree, founder.id(), policy)
+            world.state.found_next(&founding.group_info, &founding.tree, founder.id(), 1, policy)
         });
         let store = world.observer.store.snapshot();
         let joined = world.observer.try_join(&founding.welcomes[0].welcome, &founding.tree);
@@ -460,7 +460,7 @@ fn the_next_generation_is_judged_by_the_last() {
     let found = |founding: &fastchat_e2ee::conversation::Founding, id| {
         world
             .manifests
-            .judge(|policy| world.state.found_next(&founding.group_info, &founding.tree, id, policy))
+            .judge(|policy| world.state.found_next(&founding.group_info, &founding.tree, id, 1, policy))
     };
     assert!(found(&founding, mallory.id()).is_err());
     assert!(world.observer.try_join(&founding.welcomes[0].welcome, &founding.tree).is_err());

@@ -55,11 +55,7 @@ async fn current_of(gateway: &Gateway, me: &Me, request: &FoundGroup) -> Result<
     if request.replaces.is_none() {
         return Ok(None);
     }
-    let current = state_of(gateway, me, request.conversation).await?;
-    match current.audience {
-        Audience::Group => Ok(Some(current)),
-        Audience::Pair(..) => bad("a direct conversation is not founded as a group"),
-    }
+    state_of(gateway, me, request.conversation).await.map(Some)
 }
 
 async fn judged(
@@ -73,39 +69,54 @@ async fn judged(
     if conversation != request.conversation {
         return bad("the group was founded for another conversation");
     }
-    let Some(data) = data else { return bad("a group declares its members and their roles") };
-    let manifests = manifests_of(gateway, &data.roles().keys().copied().collect()).await?;
+    // Between two there are no roles, and nothing but a generation that goes on.
+    let accounts = match (data, current.as_ref().map(|current| current.audience)) {
+        (Some(data), None | Some(Audience::Group)) => data.roles().keys().copied().collect(),
+        (None, Some(Audience::Pair(low, high))) => BTreeSet::from([low, high]),
+        (Some(_), Some(Audience::Pair(..))) => return bad("a direct conversation has no roles"),
+        (None, _) => return bad("a group declares its members and their roles"),
+    };
+    let manifests = manifests_of(gateway, &accounts).await?;
+    let incarnation = match current {
+        Some(_) => gateway.store.incarnation().await.map_err(store_error)?,
+        None => 0,
+    };
     let (me, request) = (me.clone(), request.clone());
-    off_reactor(move || judge(&me, &request, current.as_ref(), &manifests, joins)).await
+    off_reactor(move || judge(&me, &request, current.as_ref().map(|c| (c, incarnation)), &manifests, joins))
+        .await
 }
 
 fn judge(
     me: &Me,
     request: &FoundGroup,
-    current: Option<&GroupState>,
+    current: Option<(&GroupState, u32)>,
     manifests: &Manifests,
     joins: Vec<Join>,
 ) -> Result<NewGroup, Refusal> {
-    let left: BTreeSet<AccountId> = current.iter().flat_map(|current| current.left.iter().copied()).collect();
+    let left: BTreeSet<AccountId> =
+        current.iter().flat_map(|(current, _)| current.left.iter().copied()).collect();
     let lookup = |account| manifests.get(&account).cloned();
-    let policy = Policy { rules: Rules::Group { left: &left }, manifests: &lookup };
+    let rules = match current.map(|(current, _)| current.audience) {
+        Some(Audience::Pair(low, high)) => Rules::Direct([low, high]),
+        Some(Audience::Group) | None => Rules::Group { left: &left },
+    };
+    let policy = Policy { rules, manifests: &lookup };
     let state = match current {
         None => PublicState::found(&request.group_info, &request.tree, me.device, &policy),
-        Some(current) => {
+        Some((current, incarnation)) => {
             let before = public_state(current)?;
-            before.found_next(&request.group_info, &request.tree, me.device, &policy)
+            before.found_next(&request.group_info, &request.tree, me.device, incarnation, &policy)
         }
     };
     let state = state.map_err(of_found)?;
-    let Some(data) = state.data() else { return bad("a group declares its members and their roles") };
-    new_group(me, request, &state, &data, joins)
+    new_group(me, request, &state, state.data().as_ref(), joins)
 }
 
 fn new_group(
     me: &Me,
     request: &FoundGroup,
     state: &PublicState,
-    data: &GroupData,
+    data: Option<&GroupData>,
     joins: Vec<Join>,
 ) -> Result<NewGroup, Refusal> {
     check_welcomed(&state.members(), Some(me.device), &joins)?;
@@ -114,7 +125,7 @@ fn new_group(
         epoch: state.epoch(),
         state: state.to_bytes().into(),
         tree: request.tree.clone(),
-        members: data.roles().iter().map(|(account, role)| (*account, *role)).collect(),
+        members: data.iter().flat_map(|data| data.roles()).map(|(account, role)| (*account, *role)).collect(),
         joins,
         ..unjudged(me, request)
     })
@@ -141,8 +152,10 @@ async fn store_founding(gateway: &Gateway, me: &Me, request: &FoundGroup, foundi
     let store::Committed { outcome, mailboxes } =
         gateway.store.found_group(founding).await.map_err(store_error)?;
     if let Outcome::Stored(stored) = outcome {
-        let invited = mailboxes.iter().map(|(_, account, _)| *account);
-        gateway.fanout.joined(request.conversation, &invited.chain([me.account]).collect());
+        if stored.audience == Audience::Group {
+            let invited = mailboxes.iter().map(|(_, account, _)| *account);
+            gateway.fanout.joined(request.conversation, &invited.chain([me.account]).collect());
+        }
         for (device, account, head) in mailboxes {
             gateway.fanout.mailbox(account, device, head);
         }

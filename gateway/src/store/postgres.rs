@@ -21,6 +21,7 @@ mod key_packages;
 mod mailbox;
 mod members;
 mod read;
+mod restored;
 mod row;
 mod schema;
 #[expect(clippy::duplicate_mod, reason = "a module of each store")]
@@ -103,6 +104,10 @@ impl Store for Postgres {
 
     async fn incarnation(&self) -> Result<u32> {
         self.read(read::incarnation).await
+    }
+
+    async fn begin_incarnation(&self, at_least: u32) -> Result<Restoration> {
+        restored::begin_incarnation(&self.patient, at_least).await
     }
 
     async fn register(&self, new: NewAccount) -> Result<Registered> {

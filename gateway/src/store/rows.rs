@@ -9,7 +9,7 @@ use super::{
 use bytes::Bytes;
 use fastchat_protocol::{
     AccountId, Counter, Epoch, Role, Seq, codec,
-    server::{ConversationState, Joining, LogKind, LogRow, MAILBOX_JOINING, MailboxItem},
+    server::{ConversationState, Joining, LogKind, LogRow, MAILBOX_JOINING, MailboxItem, Restored},
 };
 use sqlx::{ColumnIndex, Decode, Row, Type};
 use std::collections::BTreeMap;
@@ -127,7 +127,13 @@ pub(super) trait Columns {
             cursor: self.seq("cursor")?,
             join_seq: self.seq("join_seq")?,
             counter: Counter(self.number("counter")?),
+            restored: Vec::new(),
         })
+    }
+
+    fn restored(&self) -> Fallible<Restored> {
+        let (incarnation, head) = (self.small("incarnation")?, self.seq("head")?);
+        Ok(Restored { incarnation, head, epoch: self.epoch()? })
     }
 
     /// From the columns that both stores ask for when something is to be appended.

@@ -95,7 +95,8 @@ impl Conversation {
 
     /// Why a new generation with a fresh counter may not be stored.
     pub(super) fn refuse_generation(&self, sender: &Standing, founding: &NewGroup) -> Option<Outcome> {
-        if !self.is_group() {
+        // The members of a direct conversation never change.
+        if self.is_group() == founding.members.is_empty() {
             return Some(Outcome::NotMember);
         }
         refuse_sender(sender, sender.joined)

@@ -18,6 +18,7 @@ mod key_packages;
 mod mailbox;
 mod members;
 mod read;
+mod restored;
 #[expect(clippy::duplicate_mod, reason = "a module of each store")]
 #[path = "shared.rs"]
 mod shared;
@@ -89,6 +90,10 @@ impl Store for Sqlite {
 
     async fn incarnation(&self) -> Result<u32> {
         self.read(read::incarnation).await
+    }
+
+    async fn begin_incarnation(&self, at_least: u32) -> Result<Restoration> {
+        self.transaction(async |c| restored::begin_incarnation(c, at_least).await).await
     }
 
     async fn register(&self, new: NewAccount) -> Result<Registered> {

@@ -19,6 +19,7 @@ mod people;
 mod races;
 mod read;
 mod removal;
+mod restored;
 mod world;
 mod writer;
 
@@ -117,6 +118,9 @@ contract! {
         ends_race_with_everything;
     removal:
         remove_against_send;
+    restored:
+        another_incarnation_says_where_the_backup_ended,
+        a_conversation_of_two_goes_on_in_a_generation;
     writer:
         batches_form_under_load,
         a_poisoned_item_refuses_nobody_else,

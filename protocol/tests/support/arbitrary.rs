@@ -163,9 +163,10 @@ structs! {
     heads: server::Heads { heads: vec(head(), 0..5), mailbox: option::of(seq()) }
     item: server::MailboxItem { seq: seq(), kind: any::<u8>(), body: bytes() }
     mailbox_page: server::MailboxPage { items: vec(item(), 0..4), head: seq() }
+    restored: server::Restored { incarnation: any::<u32>(), head: seq(), epoch: epoch() }
     state: server::ConversationState {
         conversation: conversation(), peer: option::of(account()), unjoined: any::<bool>(), epoch: epoch(),
-        head: seq(), cursor: seq(), join_seq: seq(), counter: counter(),
+        head: seq(), cursor: seq(), join_seq: seq(), counter: counter(), restored: vec(restored(), 0..3),
     }
     conversations: server::Conversations { list: vec(state(), 0..4), more: any::<bool>() }
     account_frame: server::Account { account: account(), name: name(), manifest: bytes() }

@@ -267,6 +267,7 @@ impl State {
         let peer = of.pair.map(|(one, other)| if one == account { other } else { one });
         let Reader { join_seq, cursor, counter } = reader;
         Some(server::ConversationState {
+            restored: Vec::new(),
             conversation,
             peer,
             unjoined,

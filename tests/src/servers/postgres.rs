@@ -114,6 +114,26 @@ impl PostgresServer {
         self.launch()
     }
 
+    /// Writes a dump of a database.
+    pub fn dump(&self, url: &str, file: &Path) -> Result<()> {
+        let output = self.command("pg_dump").args(["--format=custom", url]).output()?;
+        if !output.status.success() {
+            bail!("pg_dump failed: {}", String::from_utf8_lossy(&output.stderr));
+        }
+        Ok(std::fs::write(file, output.stdout)?)
+    }
+
+    /// Puts a dump into an empty database.
+    pub fn restore(&self, url: &str, file: &Path) -> Result<()> {
+        let mut command = self.command("pg_restore");
+        command.args(["--exit-on-error", "--dbname", url]).stdin(std::fs::File::open(file)?);
+        let output = command.output()?;
+        if !output.status.success() {
+            bail!("pg_restore failed: {}", String::from_utf8_lossy(&output.stderr));
+        }
+        Ok(())
+    }
+
     fn init(&self) -> Result<()> {
         let output = self
             .command("initdb")

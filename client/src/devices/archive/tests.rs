@@ -17,7 +17,8 @@ fn id(number: u8) -> ConversationId {
 
 fn entry(seq: u64, text: &str) -> Entry {
     let (kind, from) = (EntryKind::Text, None);
-    Entry { seq: Seq(seq), part: 0, kind, from, text: text.into(), at_ms: seq, epoch: None }
+    let (incarnation, epoch) = (0, None);
+    Entry { incarnation, seq: Seq(seq), part: 0, kind, from, text: text.into(), at_ms: seq, epoch }
 }
 
 /// Two conversations with `entries` messages of `bytes` bytes each; the second one was left.

@@ -67,8 +67,9 @@ async fn next_generation(
         return Ok(Ending::Rollback(before.repeated(used).into()));
     }
     let refused = before.refuse_generation(&sender, founding);
-    if let Some(refused) = refused.or((!held || !may_found(c, founding).await?).then_some(Outcome::NotMember))
-    {
+    // Between two, whoever has joined may; a group's founder must stay in it.
+    let may = held && (founding.members.is_empty() || may_found(c, founding).await?);
+    if let Some(refused) = refused.or((!may).then_some(Outcome::NotMember)) {
         return Ok(Ending::Rollback(refused.into()));
     }
     let after = before.after_generation(founding);

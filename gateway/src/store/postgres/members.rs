@@ -97,6 +97,10 @@ pub(super) async fn regenerate(c: &mut PgConnection, founding: &NewGroup, seq: S
     .bind(stored(seq.0))
     .execute(&mut *c)
     .await?;
+    if founding.members.is_empty() {
+        // Between two: the parties stay what they are.
+        return Ok(());
+    }
     sqlx::query(
         "UPDATE members SET to_seq = coalesce(to_seq, $3), lingers = false
          WHERE conversation = $1 AND (to_seq IS NULL OR lingers) AND account <> ALL ($2)",

@@ -111,9 +111,21 @@ pub(super) async fn conversations(
     .bind(device.as_bytes().as_slice())
     .bind(after.as_ref().map(|after| after.as_bytes().as_slice()))
     .bind(i64::from(limit.min(MAX_SYNC_CONVERSATIONS)))
-    .fetch_all(c)
+    .fetch_all(&mut *c)
     .await?;
-    rows.iter().map(Columns::conversation_state).collect()
+    let mut states = rows.iter().map(Columns::conversation_state).collect::<Fallible<Vec<_>>>()?;
+    let ids: Vec<_> = states.iter().map(|state| state.conversation.as_bytes().to_vec()).collect();
+    let restored = sqlx::query(
+        "SELECT conversation, incarnation, head, generation, epoch FROM restorations
+         WHERE conversation = ANY ($1) ORDER BY conversation, incarnation",
+    );
+    for row in restored.bind(ids).fetch_all(c).await? {
+        let id: ConversationId = row.id("conversation")?;
+        if let Ok(at) = states.binary_search_by_key(&id, |state| state.conversation) {
+            states[at].restored.push(row.restored()?);
+        }
+    }
+    Ok(states)
 }
 
 pub(super) async fn groups(c: &mut PgConnection, device: DeviceId) -> Fallible<Vec<ConversationId>> {

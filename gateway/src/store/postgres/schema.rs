@@ -11,13 +11,14 @@ use sqlx::{
 };
 
 /// Each migration once, in order. A released one never changes: its checksum is stored.
-const MIGRATIONS: [(i64, &str, &str); 6] = [
+const MIGRATIONS: [(i64, &str, &str); 7] = [
     (1, "accounts", include_str!("../../../migrations/postgres/0001_accounts.sql")),
     (2, "conversations", include_str!("../../../migrations/postgres/0002_conversations.sql")),
     (3, "append", include_str!("../../../migrations/postgres/0003_append.sql")),
     (4, "groups", include_str!("../../../migrations/postgres/0004_groups.sql")),
     (5, "append_barred", include_str!("../../../migrations/postgres/0005_append_barred.sql")),
     (6, "administration", include_str!("../../../migrations/postgres/0006_administration.sql")),
+    (7, "restorations", include_str!("../../../migrations/postgres/0007_restorations.sql")),
 ];
 
 pub(super) async fn migrate(options: &PgConnectOptions) -> Result<()> {
@@ -39,15 +40,15 @@ fn migrator() -> Migrator {
 
 /// A newer schema is served as well, so that a fleet can be upgraded gateway by gateway.
 pub(super) async fn check(c: &mut PgConnection) -> Fallible<std::result::Result<(), StoreError>> {
-    let needed = MIGRATIONS.len() as i64;
+    let needed = MIGRATIONS.len() as u64;
     let query =
-        sqlx::query("SELECT count(*) AS applied FROM _sqlx_migrations WHERE success AND version <= $1");
-    let applied = match query.bind(needed).fetch_one(c).await {
+        sqlx::query("SELECT count(*) AS applied FROM _sqlx_migrations WHERE success AND version = ANY ($1)");
+    let applied = match query.bind(MIGRATIONS.map(|(version, ..)| version)).fetch_one(c).await {
         Ok(row) => row.number("applied")?,
         Err(sqlx::Error::Database(error)) if error.code().as_deref() == Some("42P01") => 0,
         Err(error) => return Err(Fault::Sql(error)),
     };
-    let missing = needed.unsigned_abs() - applied;
+    let missing = needed - applied;
     let advice = || {
         format!(
             "the database lacks {missing} of this program's {needed} migrations: run `fastchat-gateway migrate`"

@@ -55,7 +55,8 @@ async fn next_generation(c: &mut SqliteConnection, founding: &NewGroup) -> Falli
     if let Some(refused) = before.refuse_generation(&sender, founding) {
         return Ok(Ending::Rollback(refused.into()));
     }
-    if !may_found(c, founding).await? {
+    // Between two, whoever has joined may; a group's founder must stay in it.
+    if !founding.members.is_empty() && !may_found(c, founding).await? {
         return Ok(Ending::Rollback(Outcome::NotMember.into()));
     }
     let (after, at_ms, tx) = (before.after_generation(founding), now_ms(), next_change(c).await?);

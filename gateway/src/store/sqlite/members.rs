@@ -81,7 +81,8 @@ pub(super) async fn regenerate(c: &mut SqliteConnection, founding: &NewGroup, se
         sqlx::query("SELECT account FROM members WHERE conversation = $1 AND (to_seq IS NULL OR lingers)");
     for row in query.bind(conversation).fetch_all(&mut *c).await? {
         let account = row.id("account")?;
-        if !accounts.contains(&account) {
+        // Between two, the parties stay what they are.
+        if !(accounts.is_empty() || accounts.contains(&account)) {
             put_out(c, founding.conversation, seq, account, false).await?;
         }
     }

@@ -112,9 +112,18 @@ pub(super) async fn conversations(
     .bind(device.as_bytes().as_slice())
     .bind(after.as_ref().map(|after| after.as_bytes().as_slice()))
     .bind(i64::from(limit.min(MAX_SYNC_CONVERSATIONS)))
-    .fetch_all(c)
+    .fetch_all(&mut *c)
     .await?;
-    rows.iter().map(Columns::conversation_state).collect()
+    let mut states = rows.iter().map(Columns::conversation_state).collect::<Fallible<Vec<_>>>()?;
+    for state in &mut states {
+        let query = sqlx::query(
+            "SELECT incarnation, head, generation, epoch FROM restorations
+             WHERE conversation = $1 ORDER BY incarnation",
+        );
+        let rows = query.bind(state.conversation.as_bytes().as_slice()).fetch_all(&mut *c).await?;
+        state.restored = rows.iter().map(Columns::restored).collect::<Fallible<_>>()?;
+    }
+    Ok(states)
 }
 
 pub(super) async fn groups(c: &mut SqliteConnection, device: DeviceId) -> Fallible<Vec<ConversationId>> {
