@@ -1,5 +1,6 @@
 //! The harness of the whole-system tests: everything that a story needs around the programs.
 //!
+//! - [`balancer`]: a balancer as a process.
 //! - [`cluster`]: a deployment of real gateways. [`user`]: a person with a client, every act recorded.
 //! - [`machine`]: one of several machines of an account: registered, linked or recovered.
 //! - [`cli`]: a person at a terminal, with the real program; [`admin`]: an operator with the gateway's.
@@ -16,6 +17,7 @@
 //! Everything here ends only what it started itself, by its process id, and cleans up when dropped.
 
 pub mod admin;
+pub mod balancer;
 pub mod checker;
 pub mod cli;
 pub mod cluster;

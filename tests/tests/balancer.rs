@@ -15,10 +15,11 @@ mod tls;
 use anyhow::{Context, Result};
 use fastchat_delivery::ticket;
 use fastchat_tests::{
+    balancer::{BalancerProcess, http},
     process::{Process, Signal},
     servers::NatsServer,
 };
-use fleet::{BalancerProcess, Fleet, gateway};
+use fleet::{Fleet, assign_many, gateway};
 use prometheus::FakePrometheus;
 use serde_json::{Value, json};
 use std::{collections::BTreeMap, time::Duration};
@@ -40,21 +41,21 @@ async fn clients_are_assigned_as_each_strategy_says_and_it_changes_at_run_time()
 
     let share = |counts: &BTreeMap<usize, usize>, n: usize| counts.get(&n).copied().unwrap_or(0);
     balancer.command(&["strategy", "least-connections"]).await?;
-    assert_eq!(share(&balancer.assign_many(50).await?, 0), 50);
+    assert_eq!(share(&assign_many(&balancer, 50).await?, 0), 50);
     balancer.command(&["strategy", "min-load"]).await?;
-    assert_eq!(share(&balancer.assign_many(50).await?, 7), 50);
+    assert_eq!(share(&assign_many(&balancer, 50).await?, 7), 50);
     balancer.command(&["strategy", "round-robin"]).await?;
-    let counts = balancer.assign_many(80).await?;
+    let counts = assign_many(&balancer, 80).await?;
     assert!((0..8).all(|n| share(&counts, n) == 10), "{counts:?}");
     balancer.command(&["strategy", "random"]).await?;
-    let counts = balancer.assign_many(800).await?;
+    let counts = assign_many(&balancer, 800).await?;
     assert!((0..8).all(|n| (50..160).contains(&share(&counts, n))), "{counts:?}");
     balancer.command(&["strategy", "weighted"]).await?;
-    let counts = balancer.assign_many(800).await?;
+    let counts = assign_many(&balancer, 800).await?;
     assert!(share(&counts, 0) > 2 * share(&counts, 7) && share(&counts, 7) > 10, "{counts:?}");
     balancer.command(&["strategy", "p2c"]).await?;
     // Reports say 100 to 800 and go on saying it: the own assignments since each report are what levels.
-    let counts = balancer.assign_many(800).await?;
+    let counts = assign_many(&balancer, 800).await?;
     assert!(share(&counts, 0) > share(&counts, 3) && share(&counts, 0) <= 250, "{counts:?}");
     assert!(share(&counts, 7) < 60, "{counts:?}");
 
@@ -142,8 +143,8 @@ async fn bad_requests_are_told_what_is_wrong() -> Result<()> {
         assert!(answer["error"].is_string(), "{answer}");
     }
     // A page of a browser could send this form without asking first: it is not JSON.
-    let form = fleet::http(&balancer.admin_address(), "POST", "/drain", "text/plain", "{\"gateway\":\"ab\"}")
-        .await?;
+    let form =
+        http(&balancer.admin_address(), "POST", "/drain", "text/plain", "{\"gateway\":\"ab\"}").await?;
     assert_eq!(form.0, 415, "{form:?}");
     Ok(())
 }
@@ -157,16 +158,16 @@ async fn what_drains_gets_nobody_and_comes_back() -> Result<()> {
     let id = gateway(0).to_string();
     for name in ["ws://127.0.0.1:1000", &id, &id[..6]] {
         balancer.command(&["drain", name]).await?;
-        assert!(!balancer.assign_many(40).await?.contains_key(&0), "drained as {name}");
+        assert!(!assign_many(&balancer, 40).await?.contains_key(&0), "drained as {name}");
         balancer.command(&["undrain", name]).await?;
-        assert!(balancer.assign_many(60).await?.contains_key(&0));
+        assert!(assign_many(&balancer, 60).await?.contains_key(&0));
     }
     assert_eq!(balancer.run(&["drain", "ws://nobody"]).await?.0, Some(1));
     // One that says so itself, and one that went silent.
     fleet.change(1, |beat| beat.draining = true);
     fleet.silence(2);
     balancer.wait_for(|ready| ready["live"] == 1).await?;
-    assert_eq!(balancer.assign_many(20).await?, BTreeMap::from([(0, 20)]));
+    assert_eq!(assign_many(&balancer, 20).await?, BTreeMap::from([(0, 20)]));
     let table = balancer.command(&["fleet"]).await?;
     assert!(table.contains("draining") && table.contains("stale") && table.contains("live"), "{table}");
     let json: Value = serde_json::from_str(&balancer.command(&["fleet", "--json"]).await?)?;
@@ -189,7 +190,7 @@ async fn lying_heartbeats_do_no_harm() -> Result<()> {
     fleet.publish_raw(&format!("fc.v1.fleet.heartbeat.{}", gateway(5)), b"\xff not CBOR".to_vec()).await?;
     // Another gateway's heartbeat under this one's subject: it cannot be told who says it.
     fleet.publish_as(6, 5).await?;
-    let counts = balancer.assign_many(800).await?;
+    let counts = assign_many(&balancer, 800).await?;
     let share = |n: usize| counts.get(&n).copied().unwrap_or(0);
     assert!((0..8).all(|n| n == 1 || share(n) >= 40), "everybody gets clients: {counts:?}");
     assert!(share(1) <= 250, "the one that lies best gets 2/G at most: {counts:?}");
@@ -217,7 +218,7 @@ async fn a_dead_bus_leaves_the_last_picture_and_then_the_last_names() -> Result<
     );
     assert!(answer["reason"].as_str().is_some_and(|reason| reason.contains("nothing has reported for")));
     assert_eq!(balancer.admin("/readyz").await?.0, 200, "it can still name gateways");
-    let counts = balancer.assign_many(400).await?;
+    let counts = assign_many(&balancer, 400).await?;
     assert!((0..4).all(|n| (60..140).contains(&counts.get(&n).copied().unwrap_or(0))), "{counts:?}");
     nats.restart()?;
     balancer.wait_for(|ready| ready["live"] == 4 && ready["heartbeats"] == "up").await?;
@@ -234,7 +235,7 @@ async fn prometheus_alone_feeds_the_balancer_and_its_nonsense_is_not_believed() 
     let source = format!("prometheus={}", prometheus.url());
     let balancer = BalancerProcess::start(&["--load-source", &source, "--scrape-interval-ms", "500"]).await?;
     balancer.wait_for(|ready| ready["live"] == 4 && ready["prometheus"] == "up").await?;
-    let counts = balancer.assign_many(400).await?;
+    let counts = assign_many(&balancer, 400).await?;
     assert!((0..4).all(|n| (40..=200).contains(&counts.get(&n).copied().unwrap_or(0))), "{counts:?}");
     let json: Value = serde_json::from_str(&balancer.command(&["fleet", "--json"]).await?)?;
     assert_eq!(json["gateways"][0]["connections"], 100);
@@ -249,7 +250,7 @@ async fn prometheus_alone_feeds_the_balancer_and_its_nonsense_is_not_believed() 
     prometheus.shift(0, 86_400);
     prometheus.shift(1, -86_400);
     balancer.wait_for(|ready| ready["live"] == 1).await?;
-    assert_eq!(balancer.assign_many(10).await?, BTreeMap::from([(3, 10)]));
+    assert_eq!(assign_many(&balancer, 10).await?, BTreeMap::from([(3, 10)]));
     prometheus.break_off();
     balancer.wait_for(|ready| ready["live"] == 0 && ready["prometheus"] == "down").await?;
     assert_eq!(balancer.assign(&json!({})).await?.1["basis"], "last-known");
@@ -292,7 +293,7 @@ async fn two_balancers_share_a_fleet_without_talking() -> Result<()> {
     for round in 0..20 {
         for balancer in &balancers {
             balancer.wait_for(|ready| ready["live"] == 8).await?;
-            for (n, count) in balancer.assign_many(40).await? {
+            for (n, count) in assign_many(&balancer, 40).await? {
                 *all.entry(n).or_insert(0) += count;
                 // Half of them connect before the next report.
                 fleet.change(n, |beat| beat.connections += count as u64 * u64::from(round % 2 == 0));

@@ -1,19 +1,15 @@
 //! Stories of a fleet: real gateways, a real balancer, real NATS, Postgres and Prometheus.
 
-#[path = "balancer/fleet.rs"]
-#[expect(dead_code, reason = "the simulated gateways are for other stories")]
-mod simulated;
-
 use anyhow::{Context, Result, ensure};
 use fastchat_protocol::Bytes;
 use fastchat_tests::{
+    balancer::BalancerProcess,
     cluster::Cluster,
     crowd::{self, Crowd, Extra},
     process::Process,
     servers::{Job, PrometheusServer},
 };
 use serde_json::{Value, json};
-use simulated::BalancerProcess;
 use std::{
     collections::BTreeMap,
     time::{Duration, Instant},

@@ -1,9 +1,5 @@
 //! How clients find a gateway, and change it: real gateways, a real balancer, real clients.
 
-#[path = "balancer/fleet.rs"]
-#[expect(dead_code, reason = "another test uses the rest")]
-mod fleet;
-
 use anyhow::{Context, Result, bail};
 use fastchat_client::{
     api::StatusView,
@@ -16,6 +12,7 @@ use fastchat_protocol::{
     server,
 };
 use fastchat_tests::{
+    balancer::BalancerProcess,
     checker,
     cli::Person,
     cluster::Cluster,
@@ -24,7 +21,6 @@ use fastchat_tests::{
     proxy::Proxy,
     user::{User, conversation, rows},
 };
-use fleet::BalancerProcess;
 use serde_json::{Value, json};
 use std::{
     collections::BTreeSet,

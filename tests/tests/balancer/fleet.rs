@@ -1,28 +1,23 @@
-//! Simulated gateways that send heartbeats, and a balancer as a process.
+//! Simulated gateways that send heartbeats.
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 use fastchat_protocol::{
     GatewayId, RequestId,
     fleet::{FleetFrame, FleetSubject, Heartbeat, Shed},
 };
-use fastchat_tests::process::Process;
+use fastchat_tests::balancer::BalancerProcess;
 use futures_util::StreamExt;
 use rand::RngExt;
 use serde_json::Value;
 use std::{
     collections::BTreeMap,
     sync::{Arc, Mutex, PoisonError},
-    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
+    time::{Duration, SystemTime, UNIX_EPOCH},
 };
-use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt},
-    net::TcpStream,
-    task::JoinHandle,
-};
+use tokio::task::JoinHandle;
 
 /// Between two heartbeats of a gateway.
 const PERIOD: Duration = Duration::from_millis(500);
-const LONG: Duration = Duration::from_secs(30);
 
 /// The id of the n-th simulated gateway, from 0.
 pub(crate) fn gateway(n: usize) -> GatewayId {
@@ -178,143 +173,14 @@ async fn send(client: async_nats::Client, beats: Beats) {
     }
 }
 
-/// A balancer's process.
-pub(crate) struct BalancerProcess {
-    pub(crate) process: Process,
-    public: String,
-    admin: String,
-}
-
-impl BalancerProcess {
-    /// Starts one on free ports.
-    pub(crate) async fn start(settings: &[&str]) -> Result<Self> {
-        let process = Process::spawn("fastchat-balancer", |command| {
-            command
-                .args(["serve", "--listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0"])
-                .args(settings);
-        })?;
-        let line = process.line(LONG, |line| line.contains("serving")).await?;
-        let place = |name: &str| -> Result<String> {
-            let (_, rest) = line.split_once(&format!("{name}=\"http")).context("an address")?;
-            let (_, rest) = rest.split_once("://").context("an address")?;
-            Ok(rest.split('"').next().unwrap_or_default().to_owned())
-        };
-        Ok(Self { public: place("url")?, admin: place("admin")?, process })
+/// Asks so often; returns how often each gateway was the answer.
+pub(crate) async fn assign_many(balancer: &BalancerProcess, times: usize) -> Result<BTreeMap<usize, usize>> {
+    let mut counts = BTreeMap::new();
+    for _ in 0..times {
+        let (status, answer) = balancer.assign(&Value::Object(serde_json::Map::new())).await?;
+        let said = answer["url"].as_str().with_context(|| format!("{status}: {answer}"))?;
+        let n = (0..100).find(|n| url(*n) == said).context("a known gateway")?;
+        *counts.entry(n).or_insert(0) += 1;
     }
-
-    /// Host and port for clients.
-    pub(crate) fn public_address(&self) -> String {
-        self.public.clone()
-    }
-
-    /// Host and port of the admin listener.
-    pub(crate) fn admin_address(&self) -> String {
-        self.admin.clone()
-    }
-
-    /// Everything that it has logged.
-    pub(crate) fn log(&self) -> String {
-        self.process.log()
-    }
-
-    /// Asks for a gateway.
-    pub(crate) async fn assign(&self, ask: &Value) -> Result<(u16, Value)> {
-        let (status, body) =
-            http(&self.public_address(), "POST", "/v1/assign", "application/json", &ask.to_string()).await?;
-        Ok((status, serde_json::from_str(&body)?))
-    }
-
-    /// Asks so often; returns how often each gateway was the answer.
-    pub(crate) async fn assign_many(&self, times: usize) -> Result<BTreeMap<usize, usize>> {
-        let mut counts = BTreeMap::new();
-        for _ in 0..times {
-            let (status, answer) = self.assign(&Value::Object(serde_json::Map::new())).await?;
-            let said = answer["url"].as_str().with_context(|| format!("{status}: {answer}"))?;
-            let n = (0..100).find(|n| url(*n) == said).context("a known gateway")?;
-            *counts.entry(n).or_insert(0) += 1;
-        }
-        Ok(counts)
-    }
-
-    /// Reads a page of the admin listener.
-    pub(crate) async fn admin(&self, path: &str) -> Result<(u16, String)> {
-        http(&self.admin, "GET", path, "application/json", "").await
-    }
-
-    /// Waits until /readyz says so.
-    pub(crate) async fn wait_for(&self, wanted: impl Fn(&Value) -> bool) -> Result<()> {
-        self.wait_for_page("/readyz", LONG, wanted).await
-    }
-
-    /// Waits until /fleet says so.
-    pub(crate) async fn wait_for_fleet(&self, wanted: impl Fn(&Value) -> bool) -> Result<()> {
-        self.wait_for_page("/fleet", LONG, wanted).await
-    }
-
-    /// As [`wait_for_fleet`](Self::wait_for_fleet), for so long.
-    pub(crate) async fn wait_for_fleet_within(
-        &self,
-        limit: Duration,
-        wanted: impl Fn(&Value) -> bool,
-    ) -> Result<()> {
-        self.wait_for_page("/fleet", limit, wanted).await
-    }
-
-    async fn wait_for_page(
-        &self,
-        path: &str,
-        limit: Duration,
-        wanted: impl Fn(&Value) -> bool,
-    ) -> Result<()> {
-        let begin = Instant::now();
-        loop {
-            let page = self.admin(path).await?.1;
-            if wanted(&serde_json::from_str(&page)?) {
-                return Ok(());
-            }
-            if begin.elapsed() > limit {
-                bail!("{path} still says {page}");
-            }
-            tokio::time::sleep(Duration::from_millis(50)).await;
-        }
-    }
-
-    /// Runs a command of the program against this balancer; its exit code and all that it wrote.
-    pub(crate) async fn run(&self, arguments: &[&str]) -> Result<(Option<i32>, String)> {
-        let process = Process::spawn("fastchat-balancer", |command| {
-            command.args(arguments).env("FASTCHAT_BALANCER_ADMIN", format!("http://{}", self.admin));
-        })?;
-        let (status, _, written) = process.finish_with_log().await?;
-        Ok((status.code(), written))
-    }
-
-    /// As [`run`](Self::run), and it must succeed.
-    pub(crate) async fn command(&self, arguments: &[&str]) -> Result<String> {
-        match self.run(arguments).await? {
-            (Some(0), written) => Ok(written),
-            (code, written) => bail!("{arguments:?} ended with {code:?}: {written}"),
-        }
-    }
-}
-
-/// One request on a connection of its own; status and body.
-pub(crate) async fn http(
-    place: &str,
-    method: &str,
-    path: &str,
-    kind: &str,
-    body: &str,
-) -> Result<(u16, String)> {
-    let mut stream = TcpStream::connect(place).await?;
-    let length = body.len();
-    let request = format!(
-        "{method} {path} HTTP/1.1\r\nHost: localhost\r\nContent-Type: {kind}\r\nContent-Length: {length}\r\nConnection: close\r\n\r\n{body}"
-    );
-    stream.write_all(request.as_bytes()).await?;
-    let mut answer = Vec::new();
-    stream.read_to_end(&mut answer).await?;
-    let answer = String::from_utf8_lossy(&answer).into_owned();
-    let status = answer.split(' ').nth(1).context("a status")?.parse()?;
-    let (_, body) = answer.split_once("\r\n\r\n").context("a body")?;
-    Ok((status, body.to_owned()))
+    Ok(counts)
 }

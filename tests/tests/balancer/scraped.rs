@@ -1,8 +1,11 @@
 //! The balancer with a real Prometheus, which scrapes simulated gateways.
 
-use crate::fleet::{BalancerProcess, gateway, url};
+use crate::fleet::{assign_many, gateway, url};
 use anyhow::{Context, Result};
-use fastchat_tests::servers::{Job, PrometheusServer};
+use fastchat_tests::{
+    balancer::BalancerProcess,
+    servers::{Job, PrometheusServer},
+};
 use serde_json::{Value, json};
 use std::{
     collections::BTreeMap,
@@ -85,11 +88,11 @@ async fn a_real_prometheus_feeds_the_balancer_until_its_samples_are_old() -> Res
         |n: usize, name: &'static str, value: Value| move |fleet: &Value| fleet["gateways"][n][name] == value;
     gateways[1].set("fastchat_connections", "7");
     balancer.wait_for_fleet(shown(1, "connections", json!(7))).await?;
-    assert_eq!(balancer.assign_many(20).await?, BTreeMap::from([(1, 20)]));
+    assert_eq!(assign_many(&balancer, 20).await?, BTreeMap::from([(1, 20)]));
     balancer.command(&["strategy", "min-load"]).await?;
     gateways[2].set("fastchat_cpu_ratio", "0.01");
     balancer.wait_for_fleet(shown(2, "cpu", json!(0.01))).await?;
-    assert_eq!(balancer.assign_many(20).await?, BTreeMap::from([(2, 20)]));
+    assert_eq!(assign_many(&balancer, 20).await?, BTreeMap::from([(2, 20)]));
     // Prometheus has NaN and takes it for a number; the balancer does not.
     gateways[2].set("fastchat_cpu_ratio", "NaN");
     balancer.wait_for_fleet(shown(2, "doubts", json!(["cpu"]))).await?;
@@ -98,7 +101,7 @@ async fn a_real_prometheus_feeds_the_balancer_until_its_samples_are_old() -> Res
     // A gateway that is not reached any more, and then Prometheus itself.
     drop(gateways.remove(0));
     balancer.wait_for_fleet(shown(0, "state", json!("stale"))).await?;
-    assert_eq!(balancer.assign_many(10).await?, BTreeMap::from([(2, 10)]));
+    assert_eq!(assign_many(&balancer, 10).await?, BTreeMap::from([(2, 10)]));
     prometheus.kill();
     balancer.wait_for(|ready| ready["live"] == 0 && ready["prometheus"] == "down").await?;
     let (status, answer) = balancer.assign(&json!({})).await?;

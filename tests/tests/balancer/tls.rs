@@ -1,8 +1,11 @@
 //! The public listener with TLS, asked by a real client, and a certificate that changes while it runs.
 
-use crate::fleet::BalancerProcess;
 use anyhow::{Context, Result};
-use fastchat_tests::{process::Signal, servers::NatsServer};
+use fastchat_tests::{
+    balancer::{BalancerProcess, http},
+    process::Signal,
+    servers::NatsServer,
+};
 use rustls::{ClientConfig, RootCertStore, pki_types::CertificateDer};
 use std::{path::Path, sync::Arc, time::Duration};
 use tokio::{
@@ -52,7 +55,7 @@ async fn a_certificate_is_used_replaced_and_kept_if_the_new_one_is_broken() -> R
     let address = balancer.public_address();
     let head = ask(&address, &first).await?;
     assert!(head.starts_with("HTTP/1.1 503"), "nobody is known, and it says so: {head}");
-    let plain = crate::fleet::http(&address, "POST", "/v1/assign", "application/json", "").await;
+    let plain = http(&address, "POST", "/v1/assign", "application/json", "").await;
     assert!(plain.is_err(), "without TLS there is no answer");
 
     let second = certify(folder.path())?;
