@@ -196,7 +196,7 @@ async fn set_strategy(State(admin): State<Admin>, Json(name): Json<StrategyName>
     match name.strategy.parse::<Strategy>() {
         Ok(strategy) => {
             let changed = admin.balancer.set_strategy(strategy);
-            changed.map_or_else(refused, |()| Json(name).into_response())
+            changed.map_or_else(|error| refused(&error), |()| Json(name).into_response())
         }
         Err(error) => failed(StatusCode::BAD_REQUEST, format!("the strategy {error}")),
     }
@@ -216,11 +216,11 @@ fn take_out(balancer: &Balancer, name: &GatewayName, out: bool) -> Response {
             let moved_by = (out && name.moves).then(|| balancer.moving());
             Json(Done { gateway: gateway.to_string(), moved_by }).into_response()
         }
-        Err(error) => refused(error),
+        Err(error) => refused(&error),
     }
 }
 
-fn refused(error: ChangeError) -> Response {
+fn refused(error: &ChangeError) -> Response {
     let status = match error {
         ChangeError::Name(_) => StatusCode::NOT_FOUND,
         ChangeError::NoMoves => StatusCode::CONFLICT,

@@ -290,8 +290,7 @@ fn lies_move_few() {
                 lie(report, rng)
             }
         });
-        println!("{name}: {} moved, {:?}", world.moved, world.connections);
-        assert!(world.moved <= most, "{name}: {} moved", world.moved);
+        assert!(world.moved <= most, "{name}: {} moved, {:?}", world.moved, world.connections);
     }
 }
 

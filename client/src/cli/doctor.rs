@@ -61,7 +61,7 @@ impl Report<'_> {
         advice: Option<&'static str>,
         kind: ErrorKind,
     ) {
-        self.print(Check {
+        self.print(&Check {
             r#type: "check",
             check,
             verdict,
@@ -72,12 +72,12 @@ impl Report<'_> {
         });
     }
 
-    fn print(&mut self, check: Check) {
+    fn print(&mut self, check: &Check) {
         let (verdict, advice) = (check.verdict, check.advice);
         if verdict == Verdict::Fail {
             self.worst.get_or_insert(check.kind);
         }
-        self.context.print(&check, || {
+        self.context.print(check, || {
             let mark = match verdict {
                 Verdict::Ok => "ok  ",
                 Verdict::Warn => "warn",
@@ -100,7 +100,7 @@ impl Report<'_> {
     /// As [`ok`](Self::ok), with the same for programs.
     fn detail(&mut self, check: &'static str, found: String, details: Value) {
         let (verdict, details, kind) = (Verdict::Ok, Some(details), ErrorKind::Internal);
-        self.print(Check { r#type: "check", check, verdict, found, advice: None, details, kind });
+        self.print(&Check { r#type: "check", check, verdict, found, advice: None, details, kind });
     }
 
     fn warn(&mut self, check: &'static str, found: impl Into<String>, advice: &'static str) {

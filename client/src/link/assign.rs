@@ -44,7 +44,7 @@ pub(super) struct Ask<'a> {
 
 impl<'a> Ask<'a> {
     pub(super) fn new(key: &'a str, exclude: &'a [String], alternatives: u8) -> Self {
-        Self { key, exclude, versions: &VERSIONS, alternatives }
+        Self { key, exclude, versions: VERSIONS, alternatives }
     }
 }
 

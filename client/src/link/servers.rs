@@ -167,8 +167,7 @@ mod tests {
             assert_eq!(found, (want.to_owned(), gateways, balancers), "{text}");
             assert_eq!(servers.uses_tls(), tls, "{text}");
         }
-        let many =
-            vec!["ws://h:1"; 3].join(",") + &(2..20).map(|n| format!(",ws://h:{n}")).collect::<String>();
+        let many = ["ws://h:1"; 3].join(",") + &(2..20).map(|n| format!(",ws://h:{n}")).collect::<String>();
         for text in ["", ",", "wss://a,", "ftp://a", "https://a/b", "http://", "chat.example.org", &many] {
             assert!(text.parse::<Servers>().is_err(), "{text}");
         }

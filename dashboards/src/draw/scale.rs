@@ -36,7 +36,7 @@ pub(super) fn words(value: f64, unit: Unit) -> String {
 
 fn seconds(value: f64) -> String {
     match value {
-        v if v == 0.0 => "0 s".into(),
+        0.0 => "0 s".into(),
         v if v < 0.001 => format!("{} µs", digits(v * 1e6)),
         v if v < 1.0 => format!("{} ms", digits(v * 1e3)),
         v if v < 120.0 => format!("{} s", digits(v)),

@@ -6,9 +6,10 @@ use super::committed;
 use serde_json::Value;
 
 type Found = Vec<String>;
+type Rule = fn(&Value, &mut Found);
 
 /// Every rule, by its name.
-const RULES: [(&str, fn(&Value, &mut Found)); 14] = [
+const RULES: [(&str, Rule); 14] = [
     ("template-datasource-rule", template_datasource),
     ("template-job-rule", |board, found| template_label(board, "job", found)),
     ("template-instance-rule", |board, found| template_label(board, "instance", found)),

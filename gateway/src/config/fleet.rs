@@ -37,9 +37,7 @@ impl Settings {
             ),
             None if is_everywhere && is_fleet => wrong(
                 "public_url",
-                format!(
-                    "is needed in a fleet: 0.0.0.0 is no address that a client can dial; give e.g. wss://g1.example.org"
-                ),
+                "is needed in a fleet: 0.0.0.0 is no address that a client can dial; give e.g. wss://g1.example.org",
             ),
             None => Ok(None),
         }
