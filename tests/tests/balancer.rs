@@ -293,7 +293,7 @@ async fn two_balancers_share_a_fleet_without_talking() -> Result<()> {
     for round in 0..20 {
         for balancer in &balancers {
             balancer.wait_for(|ready| ready["live"] == 8).await?;
-            for (n, count) in assign_many(&balancer, 40).await? {
+            for (n, count) in assign_many(balancer, 40).await? {
                 *all.entry(n).or_insert(0) += count;
                 // Half of them connect before the next report.
                 fleet.change(n, |beat| beat.connections += count as u64 * u64::from(round % 2 == 0));

@@ -131,7 +131,8 @@ async fn a_gateway_that_drains_hands_its_clients_on_without_a_word() -> Result<(
         anyhow::Ok(())
     };
     let (sent, drained) = tokio::join!(stream, cluster.gateway(there).terminate());
-    (sent?, drained?);
+    sent?;
+    drained?;
     bob.sees("alice", 201, LONG).await?;
     alice.sees("bob", 100, LONG).await?;
     for user in [&alice, &bob] {
@@ -157,7 +158,8 @@ async fn turns_under_a_stream_lose_and_double_nothing_and_show_nothing() -> Resu
     // At most one change a second.
     while seen.len() < 3 && began.elapsed() < LONG {
         let (one, other) = tokio::join!(alice.send_many("bob", 20), bob.send_many("alice", 20));
-        (one?, other?);
+        one?;
+        other?;
         sent += 20;
         seen.insert(place(&cluster, &alice).await?);
     }
@@ -183,7 +185,8 @@ async fn moves_by_the_gateway_under_a_stream_lose_and_double_nothing_and_show_no
     let stream = async {
         for _ in 0..60 {
             let (one, other) = tokio::join!(alice.send_many("bob", 5), bob.send_many("alice", 5));
-            (one?, other?);
+            one?;
+            other?;
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
         anyhow::Ok(())
@@ -204,7 +207,8 @@ async fn moves_by_the_gateway_under_a_stream_lose_and_double_nothing_and_show_no
         anyhow::Ok(())
     };
     let (sent, moved) = tokio::join!(stream, moves);
-    (sent?, moved?);
+    sent?;
+    moved?;
     bob.sees("alice", 301, LONG).await?;
     alice.sees("bob", 300, LONG).await?;
     assert_eq!(alice.interruptions(), 0);
@@ -236,7 +240,8 @@ async fn where_tickets_are_required_clients_come_with_one_and_move_when_a_balanc
     let stream = async {
         for _ in 0..60 {
             let (one, other) = tokio::join!(alice.send_many("bob", 5), bob.send_many("alice", 5));
-            (one?, other?);
+            one?;
+            other?;
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
         anyhow::Ok(())
@@ -260,7 +265,8 @@ async fn where_tickets_are_required_clients_come_with_one_and_move_when_a_balanc
         anyhow::Ok(())
     };
     let (sent, moved) = tokio::join!(stream, shed);
-    (sent?, moved?);
+    sent?;
+    moved?;
     bob.sees("alice", 301, LONG).await?;
     alice.sees("bob", 300, LONG).await?;
     assert_eq!((alice.interruptions(), bob.interruptions()), (0, 0));

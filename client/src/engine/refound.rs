@@ -77,7 +77,8 @@ impl Engine {
         }
         if state.epoch.generation >= self.incarnation() {
             // Somebody has: the row says so, and the mailbox lets this device in.
-            return Ok(self.look_again(id, LOOK));
+            self.look_again(id, LOOK);
+            return Ok(());
         }
         let Some((info, _)) = self.info_of(id)? else { return self.enter_restored(id) };
         let Some(thread) = self.threads.get(&id) else { return Ok(()) };
@@ -178,7 +179,8 @@ impl Engine {
                 Some(account) if asked.insert(account) => {
                     if let Err(refusal) = self.learn(account).await? {
                         let pause = pause_after(1, refusal.wait_ms);
-                        return Ok(self.look_again(id, pause));
+                        self.look_again(id, pause);
+                        return Ok(());
                     }
                 }
                 _ => return self.cannot_refound(id, &ApiError::internal(error)),
