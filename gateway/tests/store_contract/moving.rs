@@ -89,6 +89,9 @@ async fn number(url: &str, sql: &str) -> i64 {
 async fn everything_comes_over_and_the_source_is_served_no_more() {
     let (scene, database) = (scene().await, Database::create().await);
     in_sqlite(&scene.path(), "UPDATE settings SET incarnation = 5").await;
+    let restored = "INSERT INTO restorations (conversation, incarnation, head, generation, epoch)
+        SELECT id, 5, 1, 0, 1 FROM conversations LIMIT 1";
+    in_sqlite(&scene.path(), restored).await;
     let (mut lines, url) = (Vec::new(), database.url());
     let moved = move_store(&scene.path(), &url, |line| lines.push(line.to_owned())).await.unwrap();
     assert!(!moved.again);
