@@ -359,7 +359,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection<S> {
 
     /// Tells the client to come back, each at another time within the drain's window.
     fn say_draining(&self) {
-        let window = self.gateway.config.drain_window.as_millis().max(1) as u64;
+        // The last third of the window is for those who go last: to get there, and to let go here.
+        let window = (self.gateway.config.drain_window.as_millis() * 2 / 3).max(1) as u64;
         let mut bytes = [0; 8];
         // Without randomness all come back at once, which is worse but not wrong.
         let _ = getrandom::fill(&mut bytes);

@@ -41,8 +41,8 @@ pub struct Outcome {
     pub acked: usize,
     /// Errors that a person would have seen.
     pub errors: Vec<String>,
-    /// How often a client said that it is not connected, which its person sees.
-    pub interruptions: u64,
+    /// Why clients said that they are not connected, which their people see.
+    pub interruptions: Vec<String>,
     /// From the moment that a client was given a message to the moment its reader saw it; sorted.
     pub delays: Vec<Duration>,
 }
@@ -88,7 +88,7 @@ impl Load {
     pub async fn run(&self, rate: f64, duration: Duration) -> Result<Outcome> {
         let from = self.history.events().len();
         let (count, begin) = ((rate * duration.as_secs_f64()) as usize, Instant::now());
-        let interruptions = self.interruptions();
+        let before: Vec<_> = self.people.iter().map(|person| person.interruptions().len()).collect();
         let mut sends = JoinSet::new();
         for n in 0..count {
             let due = begin + Duration::from_secs_f64(n as f64 / rate);
@@ -105,7 +105,8 @@ impl Load {
         }
         self.all_seen(from, count).await?;
         outcome.delays = delays(&self.history.events()[from..]);
-        outcome.interruptions = self.interruptions() - interruptions;
+        let since = |(person, before): (&Arc<User>, usize)| person.interruptions().split_off(before);
+        outcome.interruptions = self.people.iter().zip(before).flat_map(since).collect();
         Ok(outcome)
     }
 
@@ -130,10 +131,6 @@ impl Load {
         let truth = Truth { log, members, deadline_us: None };
         checker::check(&self.history.events(), &truth).assert_clean();
         Ok(())
-    }
-
-    fn interruptions(&self) -> u64 {
-        self.people.iter().map(|person| person.interruptions()).sum()
     }
 
     fn pair(&self, pair: usize) -> (&Arc<User>, &Arc<User>) {

@@ -39,7 +39,7 @@ pub struct User {
     recorder: Recorder,
     counts: Arc<AtomicU64>,
     seen: Arc<Mutex<Vec<MessageView>>>,
-    interruptions: Arc<AtomicU64>,
+    interruptions: Arc<Mutex<Vec<String>>>,
     watcher: JoinHandle<()>,
 }
 
@@ -138,9 +138,9 @@ impl User {
         Ok(())
     }
 
-    /// How often this client has said that it is not connected, since it was opened.
-    pub fn interruptions(&self) -> u64 {
-        self.interruptions.load(Ordering::SeqCst)
+    /// Why this client has said that it is not connected, since it was opened.
+    pub fn interruptions(&self) -> Vec<String> {
+        self.interruptions.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// What this client has shown since it was opened, notices left out.
@@ -201,7 +201,7 @@ async fn watch(
     mut events: Events,
     recorder: Recorder,
     seen: Arc<Mutex<Vec<MessageView>>>,
-    interruptions: Arc<AtomicU64>,
+    interruptions: Arc<Mutex<Vec<String>>>,
 ) {
     loop {
         match events.next().await {
@@ -215,7 +215,7 @@ async fn watch(
                 seen.lock().unwrap_or_else(PoisonError::into_inner).push(message);
             }
             Next::Event(Event::Link(link)) if !link.up => {
-                interruptions.fetch_add(1, Ordering::SeqCst);
+                interruptions.lock().unwrap_or_else(PoisonError::into_inner).push(link.reason);
             }
             Next::Event(_) => {}
             Next::Missed => panic!("the watcher was too slow: the history has a hole"),

@@ -25,6 +25,8 @@ use tokio::{
 const ENGINE: Duration = Duration::from_secs(5);
 /// Limit: how long the other gateway may take to resume, while the engine waits.
 const RESUME: Duration = Duration::from_secs(5);
+/// Limit: gateways that are tried by a client whose own is going away.
+const TRIES: usize = 3;
 /// Limit: one change within this time. A gateway that asks more often is not heard.
 const BETWEEN: Duration = Duration::from_secs(1);
 
@@ -90,16 +92,7 @@ impl Link {
 
     /// Steps 1 and 2.
     async fn prepare(&mut self, wish: Wish, from: &ServerUrl) -> Option<(ServerUrl, Opened)> {
-        let endpoint = self.other(wish, from).await?;
-        let url = endpoint.url.clone();
-        let opened = match open(&endpoint).await {
-            Ok(opened) => opened,
-            Err(error) => {
-                tracing::info!(gateway = %url, %error, "not moved");
-                self.way.failed(&url, &error, false);
-                return None;
-            }
-        };
+        let (url, opened) = self.greet(wish, from).await?;
         let (go, mut ready) = oneshot::channel();
         self.events.send(LinkEvent::Moving { go }).await.ok()?;
         let said = match timeout(ENGINE, &mut ready).await {
@@ -114,6 +107,27 @@ impl Link {
             tracing::info!(gateway = %url, "not moved: the client is busy");
         }
         said.then_some((url, opened))
+    }
+
+    /// Step 1. Whoever has to leave tries another gateway if the first does not answer: it may be the one
+    /// that was restarted a moment ago.
+    async fn greet(&mut self, wish: Wish, from: &ServerUrl) -> Option<(ServerUrl, Opened)> {
+        let leaving = matches!(wish, Wish::Leave);
+        let mut wish = Some(wish);
+        for _ in 0..TRIES {
+            let endpoint = self.other(wish.take().unwrap_or(Wish::Leave), from).await?;
+            match open(&endpoint).await {
+                Ok(opened) => return Some((endpoint.url, opened)),
+                Err(error) => {
+                    tracing::info!(gateway = %endpoint.url, %error, "not moved there");
+                    self.way.failed(&endpoint.url, &error, false);
+                }
+            }
+            if !leaving {
+                return None;
+            }
+        }
+        None
     }
 
     async fn other(&mut self, wish: Wish, from: &ServerUrl) -> Option<Endpoint> {

@@ -63,15 +63,16 @@ fn say(outcome: &Outcome, json: bool) -> Result<()> {
     let mut out = std::io::stdout().lock();
     if json {
         let line = serde_json::json!({
-            "sent": sent, "acked": acked, "errors": errors.len(), "interruptions": interruptions,
+            "sent": sent, "acked": acked, "errors": errors.len(), "interruptions": interruptions.len(),
             "delivered_p50_ms": p50, "delivered_p99_ms": p99,
         });
         writeln!(out, "{line}")?;
     } else {
         writeln!(
             out,
-            "sent {sent}  acked {acked}  errors {}  interruptions {interruptions}  delivered in {p50:.0} ms (p50) {p99:.0} ms (p99)",
-            errors.len()
+            "sent {sent}  acked {acked}  errors {}  interruptions {}  delivered in {p50:.0} ms (p50) {p99:.0} ms (p99)",
+            errors.len(),
+            interruptions.len()
         )?;
     }
     Ok(out.flush()?)

@@ -106,7 +106,9 @@ fn the_programs_take_what_compose_gives_them() -> Result<()> {
     for name in ["gateway-0", "gateway-1", "gateway-2", "balancer"] {
         let mut environment = of_service(&compose["services"][name], &secrets)?;
         environment.extend(of_service(&over["services"][name], &secrets)?);
-        environment.values_mut().for_each(|value| *value = value.replace("/etc/fastchat/tls", &tls));
+        // As the heading of compose.tls.yaml says: FASTCHAT_SCHEME=wss.
+        let said = |value: &str| value.replace("/etc/fastchat/tls", &tls).replace("ws://", "wss://");
+        environment.values_mut().for_each(|value| *value = said(value));
         let program = if name == "balancer" { name } else { "gateway" };
         check(&format!("fastchat-{program}"), &environment).context(name)?;
     }
