@@ -34,9 +34,11 @@ fn assert_calm(outcome: &Outcome) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn three_gateways_are_restarted_in_turn_under_load() -> Result<()> {
-    let (mut cluster, balancer) = stage(3, &["--drain-seconds", "3"]).await?;
+    let (mut cluster, balancer) = stage(3, &["--drain-seconds", "12"]).await?;
     let folder = tempfile::tempdir()?;
     let load = Load::gather(&balancer.url(), 10, folder.path()).await?;
+    // Clients leave within eight of the twelve seconds: the rest is for changing gateways on a machine that
+    // has much else to do.
     let restarting = async {
         for n in 0..3 {
             tokio::time::sleep(Duration::from_secs(2)).await;
@@ -45,7 +47,7 @@ async fn three_gateways_are_restarted_in_turn_under_load() -> Result<()> {
         }
         anyhow::Ok(())
     };
-    let (outcome, restarted) = tokio::join!(load.run(rate(), Duration::from_secs(25)), restarting);
+    let (outcome, restarted) = tokio::join!(load.run(rate(), Duration::from_secs(40)), restarting);
     restarted?;
     let outcome = outcome?;
     assert_calm(&outcome);

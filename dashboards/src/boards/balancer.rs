@@ -11,6 +11,7 @@ pub(super) fn board() -> Dashboard {
         rows: vec![
             Row { title: "Decisions", panels: decisions() },
             Row { title: "The fleet as balancers see it", panels: fleet() },
+            Row { title: "Sessions that move", panels: moves() },
             Row { title: "Reports", panels: reports() },
             Row { title: "Process", panels: process() },
         ],
@@ -50,9 +51,10 @@ fn decisions() -> Vec<Panel> {
         Panel::lines(
             "Requests that were not served",
             Unit::PerSecond,
-            "Unreadable ones, and sockets closed because too many were open.",
+            "Unreadable ones, addresses that ask too often, sockets closed because too many were open.",
         )
         .ask("sum(rate(fastchat_balancer_bad_requests_total{@}[@]))", "unreadable")
+        .ask("sum(rate(fastchat_balancer_rate_limited_total{@}[@]))", "too often")
         .ask("sum(rate(fastchat_balancer_sockets_refused_total{@}[@]))", "too many sockets"),
     ]
 }
@@ -79,6 +81,29 @@ fn fleet() -> Vec<Panel> {
         )
         .ask("sum by (value) (fastchat_balancer_doubts{@})", "{{value}}")
         .warn(1.0, 2.0),
+    ]
+}
+
+fn moves() -> Vec<Panel> {
+    vec![
+        Panel::stack(
+            "Sessions asked to move",
+            Unit::PerSecond,
+            "By reason. uneven follows an added gateway; if it goes on for minutes, reports are wrong.",
+        )
+        .ask("sum by (reason) (rate(fastchat_balancer_moves_asked_total{@}[@]))", "{{reason}}"),
+        Panel::lines(
+            "Rounds of moves",
+            Unit::PerSecond,
+            "seen: reports showed the effect. unseen and timeout: sessions stayed, and less is asked next.",
+        )
+        .ask("sum by (result) (rate(fastchat_balancer_move_rounds_total{@}[@]))", "{{result}}"),
+        Panel::lines(
+            "Who asks for moves",
+            Unit::Count,
+            "1 for the one balancer that asks. Two at 1 for longer than seconds do not hear each other.",
+        )
+        .ask("fastchat_balancer_mover{@}", "{{instance}}"),
     ]
 }
 

@@ -34,6 +34,10 @@ fn connections() -> Vec<Panel> {
         Panel::lines("Connections of the limit", Unit::Ratio, "At 100 % newcomers are told gateway_full and go elsewhere.")
             .ask("fastchat_connections{@} / fastchat_connections_limit{@}", "{{instance}}")
             .warn(0.8, 0.95),
+        Panel::lines("Sessions moved", Unit::PerSecond, "What became of a balancer's wish. nobody: those here are too new, or were asked a moment ago.")
+            .ask("sum by (result) (rate(fastchat_moves_total{@}[@]))", "{{result}}"),
+        Panel::lines("Tickets", Unit::PerSecond, "Of balancers, by what they are worth. missing is usual where they are optional; signature is a key that gateways do not know.")
+            .ask("sum by (result) (rate(fastchat_tickets_total{@}[@]))", "{{result}}"),
     ]
 }
 
