@@ -17,15 +17,13 @@ pub(crate) use view::hex;
 pub use view::{State, View};
 
 use crate::{ledger::Ledger, moment::Moment, strategy::Candidate};
-use fastchat_protocol::GatewayId;
+use fastchat_protocol::{GatewayId, fleet::is_dialable};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// A gateway that missed this many reports in a row is out.
 pub const MISSED_PERIODS: u64 = 3;
 /// Limit: gateways known at a time. Whoever may write to the bus could invent more.
 pub const MAX_GATEWAYS: usize = 1_024;
-/// Limit: bytes of a URL, and of what a gateway calls itself.
-pub const MAX_URL: usize = 255;
 /// Limit: characters of a program's name that are kept.
 const MAX_AGENT: usize = 64;
 /// A gateway's own word on its period counts within these bounds, in milliseconds: one that promises
@@ -186,15 +184,6 @@ impl Fleet {
     pub fn candidates<'a>(views: impl Iterator<Item = &'a View> + Clone) -> Vec<Candidate> {
         view::candidates(views)
     }
-}
-
-/// `ws://host` or `wss://host`, with an optional port and path, printable and without credentials.
-pub fn is_dialable(url: &str) -> bool {
-    let Some(rest) = url.strip_prefix("wss://").or_else(|| url.strip_prefix("ws://")) else { return false };
-    let host = rest.split('/').next().unwrap_or_default();
-    url.len() <= MAX_URL
-        && !host.is_empty()
-        && url.bytes().all(|c| c.is_ascii_graphic() && !b"\"\\<>@?#".contains(&c))
 }
 
 fn is_older(report: &Report, taken: Moment, before: &Known) -> bool {

@@ -5,7 +5,6 @@
 
 use crate::{
     dispatch::{ALTERNATIVES, MAX_ALTERNATIVES, Request},
-    fleet::MAX_URL,
     metrics,
     service::{Admission, Answer, Balancer},
     tls::Tls,
@@ -18,6 +17,7 @@ use axum::{
     response::{IntoResponse, Response},
     routing::post,
 };
+use fastchat_protocol::fleet::MAX_URL;
 use hyper_util::{
     rt::{TokioIo, TokioTimer},
     service::TowerToHyperService,

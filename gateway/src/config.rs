@@ -8,7 +8,6 @@ mod fleet;
 mod registration;
 
 pub use faults::ConfigErrors;
-pub use fleet::is_dialable;
 pub use registration::Registration;
 
 use crate::{

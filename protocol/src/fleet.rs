@@ -18,6 +18,8 @@ pub const BALANCERS: &str = "fc.v1.fleet.balancer.*";
 const HEARTBEAT: &str = "fc.v1.fleet.heartbeat.";
 const SHED: &str = "fc.v1.fleet.shed.";
 const BALANCER: &str = "fc.v1.fleet.balancer.";
+/// Limit: bytes of a gateway's URL.
+pub const MAX_URL: usize = 255;
 /// Limit: sessions that one [`Shed`] moves. More are asked for again, once their effect was seen.
 pub const MAX_SHED: usize = 256;
 
@@ -40,6 +42,16 @@ impl fmt::Display for FleetSubject {
             Self::Balancer(balancer) => write!(f, "{BALANCER}{balancer}"),
         }
     }
+}
+
+/// Whether a gateway's URL is one that balancers take and clients dial: `ws://` or `wss://` with a host, an
+/// optional port and path, printable, without credentials, at most [`MAX_URL`] bytes.
+pub fn is_dialable(url: &str) -> bool {
+    let Some(rest) = url.strip_prefix("wss://").or_else(|| url.strip_prefix("ws://")) else { return false };
+    let host = rest.split('/').next().unwrap_or_default();
+    url.len() <= MAX_URL
+        && !host.is_empty()
+        && url.bytes().all(|c| c.is_ascii_graphic() && !b"\"\\<>@?#".contains(&c))
 }
 
 /// Not a subject of the fleet.
@@ -160,6 +172,27 @@ mod tests {
             [HEARTBEATS, BALANCERS, "fc.v1.fleet.heartbeat.ab", "fc.v1.user.abababababababababababababababab"]
         {
             assert_eq!(other.parse::<FleetSubject>(), Err(FleetSubjectError), "{other}");
+        }
+    }
+
+    #[test]
+    fn only_urls_that_a_client_can_dial_are_taken() {
+        for url in ["ws://127.0.0.1:7400", "wss://chat.example.org", "wss://[::1]:1/base"] {
+            assert!(is_dialable(url), "{url}");
+        }
+        let long = format!("wss://{}", "a".repeat(MAX_URL));
+        for url in [
+            "",
+            "wss://",
+            "http://a",
+            "wss:///x",
+            "wss://a b",
+            "wss://user@a",
+            "wss://a?b",
+            "wss://a\u{1b}[2J",
+            &long,
+        ] {
+            assert!(!is_dialable(url), "{url}");
         }
     }
 }

@@ -8,6 +8,7 @@
 mod backup;
 
 use crate::{
+    balancer::http,
     process::Process,
     proxy::Proxy,
     servers::{NatsServer, PostgresServer},
@@ -287,16 +288,7 @@ impl GatewayProcess {
 
     /// A page of the admin listener: its status and body.
     pub async fn admin(&self, path: &str) -> Result<(u16, String)> {
-        use tokio::io::{AsyncReadExt, AsyncWriteExt};
-        let mut stream = tokio::net::TcpStream::connect(("127.0.0.1", self.admin_port)).await?;
-        let request = format!("GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
-        stream.write_all(request.as_bytes()).await?;
-        let mut answer = Vec::new();
-        stream.read_to_end(&mut answer).await?;
-        let answer = String::from_utf8_lossy(&answer).into_owned();
-        let status = answer.split(' ').nth(1).context("a status")?.parse()?;
-        let (_, body) = answer.split_once("\r\n\r\n").context("a body")?;
-        Ok((status, body.to_owned()))
+        http(&self.admin_address(), "GET", path, "text/plain", "").await
     }
 
     /// Everything that it has logged.

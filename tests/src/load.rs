@@ -6,12 +6,10 @@
 //! - [`Load::judge`] holds what all of them saw against the promises.
 
 use crate::{
-    checker,
-    history::{Event, History, Member, MessageId, Truth, What},
-    user::{User, conversation, rows},
+    history::{Event, History, MessageId, What},
+    user::{User, judge_pairs},
 };
 use anyhow::{Context, Result, ensure};
-use fastchat_client::api::MessageKind;
 use std::{
     collections::HashMap,
     path::Path,
@@ -112,25 +110,8 @@ impl Load {
 
     /// Holds everything since [`Load::gather`] against the promises; panics with what is wrong.
     pub async fn judge(&self) -> Result<()> {
-        let (mut log, mut members) = (Vec::new(), Vec::new());
-        for pair in 0..self.people.len() / 2 {
-            let (one, other) = self.pair(pair);
-            let histories = [one.history(&other.name).await?, other.history(&one.name).await?];
-            let head = histories.iter().flatten().map(|message| message.seq).max().unwrap_or(0);
-            let name = conversation(&one.name, &other.name);
-            log.extend(rows(&name, head, &histories));
-            members.extend([one, other].map(|person| Member {
-                conversation: name.clone(),
-                device: person.name.clone(),
-                after: 0,
-                until: None,
-            }));
-            let odd = histories.iter().flatten().find(|m| m.kind == MessageKind::Quarantine);
-            ensure!(odd.is_none(), "unreadable: {odd:?}");
-        }
-        let truth = Truth { log, members, deadline_us: None };
-        checker::check(&self.history.events(), &truth).assert_clean();
-        Ok(())
+        let pairs = (0..self.people.len() / 2).map(|pair| self.pair(pair));
+        judge_pairs(&self.history, pairs.map(|(one, other)| (&**one, &**other))).await
     }
 
     fn pair(&self, pair: usize) -> (&Arc<User>, &Arc<User>) {

@@ -3,8 +3,11 @@
 //! Bodies are `NAME#COUNT FILLER`, so that who sent what, and as the how-manieth, can be read from what
 //! any device shows. Counts are the test's own: the wire's counters are for commits too.
 
-use crate::history::{History, MessageId, Recorder, id};
-use anyhow::{Result, bail};
+use crate::{
+    checker,
+    history::{History, Member, MessageId, Recorder, Truth, id},
+};
+use anyhow::{Result, bail, ensure};
 use fastchat_client::{
     Client, Events,
     account::Registration,
@@ -222,6 +225,33 @@ async fn watch(
             Next::Ended => return,
         }
     }
+}
+
+/// Holds what two people saw of each other against the promises, by all that both have stored; panics with
+/// what is wrong. Nothing may be unreadable.
+pub async fn judge(history: &History, one: &User, other: &User) -> Result<()> {
+    judge_pairs(history, [(one, other)]).await
+}
+
+/// As [`judge`], for all who have written to each other in this history.
+pub async fn judge_pairs(history: &History, pairs: impl IntoIterator<Item = (&User, &User)>) -> Result<()> {
+    let (mut log, mut members) = (Vec::new(), Vec::new());
+    for (one, other) in pairs {
+        let histories = [one.history(&other.name).await?, other.history(&one.name).await?];
+        let head = histories.iter().flatten().map(|message| message.seq).max().unwrap_or(0);
+        let name = conversation(&one.name, &other.name);
+        log.extend(rows(&name, head, &histories));
+        members.extend([one, other].map(|person| Member {
+            conversation: name.clone(),
+            device: person.name.clone(),
+            after: 0,
+            until: None,
+        }));
+        let odd = histories.iter().flatten().find(|message| message.kind == MessageKind::Quarantine);
+        ensure!(odd.is_none(), "unreadable: {odd:?}");
+    }
+    checker::check(&history.events(), &Truth { log, members, deadline_us: None }).assert_clean();
+    Ok(())
 }
 
 /// The rows of a log as a device has them in its history, for [`crate::history::Truth`].

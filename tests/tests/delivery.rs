@@ -2,10 +2,9 @@
 
 use anyhow::Result;
 use fastchat_tests::{
-    checker,
     cluster::Cluster,
-    history::{History, Member, Truth},
-    user::{User, conversation, rows},
+    history::History,
+    user::{User, judge},
 };
 use std::time::Duration;
 
@@ -20,27 +19,6 @@ async fn pair(cluster: &Cluster, history: &History) -> Result<(User, User)> {
         User::register(&far, "bob", cluster.profile("bob"), history),
     );
     Ok((alice?, bob?))
-}
-
-/// Judges what happened between the two by all that both have stored.
-async fn judge(history: &History, alice: &User, bob: &User) -> Result<()> {
-    let histories = [alice.history("bob").await?, bob.history("alice").await?];
-    let head = histories.iter().flatten().map(|message| message.seq).max().unwrap_or(0);
-    let name = conversation("alice", "bob");
-    let member =
-        |device: &str| Member { conversation: name.clone(), device: device.into(), after: 0, until: None };
-    let truth = Truth {
-        log: rows(&name, head, &histories),
-        members: vec![member("alice"), member("bob")],
-        deadline_us: None,
-    };
-    checker::check(&history.events(), &truth).assert_clean();
-    for messages in &histories {
-        let odd: Vec<_> =
-            messages.iter().filter(|m| m.kind == fastchat_client::api::MessageKind::Quarantine).collect();
-        assert!(odd.is_empty(), "unreadable: {odd:?}");
-    }
-    Ok(())
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -13,13 +13,12 @@ use fastchat_protocol::{
 };
 use fastchat_tests::{
     balancer::BalancerProcess,
-    checker,
     cli::Person,
     cluster::Cluster,
-    history::{History, Member, Truth},
+    history::History,
     lax::LaxServer,
     proxy::Proxy,
-    user::{User, conversation, rows},
+    user::{User, judge},
 };
 use serde_json::{Value, json};
 use std::{
@@ -48,29 +47,13 @@ async fn place(cluster: &Cluster, user: &User) -> Result<usize> {
     (0..cluster.gateways()).find(|n| cluster.url(*n) == url).with_context(|| format!("{url} is not ours"))
 }
 
-/// Judges what happened between the two by all that both have stored.
-async fn judge(history: &History, alice: &User, bob: &User) -> Result<()> {
-    let histories = [alice.history("bob").await?, bob.history("alice").await?];
-    let head = histories.iter().flatten().map(|message| message.seq).max().unwrap_or(0);
-    let name = conversation("alice", "bob");
-    let member =
-        |device: &str| Member { conversation: name.clone(), device: device.into(), after: 0, until: None };
-    let truth = Truth {
-        log: rows(&name, head, &histories),
-        members: vec![member("alice"), member("bob")],
-        deadline_us: None,
-    };
-    checker::check(&history.events(), &truth).assert_clean();
-    Ok(())
-}
-
 /// A fleet with a balancer that has heard of all of it.
 async fn fleet_with_balancer(gateways: usize) -> Result<(Cluster, BalancerProcess, String)> {
     let mut cluster = Cluster::fleet(gateways).await?;
     let nats = cluster.nats().url();
     let balancer = BalancerProcess::start(&["--bus", &nats]).await?;
     balancer.wait_for(|ready| ready["live"] == gateways).await?;
-    let url = format!("http://{}", balancer.public_address());
+    let url = balancer.url();
     Ok((cluster, balancer, url))
 }
 
@@ -228,7 +211,7 @@ async fn where_tickets_are_required_clients_come_with_one_and_move_when_a_balanc
     let settings = ["--bus", &nats, "--ticket-key-file", &file.display().to_string()];
     let balancer = BalancerProcess::start(&settings).await?;
     balancer.wait_for(|ready| ready["live"] == 2).await?;
-    let url = format!("http://{}", balancer.public_address());
+    let url = balancer.url();
 
     let stray = Person::new("carol", cluster.folder().join("carol"), &cluster.url(0))?;
     let ran = stray.run(&["register", "carol"]).await?;

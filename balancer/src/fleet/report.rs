@@ -61,7 +61,7 @@ pub struct Report {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, thiserror::Error)]
 #[serde(rename_all = "snake_case")]
 pub enum Refused {
-    /// Not `ws://` or `wss://` with a host, or longer than [`super::MAX_URL`].
+    /// Not `ws://` or `wss://` with a host, or longer than [`fastchat_protocol::fleet::MAX_URL`].
     #[error("its URL is not one that a client could dial")]
     Url,
     /// Taken later than now, by more than clocks differ.

@@ -235,27 +235,6 @@ fn a_flood_of_inventions_is_bounded_and_long_silence_forgotten() {
     assert_eq!(fleet.forget(Moment(2 * FORGET_MS)).len(), MAX_GATEWAYS - 1);
 }
 
-#[test]
-fn only_urls_that_a_client_can_dial_are_taken() {
-    for url in ["ws://127.0.0.1:7400", "wss://chat.example.org", "wss://[::1]:1/base"] {
-        assert!(is_dialable(url), "{url}");
-    }
-    let long = format!("wss://{}", "a".repeat(MAX_URL));
-    for url in [
-        "",
-        "wss://",
-        "http://a",
-        "wss:///x",
-        "wss://a b",
-        "wss://user@a",
-        "wss://a?b",
-        "wss://a\u{1b}[2J",
-        &long,
-    ] {
-        assert!(!is_dialable(url), "{url}");
-    }
-}
-
 /// Any `f64` at all, with the interesting ones often.
 fn number() -> impl Strategy<Value = Option<f64>> {
     let special = prop::sample::select(vec![

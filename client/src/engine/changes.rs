@@ -8,7 +8,7 @@ use super::{
     error::OpError,
     members::{self, Next, Plan, View},
     parked::Answer,
-    rejoin::own_commit,
+    rejoin::{own_commit, own_founding},
     state::{Waiter, pause_after},
 };
 use crate::{
@@ -18,7 +18,6 @@ use crate::{
 use fastchat_delivery::{Leave, Policy, Suite};
 use fastchat_e2ee::conversation::{self, ConversationError, Info, Members};
 use fastchat_protocol::{AccountId, Bytes, ConversationId, Counter, DeviceId};
-use sha2::{Digest, Sha256};
 use std::collections::BTreeSet;
 use tokio::time::Instant;
 
@@ -239,14 +238,8 @@ impl Engine {
                 let founding =
                     conversation::found_next(&vault, &me, id, Suite::Classic, &packages, &data, &policy)?;
                 record.counter = counter;
-                record.commit = Some(OwnCommit {
-                    counter,
-                    commit: Bytes::copy_from_slice(&Sha256::digest(&founding.group_info)),
-                    group_info: founding.group_info,
-                    welcomes: founding.welcomes,
-                    tree: founding.tree,
-                    reason: CommitReason::Generation { replaces, change: change.clone() },
-                });
+                let reason = CommitReason::Generation { replaces, change: change.clone() };
+                record.commit = Some(own_founding(founding, counter, reason));
                 tx.put_conversation(&record)?;
                 Ok::<_, OpError>(record)
             });

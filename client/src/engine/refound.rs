@@ -10,12 +10,13 @@
 use super::{
     Engine, Halt,
     error::OpError,
+    rejoin::own_founding,
     session::CallError,
     state::{now_ms, pause_after},
 };
 use crate::{
     api::ApiError,
-    store::{CommitReason, Conversation, OwnCommit, Standing},
+    store::{CommitReason, Conversation, Standing},
 };
 use fastchat_delivery::{GroupData, Policy, Suite, group, policy::may_remove};
 use fastchat_e2ee::conversation::{self, Next};
@@ -23,7 +24,6 @@ use fastchat_protocol::{
     AccountId, Bytes, ClientFrame, Code, ConversationId, Counter, Refusal, Role, ServerFrame, client,
     server::GroupState,
 };
-use sha2::{Digest, Sha256};
 use std::{
     collections::{BTreeMap, BTreeSet},
     time::Duration,
@@ -202,14 +202,8 @@ impl Engine {
             let policy = Policy { rules: record.party.rules(me.account()), manifests: &manifests };
             let founding = conversation::refound(&tx.vault(), &me, id, next, packages, &policy)?;
             record.counter = counter;
-            record.commit = Some(OwnCommit {
-                counter,
-                commit: Bytes::copy_from_slice(&Sha256::digest(&founding.group_info)),
-                group_info: founding.group_info,
-                welcomes: founding.welcomes,
-                tree: founding.tree,
-                reason: CommitReason::Restored { replaces: next.base },
-            });
+            let reason = CommitReason::Restored { replaces: next.base };
+            record.commit = Some(own_founding(founding, counter, reason));
             tx.put_conversation(&record)?;
             Ok::<_, OpError>(())
         });

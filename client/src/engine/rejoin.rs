@@ -19,11 +19,12 @@ use crate::{
     store::{CommitReason, MemberChange, OwnCommit, Standing},
 };
 use fastchat_delivery::Policy;
-use fastchat_e2ee::conversation::{self, PendingCommit};
+use fastchat_e2ee::conversation::{self, Founding, PendingCommit};
 use fastchat_protocol::{
     AccountId, Bytes, ClientFrame, Code, ConversationId, Counter, Refusal, Retry, Seq, ServerFrame, client,
     server::{GroupState, LogKind, LogRow, Sent},
 };
+use sha2::{Digest, Sha256};
 use std::time::Duration;
 use tokio::time::Instant;
 
@@ -458,6 +459,13 @@ fn frame_of(id: ConversationId, own: OwnCommit) -> ClientFrame {
 pub(super) fn own_commit(pending: PendingCommit, counter: Counter, reason: CommitReason) -> OwnCommit {
     let PendingCommit { commit, group_info, welcomes, .. } = pending;
     OwnCommit { counter, commit, group_info, welcomes, tree: Bytes::new(), reason }
+}
+
+/// A later generation's founding: its row in the log is the hash of the GroupInfo.
+pub(super) fn own_founding(founding: Founding, counter: Counter, reason: CommitReason) -> OwnCommit {
+    let Founding { group_info, tree, welcomes, .. } = founding;
+    let commit = Bytes::copy_from_slice(&Sha256::digest(&group_info));
+    OwnCommit { counter, commit, group_info, welcomes, tree, reason }
 }
 
 #[cfg(test)]

@@ -3,10 +3,8 @@
 use super::{BusChoice, Config, ConfigError, Settings, between, wrong};
 use crate::fleet::{load::Scope, shed::turns::Rules, tickets::Policy};
 use ed25519_dalek::VerifyingKey;
+use fastchat_protocol::fleet::is_dialable;
 use std::{net::SocketAddr, time::Duration};
-
-/// Limit: bytes of a URL; balancers take no longer one.
-const MAX_URL: usize = 255;
 
 impl Config {
     /// Where clients reach this gateway: as set, or else where it listens.
@@ -95,13 +93,4 @@ impl Settings {
             other => wrong("load_scope", format!("is machine or process, not {other:?}")),
         }
     }
-}
-
-/// With a host, an optional port and path, printable and without credentials: what balancers take.
-pub fn is_dialable(url: &str) -> bool {
-    let Some(rest) = url.strip_prefix("wss://").or_else(|| url.strip_prefix("ws://")) else { return false };
-    let host = rest.split('/').next().unwrap_or_default();
-    url.len() <= MAX_URL
-        && !host.is_empty()
-        && url.bytes().all(|c| c.is_ascii_graphic() && !b"\"\\<>@?#".contains(&c))
 }

@@ -2,10 +2,9 @@
 //!
 //! The gateway's own reasons, before anything is known of the client; each names where to go instead.
 
-use super::tickets::Verdict;
+use super::{now_ms, tickets::Verdict};
 use crate::{gateway::Gateway, metrics};
 use fastchat_protocol::{Code, Refusal};
-use std::time::{SystemTime, UNIX_EPOCH};
 
 /// Decides. A good ticket is used up by it.
 pub fn admit(gateway: &Gateway, ticket: Option<&[u8]>) -> Result<(), Refusal> {
@@ -27,9 +26,4 @@ pub fn admit(gateway: &Gateway, ticket: Option<&[u8]>) -> Result<(), Refusal> {
 /// As many connections as it takes.
 pub fn full() -> Refusal {
     Refusal::new(Code::GatewayFull, "this gateway has as many connections as it takes: try another one")
-}
-
-fn now_ms() -> u64 {
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    u64::try_from(now.as_millis()).unwrap_or(u64::MAX)
 }

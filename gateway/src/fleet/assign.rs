@@ -3,7 +3,7 @@
 //! The answer has the balancer's shape, so that a client with one address needs to know nothing of what
 //! is behind it. A gateway of a fleet does not choose among others: it says whom to ask.
 
-use crate::{config::is_dialable, gateway::Gateway};
+use crate::gateway::Gateway;
 use axum::{
     Json,
     body::to_bytes,
@@ -11,7 +11,7 @@ use axum::{
     http::{HeaderMap, StatusCode, header},
     response::{IntoResponse, Response},
 };
-use fastchat_protocol::VERSIONS;
+use fastchat_protocol::{VERSIONS, fleet::is_dialable};
 use serde::{Deserialize, Serialize};
 use std::time::Duration;
 use tokio::time::timeout;

@@ -3,16 +3,16 @@
 //! - One task: a look at the load and a heartbeat every period, and one at once when a drain begins.
 //! - A heartbeat that cannot be sent is lost: the next one says the same.
 
-use super::load::{SHORTEST, Sampler};
+use super::{
+    load::{SHORTEST, Sampler},
+    now_ms,
+};
 use crate::{gateway::Gateway, metrics};
 use fastchat_protocol::{
     RequestId, VERSIONS,
     fleet::{FleetFrame, FleetSubject, Heartbeat},
 };
-use std::{
-    sync::Arc,
-    time::{Duration, SystemTime, UNIX_EPOCH},
-};
+use std::{sync::Arc, time::Duration};
 use tokio::time::{Instant, MissedTickBehavior, interval_at};
 
 /// Between looks at the load where nobody hears of it but Prometheus.
@@ -49,11 +49,10 @@ pub async fn run(gateway: Arc<Gateway>) {
 }
 
 fn state(gateway: &Gateway, count: u64, period: Duration, cpu: f64, draining: bool) -> Heartbeat {
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     Heartbeat {
         gateway: gateway.identity.id,
         count,
-        at_ms: u64::try_from(now.as_millis()).unwrap_or(u64::MAX),
+        at_ms: now_ms(),
         period_ms: u32::try_from(period.as_millis()).unwrap_or(u32::MAX),
         url: gateway.identity.url.clone(),
         connections: gateway.registry.connections() as u64,

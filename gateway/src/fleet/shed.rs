@@ -7,11 +7,11 @@
 
 pub mod turns;
 
-use crate::{config::is_dialable, gateway::Gateway, metrics, registry::Handle};
+use crate::{gateway::Gateway, metrics, registry::Handle};
 use bytes::Bytes;
 use fastchat_protocol::{
     RequestId, ServerFrame,
-    fleet::{FleetFrame, FleetSubject, MAX_SHED, Shed},
+    fleet::{FleetFrame, FleetSubject, MAX_SHED, Shed, is_dialable},
     server::Move,
 };
 use futures_util::StreamExt;
