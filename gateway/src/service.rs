@@ -64,6 +64,10 @@ async fn dispatch(gateway: &Gateway, me: &Me, frame: ClientFrame) -> Answer {
         ClientFrame::DeleteAccount(request) => people::delete(gateway, me, &request).await,
         ClientFrame::AskPresence(request) => people::ask_presence(gateway, me, &request).await,
         ClientFrame::SetVisible(request) => people::set_visible(gateway, me, &request).await,
+        ClientFrame::BeginBlob(_)
+        | ClientFrame::FinishBlob(_)
+        | ClientFrame::GetBlob(_)
+        | ClientFrame::DropBlob(_) => refuse(Code::Unexpected, "this gateway does not keep files yet"),
         ClientFrame::Restore(_) => refuse(Code::Unexpected, "only a recovery code can restore an account"),
         // The session deals with these itself.
         ClientFrame::Hello(_)

@@ -2,7 +2,7 @@
 
 use crate::{
     frame::frames,
-    ids::{AccountId, ConversationId, Counter, DeviceId, Epoch, Seq, SlotId},
+    ids::{AccountId, BlobId, ConversationId, Counter, DeviceId, Epoch, Seq, SlotId},
     name::AccountName,
 };
 use bytes::Bytes;
@@ -83,6 +83,14 @@ frames! {
         38 => AskPresence(AskPresence),
         /// Whether others may learn that this account is online. Answered by `Done`.
         39 => SetVisible(SetVisible),
+        /// Begins to put a blob beside a conversation, or goes on. Answered by `BlobGrant`.
+        40 => BeginBlob(BeginBlob),
+        /// Says that all parts are put. Answered by `Done`.
+        41 => FinishBlob(FinishBlob),
+        /// Asks for a blob. Answered by `BlobGrant`.
+        42 => GetBlob(GetBlob),
+        /// Removes a blob. Answered by `Done`.
+        43 => DropBlob(DropBlob),
     }
     retired: []
 }
@@ -537,4 +545,55 @@ pub struct SetVisible {
     /// They may.
     #[serde(rename = "o")]
     pub visible: bool,
+}
+
+/// A blob of so many sealed bytes. Again by the same device with the same sizes, it goes on with what is
+/// there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BeginBlob {
+    /// Whose members may have it.
+    #[serde(rename = "c")]
+    pub conversation: ConversationId,
+    /// Drawn by the client.
+    #[serde(rename = "i")]
+    pub blob: BlobId,
+    /// Bytes of all parts together.
+    #[serde(rename = "s")]
+    pub size_bytes: u64,
+    /// Parts, each of at most [`crate::limits::MAX_BLOB_PART`].
+    #[serde(rename = "p")]
+    pub parts: u32,
+}
+
+/// Says that all parts are put.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FinishBlob {
+    /// Beside which conversation.
+    #[serde(rename = "c")]
+    pub conversation: ConversationId,
+    /// Which blob.
+    #[serde(rename = "i")]
+    pub blob: BlobId,
+}
+
+/// Asks for a blob.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct GetBlob {
+    /// Beside which conversation.
+    #[serde(rename = "c")]
+    pub conversation: ConversationId,
+    /// Which blob.
+    #[serde(rename = "i")]
+    pub blob: BlobId,
+}
+
+/// Removes a blob: the account that put it may, and in a group an admin or the owner.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DropBlob {
+    /// Beside which conversation.
+    #[serde(rename = "c")]
+    pub conversation: ConversationId,
+    /// Which blob.
+    #[serde(rename = "i")]
+    pub blob: BlobId,
 }

@@ -139,6 +139,12 @@ codes! {
     54 => NotAccepted, Never, "not_accepted";
     /// More devices or accounts than the group's suite allows.
     55 => GroupFull, Never, "group_full";
+    /// The account may not keep that many bytes of files.
+    56 => QuotaFull, Never, "quota_full";
+    /// No such blob, or not for this account, or past its time.
+    57 => NoBlob, Never, "no_blob";
+    /// Parts of the blob are missing; the detail says the first one.
+    58 => PartsMissing, Changed, "parts_missing";
 }
 
 /// A refusal as it travels.

@@ -92,6 +92,10 @@ id! {
     SlotId
 }
 id! {
+    /// A file's sealed bytes, kept beside a conversation. Drawn by the client that puts it.
+    BlobId
+}
+id! {
     /// A gateway's process. Drawn at random when it starts.
     GatewayId
 }

@@ -31,7 +31,8 @@ pub use bytes::Bytes;
 pub use client::ClientFrame;
 pub use error::{Code, Refusal, Retry};
 pub use ids::{
-    AccountId, BalancerId, ConversationId, Counter, DeviceId, Epoch, GatewayId, RequestId, Seq, SlotId,
+    AccountId, BalancerId, BlobId, ConversationId, Counter, DeviceId, Epoch, GatewayId, RequestId, Seq,
+    SlotId,
 };
 pub use name::AccountName;
 pub use role::Role;

@@ -49,6 +49,15 @@ pub const MAX_PRESENCE: usize = 64;
 pub const MAX_SLOT_PART: usize = 512 * 1024;
 /// Bytes of all slots of an account: a history backup of about a hundred thousand messages.
 pub const MAX_SLOTS: usize = 64 * 1024 * 1024;
+/// Bytes of one sealed part of a blob: 256 KiB and what sealing adds, with room. A gateway holds a few of
+/// them at a time for each transfer, and no more.
+pub const MAX_BLOB_PART: usize = 256 * 1024 + 64;
+/// Parts of one blob: one of 100 MiB has about 400; the bit set of parts that are there has 8 KiB.
+pub const MAX_BLOB_PARTS: u32 = 64 * 1024;
+/// Seconds for which a token of a transfer is good; whoever needs longer asks again.
+pub const BLOB_TOKEN_SECONDS: u32 = 60 * 60;
+/// Hours for which a blob that is not complete is kept.
+pub const BLOB_UNFINISHED_HOURS: u32 = 24;
 /// Bytes of what a recovery code opens: two RSA keys and a seed are about 4 KB.
 pub const MAX_RECOVERY: usize = 16 * 1024;
 

@@ -3,11 +3,12 @@
 use crate::{
     error::Refusal,
     frame::frames,
-    ids::{AccountId, ConversationId, Counter, DeviceId, Epoch, Seq},
+    ids::{AccountId, BlobId, ConversationId, Counter, DeviceId, Epoch, Seq},
     name::AccountName,
 };
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
+use std::fmt;
 
 frames! {
     /// A frame from a gateway.
@@ -58,6 +59,8 @@ frames! {
         27 => Blocked(Blocked),
         /// Somebody who was asked for is online, or is not any more.
         28 => Presence(Presence),
+        /// Answers `BeginBlob` and `GetBlob`: the parts may be put, or fetched, by HTTP.
+        29 => BlobGrant(BlobGrant),
     }
     retired: []
 }
@@ -487,4 +490,86 @@ pub struct Presence {
     /// A device of the account is connected.
     #[serde(rename = "o")]
     pub online: bool,
+}
+
+/// What opens a transfer of parts: good for one device, blob and direction. Never shown.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct BlobToken(#[serde(with = "serde_bytes")] [u8; 32]);
+
+impl BlobToken {
+    /// Wraps what was drawn at random.
+    pub const fn new(bytes: [u8; 32]) -> Self {
+        Self(bytes)
+    }
+
+    /// The bytes, for the header of a request and for the one place that hashes them.
+    pub const fn expose(&self) -> &[u8; 32] {
+        &self.0
+    }
+}
+
+impl fmt::Debug for BlobToken {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("BlobToken(..)")
+    }
+}
+
+/// A blob's parts may be put, or fetched.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BlobGrant {
+    /// See [`BlobToken`].
+    #[serde(rename = "t")]
+    pub token: BlobToken,
+    /// Which blob.
+    #[serde(rename = "i")]
+    pub blob: BlobId,
+    /// Bytes of all parts together.
+    #[serde(rename = "s")]
+    pub size_bytes: u64,
+    /// Parts.
+    #[serde(rename = "p")]
+    pub parts: u32,
+    /// Of a blob that is not complete: which parts are there. Bit `n % 8` of byte `n / 8`, counted from the
+    /// least, is part `n`.
+    #[serde(rename = "h", default, skip_serializing_if = "Option::is_none")]
+    pub have: Option<Bytes>,
+    /// Seconds for which the token is good.
+    #[serde(rename = "x")]
+    pub expires_in_s: u32,
+    /// All parts are there, for good.
+    #[serde(rename = "d", default, skip_serializing_if = "std::ops::Not::not")]
+    pub complete: bool,
+}
+
+impl BlobGrant {
+    /// Whether a part is there.
+    pub fn has(&self, part: u32) -> bool {
+        let Some(have) = &self.have else { return self.complete && part < self.parts };
+        have.get(part as usize / 8).is_some_and(|byte| byte >> (part % 8) & 1 == 1)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_grant_says_which_parts_are_there() {
+        let have = Some(Bytes::from_static(&[0b101, 0b10]));
+        let unfinished = BlobGrant {
+            token: BlobToken::new([7; 32]),
+            blob: BlobId::new([1; 16]),
+            size_bytes: 30,
+            parts: 12,
+            have,
+            expires_in_s: 60,
+            complete: false,
+        };
+        let there = |grant: &BlobGrant| (0..20).filter(|part| grant.has(*part)).collect::<Vec<_>>();
+        assert_eq!(there(&unfinished), [0, 2, 9]);
+        let finished = BlobGrant { have: None, complete: true, ..unfinished.clone() };
+        assert_eq!(there(&finished), (0..12).collect::<Vec<_>>());
+        assert_eq!(there(&BlobGrant { have: None, ..unfinished }), [0; 0]);
+    }
 }

@@ -5,7 +5,7 @@ use fastchat_protocol::{
     bus::{self, BusFrame},
     client::{self, AuthKey},
     fleet::{self, FleetFrame},
-    ids::{AccountId, BalancerId, ConversationId, DeviceId, GatewayId, SlotId},
+    ids::{AccountId, BalancerId, BlobId, ConversationId, DeviceId, GatewayId, SlotId},
     server::{self, LogKind},
 };
 use proptest::{array::uniform32, collection::vec, option, prelude::*};
@@ -41,6 +41,14 @@ fn balancer() -> impl Strategy<Value = BalancerId> {
 
 fn slot() -> impl Strategy<Value = SlotId> {
     any::<[u8; 16]>().prop_map(SlotId::new)
+}
+
+fn blob() -> impl Strategy<Value = BlobId> {
+    any::<[u8; 16]>().prop_map(BlobId::new)
+}
+
+fn token() -> impl Strategy<Value = server::BlobToken> {
+    uniform32(any::<u8>()).prop_map(server::BlobToken::new)
 }
 
 /// Numbers of every encoded length.
@@ -137,6 +145,12 @@ structs! {
     delete_account: client::DeleteAccount { auth_key: key() }
     ask_presence: client::AskPresence { accounts: vec(account(), 0..9) }
     set_visible: client::SetVisible { visible: any::<bool>() }
+    begin_blob: client::BeginBlob {
+        conversation: conversation(), blob: blob(), size_bytes: number(), parts: any::<u32>(),
+    }
+    finish_blob: client::FinishBlob { conversation: conversation(), blob: blob() }
+    get_blob: client::GetBlob { conversation: conversation(), blob: blob() }
+    drop_blob: client::DropBlob { conversation: conversation(), blob: blob() }
 
     server_hello: server::Hello {
         version: any::<u16>(), deployment: text(), nonce: uniform32(any::<u8>()), incarnation: any::<u32>(),
@@ -184,6 +198,10 @@ structs! {
     slot_part: server::Slot { bytes: option::of(bytes()) }
     blocked: server::Blocked { accounts: vec(account(), 0..9) }
     presence: server::Presence { account: account(), online: any::<bool>() }
+    blob_grant: server::BlobGrant {
+        token: token(), blob: blob(), size_bytes: number(), parts: any::<u32>(), have: option::of(bytes()),
+        expires_in_s: any::<u32>(), complete: any::<bool>(),
+    }
 
     bus_row: bus::Row {
         conversation: conversation(), seq: seq(), sender: device(), revision: number(), frame: bytes(),
@@ -241,6 +259,10 @@ pub(crate) fn client_frame() -> impl Strategy<Value = ClientFrame> {
         delete_account().prop_map(ClientFrame::DeleteAccount),
         ask_presence().prop_map(ClientFrame::AskPresence),
         set_visible().prop_map(ClientFrame::SetVisible),
+        begin_blob().prop_map(ClientFrame::BeginBlob),
+        finish_blob().prop_map(ClientFrame::FinishBlob),
+        get_blob().prop_map(ClientFrame::GetBlob),
+        drop_blob().prop_map(ClientFrame::DropBlob),
     ]
 }
 
@@ -270,6 +292,7 @@ pub(crate) fn server_frame() -> impl Strategy<Value = ServerFrame> {
         slot_part().prop_map(ServerFrame::Slot),
         blocked().prop_map(ServerFrame::Blocked),
         presence().prop_map(ServerFrame::Presence),
+        blob_grant().prop_map(ServerFrame::BlobGrant),
     ]
 }
 
