@@ -9,7 +9,7 @@ mod groups;
 
 use crate::devices::archive::Share;
 use serde::{Deserialize, Serialize};
-use std::fmt;
+use std::{collections::BTreeMap, fmt};
 
 pub use devices::{BackupAction, BackupView, DeviceView, HandoverView, ImportView, OfferView};
 pub use groups::{
@@ -330,6 +330,8 @@ pub enum Response {
 pub enum Event {
     /// A row of a conversation reached this device, in order.
     Message(MessageView),
+    /// Something that was shown is different now: edited, deleted, reacted to.
+    Changed(MessageView),
     /// The server has a message of ours.
     Sent(SentView),
     /// A message waits, and why.
@@ -379,6 +381,48 @@ pub struct MessageView {
     /// In a conversation to which nobody has said yes.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub request: bool,
+    /// What names the message for everybody: the sending device and its count.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub id: Option<String>,
+    /// The id of the message that it answers.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reply_to: Option<String>,
+    /// Names of accounts that are to look.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub mentions: Vec<String>,
+    /// It says something else than at first.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub edited: bool,
+    /// It was taken back; the text is gone.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub deleted: bool,
+    /// What people think of it, by name.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub reactions: BTreeMap<String, String>,
+    /// The file, of kind `file`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub file: Option<FileView>,
+    /// Milliseconds since 1970 at which it goes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub expires_at_ms: Option<u64>,
+    /// Who says that this was said: it did not come from the encryption.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub shared_by: Option<String>,
+}
+
+/// A file, as its sender describes it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FileView {
+    /// Its name; never a path.
+    pub name: String,
+    /// Its media type.
+    pub mime: String,
+    /// Bytes.
+    pub size: u64,
+    /// SHA-256, hexadecimal.
+    pub sha256: String,
+    /// There is a small picture of it.
+    pub preview: bool,
 }
 
 /// What an entry of a conversation is.
@@ -387,6 +431,8 @@ pub struct MessageView {
 pub enum MessageKind {
     /// Text.
     Text,
+    /// A file; the text is what is said of it.
+    File,
     /// A message of a kind that this program does not know.
     Unknown,
     /// About the conversation.

@@ -64,6 +64,7 @@ enum Source {
 }
 
 /// What [`Events::next`] gives.
+#[expect(clippy::large_enum_variant, reason = "it is taken apart at once, and nearly always an event")]
 #[derive(Debug, Clone, PartialEq)]
 pub enum Next {
     /// Something happened.

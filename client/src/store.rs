@@ -26,12 +26,12 @@ use std::path::Path;
 pub use group::{GroupRecord, MemberChange, Party, StoredPicture};
 pub use history::{Place, Quarantined, quarantined};
 pub use model::{
-    CommitReason, Contact, Conversation, Entry, EntryKind, FoundingFrame, Item, ItemId, ItemState,
-    MessageRequest, OwnCommit, Standing, What,
+    Changed, CommitReason, Contact, Conversation, Entry, EntryKind, Extra, FoundingFrame, Item, ItemId,
+    ItemState, MessageRequest, OwnCommit, Standing, What,
 };
 
 /// The form of the file that this program writes.
-const SCHEMA: i32 = 2;
+const SCHEMA: i32 = 3;
 
 const TABLES: &str = "
 CREATE TABLE kv (key BLOB PRIMARY KEY, value BLOB NOT NULL) WITHOUT ROWID;
@@ -57,6 +57,16 @@ const FROM_1: [&str; 2] = [
      INSERT INTO quarantine SELECT conversation, 0, seq, value FROM quarantine_1;
      DROP TABLE messages_1; DROP TABLE quarantine_1;",
 ];
+
+/// Since form 3. What names a message for everybody leads to its place; what is to be forgotten is found
+/// by its time.
+const MESSAGES: &str = "
+CREATE TABLE refs (
+    key BLOB PRIMARY KEY, incarnation INTEGER NOT NULL, seq INTEGER NOT NULL) WITHOUT ROWID;
+CREATE TABLE expiries (
+    at_ms INTEGER NOT NULL, conversation BLOB NOT NULL, incarnation INTEGER NOT NULL, seq INTEGER NOT NULL,
+    part INTEGER NOT NULL, PRIMARY KEY (at_ms, conversation, incarnation, seq, part)) WITHOUT ROWID;
+";
 
 /// Why the local store failed.
 #[derive(Debug, thiserror::Error)]
@@ -113,6 +123,7 @@ impl Store {
             0 => {
                 tx.execute_batch(TABLES)?;
                 tx.execute_batch(HISTORY)?;
+                tx.execute_batch(MESSAGES)?;
                 Vault::new(&Tx { conn: &tx, key: &self.key }, &self.key).put(PROBE.0, PROBE.1, b"ok")?;
                 tx.pragma_update(None, "user_version", SCHEMA)?;
             }
@@ -124,6 +135,9 @@ impl Store {
                     tx.execute_batch(FROM_1[0])?;
                     tx.execute_batch(HISTORY)?;
                     tx.execute_batch(FROM_1[1])?;
+                }
+                if form < SCHEMA {
+                    tx.execute_batch(MESSAGES)?;
                     tx.pragma_update(None, "user_version", SCHEMA)?;
                 }
             }

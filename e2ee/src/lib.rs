@@ -32,7 +32,9 @@ pub mod sealed;
 pub mod store;
 
 pub use archive::{ArchiveError, ArchiveKey, ArchiveReader};
-pub use content::{Content, GroupProfile, ManifestView, Message, Picture};
+pub use content::{
+    Content, FileInfo, GroupProfile, HistoryShare, ManifestView, Message, MessageRef, Picture, Preview, Text,
+};
 pub use device::Device;
 pub use fastchat_delivery::{
     Change, CommitSummary, GroupData, GroupDataError, Leaf, Leave, Manifest, ManifestDevice, ManifestError,

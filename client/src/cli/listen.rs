@@ -172,6 +172,9 @@ impl Listener<'_> {
                     self.show(&view);
                 }
             }
+            Event::Changed(view) => {
+                self.context.print(&Event::Changed(view.clone()), || output::message(&view));
+            }
             Event::Synced => {
                 self.synced = true;
                 self.idle_since = Instant::now();

@@ -48,7 +48,11 @@ pub(crate) fn error(as_json: bool, error: &ApiError) {
 /// A message as a line (or more, set in).
 pub(crate) fn message(view: &MessageView) -> String {
     let (time, with) = (time(view.at_ms), clean_line(&view.with));
-    let text = clean_block(&view.text);
+    let text = match (view.deleted, view.edited) {
+        (true, _) => "(deleted)".to_owned(),
+        (false, true) => format!("{} (edited)", clean_block(&view.text)),
+        (false, false) => clean_block(&view.text),
+    };
     let from = clean_line(&view.from);
     // A name cannot hold a blank, so no account can look like this.
     let mark = if view.request { " (request)" } else { "" };

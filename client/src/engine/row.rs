@@ -10,8 +10,8 @@ use crate::{
     devices::NEW_DEVICE,
     failpoint,
     store::{
-        CommitReason, Contact, Conversation, Entry, EntryKind, Item, ItemState, Standing, StoreError, Tx,
-        What, quarantined,
+        CommitReason, Contact, Conversation, Entry, EntryKind, Extra, Item, ItemState, Standing, StoreError,
+        Tx, What, quarantined,
     },
     trust::{self, Gossip},
 };
@@ -301,7 +301,7 @@ fn content(
         record.request = None;
     }
     let (kind, text) = match content {
-        Content::Text(text) => (EntryKind::Text, text),
+        Content::Text(text) => (EntryKind::Text, text.text),
         Content::Profile(profile) => {
             return match group_rows::profile(env, record, account, profile) {
                 Ok(Some(said)) => noted(tx, record, row, said),
@@ -443,7 +443,19 @@ fn entry(
     text: String,
 ) -> Entry {
     let incarnation = record.incarnation;
-    Entry { incarnation, seq: row.seq, part: 0, kind, from, text, at_ms: row.at_ms, epoch: None }
+    let (counter, extra) = (from.map(|_| row.counter), Extra::default());
+    Entry {
+        incarnation,
+        seq: row.seq,
+        part: 0,
+        kind,
+        from,
+        text,
+        at_ms: row.at_ms,
+        epoch: None,
+        counter,
+        extra,
+    }
 }
 
 /// The reason as a person understands it.

@@ -105,7 +105,7 @@ impl Engine {
             false => self.manifest(me.account()).map(|manifest| view_of(&manifest)),
         };
         record.gossiped = epoch;
-        let message = Message { content: content_of(&item), manifest };
+        let message = Message { manifest, ..Message::new(content_of(&item)) };
         let plaintext = fastchat_e2ee::Zeroizing::new(message.encode());
         let sealed = self.store.write(|tx| {
             let sealed = conversation::seal(&tx.vault(), &me, id, counter, &plaintext)?;
@@ -428,7 +428,7 @@ impl Engine {
 
 fn content_of(item: &Item) -> Content {
     match &item.what {
-        What::Text => Content::Text(item.text.clone()),
+        What::Text => Content::Text(item.text.as_str().into()),
         What::Profile { name, picture } => Content::Profile(GroupProfile {
             name: name.clone(),
             picture: picture

@@ -5,7 +5,9 @@ use crate::{
     api::{ApiError, Response},
     cursor::Window,
     outbox::{Lane, Slot, Stage},
-    store::{Conversation, Entry, EntryKind, Item, ItemId, ItemState, Party, Standing, StoreError, Tx},
+    store::{
+        Conversation, Entry, EntryKind, Extra, Item, ItemId, ItemState, Party, Standing, StoreError, Tx,
+    },
 };
 use fastchat_delivery::VerifiedManifest;
 use fastchat_protocol::{AccountId, ConversationId, Epoch, Seq, server::LogRow};
@@ -218,7 +220,18 @@ pub(super) fn notice(
     let incarnation = record.incarnation;
     let part = tx.next_part(record.id, incarnation, seq)?;
     let kind = EntryKind::Notice;
-    let entry = Entry { incarnation, seq, part, kind, from: None, text, at_ms, epoch: None };
+    let entry = Entry {
+        incarnation,
+        seq,
+        part,
+        kind,
+        from: None,
+        text,
+        at_ms,
+        epoch: None,
+        counter: None,
+        extra: Extra::default(),
+    };
     tx.add_entry(record.id, &entry)?;
     Ok(entry)
 }

@@ -2,13 +2,18 @@
 
 use super::{Engine, group_views::standing_name};
 use crate::{
-    api::{ApiError, ConversationView, MessageKind, MessageView, OutboxView, Response, StatusView, WhoAmI},
+    api::{
+        ApiError, ConversationView, FileView, MessageKind, MessageView, OutboxView, Response, StatusView,
+        WhoAmI,
+    },
     link::LinkError,
     store::{Conversation, Entry, EntryKind, Item, ItemState, StoreError},
 };
+use fastchat_e2ee::{FileInfo, MessageRef};
 
 impl Engine {
     pub(super) fn view_entry(&self, record: &Conversation, entry: &Entry) -> MessageView {
+        let extra = &entry.extra;
         let from = entry.from.map(|(account, _)| self.name_of(account)).unwrap_or_default();
         MessageView {
             with: self.title(record),
@@ -17,6 +22,7 @@ impl Engine {
             seq: entry.seq.0,
             kind: match entry.kind {
                 EntryKind::Text => MessageKind::Text,
+                EntryKind::File => MessageKind::File,
                 EntryKind::Unknown => MessageKind::Unknown,
                 EntryKind::Notice => MessageKind::Notice,
                 EntryKind::Quarantine => MessageKind::Quarantine,
@@ -26,6 +32,15 @@ impl Engine {
             text: entry.text.clone(),
             at_ms: entry.at_ms,
             request: record.request.is_some(),
+            id: entry.reference().map(name_of_message),
+            reply_to: extra.reply.map(name_of_message),
+            mentions: extra.mentions.iter().map(|account| self.name_of(*account)).collect(),
+            edited: extra.edited.is_some(),
+            deleted: extra.deleted.is_some(),
+            reactions: extra.reactions.iter().map(|(by, what)| (self.name_of(*by), what.clone())).collect(),
+            file: extra.file.as_deref().map(view_file),
+            expires_at_ms: extra.expires_at_ms,
+            shared_by: extra.shared_by.map(|account| self.name_of(account)),
         }
     }
 
@@ -100,5 +115,20 @@ impl Engine {
 
     pub(super) fn view_status(&self) -> Result<Response, ApiError> {
         self.status().map(Response::Status).map_err(ApiError::internal)
+    }
+}
+
+/// A message's name as people copy it.
+pub(super) fn name_of_message(MessageRef { device, counter }: MessageRef) -> String {
+    format!("{device}-{}", counter.0)
+}
+
+fn view_file(file: &FileInfo) -> FileView {
+    FileView {
+        name: file.name.clone(),
+        mime: file.mime.clone(),
+        size: file.size,
+        sha256: hex::encode(file.hash),
+        preview: file.preview.is_some(),
     }
 }

@@ -1,6 +1,7 @@
 //! What conversations hold, and the rows that could not be read.
 
 use super::{Conversation, Entry, Result, Tx};
+use fastchat_e2ee::MessageRef;
 use fastchat_protocol::{Bytes, ConversationId, Seq, server::LogRow};
 use rusqlite::{OptionalExtension, params};
 use serde::{Deserialize, Serialize};
@@ -48,7 +49,44 @@ impl Tx<'_> {
         let key = self.index("conversation", conversation.as_bytes());
         let value = self.seal(&sealed_for(&key, entry.place()), entry)?;
         let row = params![key, entry.incarnation, number(entry.seq), entry.part, value];
-        Ok(self.conn.prepare_cached(sql)?.execute(row)?)
+        let rows = self.conn.prepare_cached(sql)?.execute(row)?;
+        self.add_reference(conversation, entry)?;
+        Ok(rows)
+    }
+
+    /// Replaces an entry: what it says or what became of it has changed.
+    pub fn update_entry(&self, conversation: ConversationId, entry: &Entry) -> Result<()> {
+        self.insert(conversation, entry, "INSERT OR REPLACE INTO messages VALUES (?1, ?2, ?3, ?4, ?5)")
+            .map(drop)
+    }
+
+    /// The entry at a place.
+    pub fn entry_at(&self, conversation: ConversationId, place: Place) -> Result<Option<Entry>> {
+        let key = self.index("conversation", conversation.as_bytes());
+        let sql = "SELECT incarnation, seq, part, value FROM messages \
+             WHERE conversation = ?1 AND incarnation = ?2 AND seq = ?3 AND part = ?4";
+        let (incarnation, seq, part) = place;
+        Ok(self.entries(&key, sql, params![key, incarnation, number(seq), part])?.pop())
+    }
+
+    /// The message of this name, if this device has it.
+    pub fn find_message(&self, conversation: ConversationId, name: MessageRef) -> Result<Option<Entry>> {
+        let key = self.index("ref", &named(conversation, name));
+        let place = self
+            .conn
+            .prepare_cached("SELECT incarnation, seq FROM refs WHERE key = ?1")?
+            .query_row(params![key], |row| Ok((row.get(0)?, Seq(row.get::<_, i64>(1)?.unsigned_abs()), 0)));
+        let Some(place) = place.optional()? else { return Ok(None) };
+        // The server chose the place, the encryption the name: both must agree.
+        Ok(self.entry_at(conversation, place)?.filter(|entry| entry.reference() == Some(name)))
+    }
+
+    fn add_reference(&self, conversation: ConversationId, entry: &Entry) -> Result<()> {
+        let Some(name) = entry.reference().filter(|_| entry.part == 0) else { return Ok(()) };
+        let key = self.index("ref", &named(conversation, name));
+        let sql = "INSERT OR IGNORE INTO refs VALUES (?1, ?2, ?3)";
+        self.conn.prepare_cached(sql)?.execute(params![key, entry.incarnation, number(entry.seq)])?;
+        Ok(())
     }
 
     /// The next free part at a place, for notices.
@@ -139,6 +177,11 @@ impl Tx<'_> {
             self.conn.query_row("SELECT count(*) FROM quarantine", [], |row| row.get(0)).optional()?;
         Ok(count.unwrap_or(0).unsigned_abs())
     }
+}
+
+/// What names a message in all conversations.
+fn named(conversation: ConversationId, MessageRef { device, counter }: MessageRef) -> Vec<u8> {
+    [conversation.as_bytes().as_slice(), device.as_bytes(), &counter.0.to_be_bytes()].concat()
 }
 
 /// What an entry is sealed for: it opens nowhere else. Incarnation 0 is what was stored before there

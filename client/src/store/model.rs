@@ -1,9 +1,10 @@
 //! The values that the store seals.
 
 use fastchat_delivery::VerifiedManifest;
+use fastchat_e2ee::{FileInfo, MessageRef};
 use fastchat_protocol::{AccountId, Bytes, ConversationId, Counter, DeviceId, Epoch, Seq, client::Welcome};
 use serde::{Deserialize, Serialize};
-use std::fmt;
+use std::{collections::BTreeMap, fmt};
 
 use super::{
     Place,
@@ -176,6 +177,52 @@ pub struct Entry {
     pub at_ms: u64,
     /// The epoch in which it was sealed.
     pub epoch: Option<Epoch>,
+    /// The sender device's count. With the device it names the message: [`Entry::reference`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub counter: Option<Counter>,
+    /// What goes with it, and what became of it.
+    #[serde(default, skip_serializing_if = "Extra::is_empty")]
+    pub extra: Extra,
+}
+
+/// What goes with an entry, and what became of it.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct Extra {
+    /// The message that it answers.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reply: Option<MessageRef>,
+    /// Who is to look.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub mentions: Vec<AccountId>,
+    /// The file.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub file: Option<Box<FileInfo>>,
+    /// It says something else than at first.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub edited: Option<Changed>,
+    /// It was taken back: nothing of it is here any more.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub deleted: Option<Changed>,
+    /// What accounts think of it.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub reactions: BTreeMap<AccountId, String>,
+    /// Milliseconds since 1970 at which it goes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub expires_at_ms: Option<u64>,
+    /// It came from this account's memory or from a file, not from the encryption.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub shared_by: Option<AccountId>,
+}
+
+/// By which row something was changed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Changed {
+    /// Who did it.
+    pub by: AccountId,
+    /// The row's place.
+    pub seq: Seq,
+    /// Milliseconds since 1970 by the server's clock.
+    pub at_ms: u64,
 }
 
 /// What an entry is.
@@ -183,6 +230,8 @@ pub struct Entry {
 pub enum EntryKind {
     /// Text.
     Text,
+    /// A file; the text is what is said of it.
+    File,
     /// A message of a kind that this program does not know.
     Unknown,
     /// About the conversation.
@@ -340,7 +389,20 @@ impl Conversation {
     }
 }
 
+impl Extra {
+    /// Nothing goes with it.
+    pub fn is_empty(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
 impl Entry {
+    /// What names the message for everybody; notices and what came before this was kept have none.
+    pub fn reference(&self) -> Option<MessageRef> {
+        let ((_, device), counter) = self.from.zip(self.counter)?;
+        Some(MessageRef { device, counter })
+    }
+
     /// Where it is in the history.
     pub fn place(&self) -> Place {
         (self.incarnation, self.seq, self.part)

@@ -1,4 +1,5 @@
 use super::*;
+use fastchat_e2ee::MessageRef;
 use fastchat_protocol::{AccountId, Bytes, ConversationId, Counter, DeviceId, Seq};
 
 const ID: ConversationId = ConversationId::new(*b"conversation-id!");
@@ -12,7 +13,18 @@ fn key() -> StoreKey {
 fn entry(seq: u64, part: u32, text: &str) -> Entry {
     let from = Some((PEER, DeviceId::new([9; 16])));
     let (incarnation, kind, text) = (0, EntryKind::Text, text.to_owned());
-    Entry { incarnation, seq: Seq(seq), part, kind, from, text, at_ms: 5, epoch: None }
+    Entry {
+        incarnation,
+        seq: Seq(seq),
+        part,
+        kind,
+        from,
+        text,
+        at_ms: 5,
+        epoch: None,
+        counter: None,
+        extra: Extra::default(),
+    }
 }
 
 fn item(id: u8, text: &str) -> Item {
@@ -197,6 +209,31 @@ fn a_seq_of_another_incarnation_is_another_place() {
     });
 }
 
+#[test]
+fn a_message_is_found_by_its_name_and_only_by_that() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut store = Store::open(&folder.path().join("store"), key()).unwrap();
+    let named = |counter, seq| Entry { counter: Some(Counter(counter)), ..entry(seq, 0, "hi") };
+    write(&mut store, |tx| {
+        tx.add_entry(ID, &named(4, 7))?;
+        tx.add_entry(ID, &entry(8, 0, "without a name"))
+    });
+    let name =
+        |device, counter| MessageRef { device: DeviceId::new([device; 16]), counter: Counter(counter) };
+    let other = ConversationId::new([1; 16]);
+    store.read(|tx| {
+        assert_eq!(tx.find_message(ID, name(9, 4)).unwrap(), Some(named(4, 7)));
+        assert_eq!(tx.find_message(ID, name(9, 5)).unwrap(), None);
+        assert_eq!(tx.find_message(ID, name(8, 4)).unwrap(), None);
+        assert_eq!(tx.find_message(other, name(9, 4)).unwrap(), None);
+    });
+    write(&mut store, |tx| tx.update_entry(ID, &Entry { text: "changed".into(), ..named(4, 7) }));
+    store.read(|tx| {
+        assert_eq!(tx.find_message(ID, name(9, 4)).unwrap().unwrap().text, "changed");
+        assert_eq!(tx.last_entries(ID, 9).unwrap().len(), 2);
+    });
+}
+
 /// What profiles of form 1 hold is as it was.
 #[test]
 fn an_older_profile_keeps_its_history() {
@@ -210,7 +247,7 @@ fn an_older_profile_keeps_its_history() {
             PRIMARY KEY (conversation, seq)) WITHOUT ROWID;
         INSERT INTO messages SELECT conversation, seq, part, value FROM m;
         INSERT INTO quarantine SELECT conversation, seq, value FROM q;
-        DROP TABLE m; DROP TABLE q; PRAGMA user_version = 1;";
+        DROP TABLE m; DROP TABLE q; DROP TABLE refs; DROP TABLE expiries; PRAGMA user_version = 1;";
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("store");
     let mut store = Store::open(&path, key()).unwrap();

@@ -23,6 +23,7 @@ fn golden_bytes_of_the_other_kinds() {
     let accepted = Message {
         content: Content::Accepted,
         manifest: Some(ManifestView { version: 3, hash: *b"12345678" }),
+        expires_s: None,
     };
     let want = b"\xa3\x61v\x01\x61k\x68accepted\x61m\xa2\x61n\x03\x61h\x4812345678";
     assert_eq!(accepted.encode(), want);
@@ -36,12 +37,12 @@ fn golden_bytes_of_the_other_kinds() {
 
 #[test]
 fn a_newer_kind_is_named_and_not_an_error() {
-    let newer = b"\xa3\x61v\x01\x61k\x65reply\x62of\x07";
-    assert_eq!(Content::decode(newer).unwrap(), Content::Unknown { kind: "reply".into() });
+    let newer = b"\xa3\x61v\x01\x61k\x65video\x62of\x07";
+    assert_eq!(Content::decode(newer).unwrap(), Content::Unknown { kind: "video".into() });
     // Fields of ours with another type, and a manifest view of another form.
-    let other = b"\xa5\x61v\x01\x61k\x65reply\x61t\x07\x61p\x61x\x61m\x80";
+    let other = b"\xa5\x61v\x01\x61k\x65video\x61t\x07\x61p\x61x\x61m\x80";
     let read = Message::decode(other).unwrap();
-    assert_eq!(read, Message::new(Content::Unknown { kind: "reply".into() }));
+    assert_eq!(read, Message::new(Content::Unknown { kind: "video".into() }));
     // Another version of a known kind, and a known kind with a field more.
     let later = b"\xa3\x61v\x02\x61k\x64text\x61t\x07";
     assert_eq!(Content::decode(later).unwrap(), Content::Unknown { kind: "text".into() });
@@ -68,4 +69,84 @@ fn a_profile_has_limits() {
     assert!(read(GroupProfile { name: "us".into(), picture: Some(long) }).is_err());
     let largest = Content::Profile(profile(&sixty_four, MAX_PICTURE)).encode();
     assert!(largest.len() + 1024 < fastchat_protocol::limits::MAX_ENVELOPE);
+}
+
+const TARGET: MessageRef = MessageRef { device: DeviceId::new([0xd1; 16]), counter: Counter(7) };
+
+fn file() -> FileInfo {
+    let preview = Preview { width: 2, height: 1, bytes: vec![9; 3] };
+    FileInfo {
+        blob: [0xb1; 16],
+        key: [0x11; 32],
+        size: 3,
+        hash: [0x22; 32],
+        name: "a.txt".into(),
+        mime: "text/plain".into(),
+        preview: Some(preview),
+        caption: None,
+    }
+}
+
+#[test]
+fn golden_bytes_of_what_names_another_message() {
+    let target = [b"\x61r\xa2\x61d\x50".as_slice(), &[0xd1; 16], b"\x61n\x07"].concat();
+    let with = |head: &[u8], tail: &[u8]| [head, &target, tail].concat();
+    let cases = [
+        (Content::Delete { target: TARGET }, with(b"\xa3\x61v\x01\x61k\x66delete", b"")),
+        (
+            Content::Reaction { target: TARGET, emoji: Some("+".into()) },
+            with(b"\xa4\x61v\x01\x61k\x68reaction", b"\x61e\x61+"),
+        ),
+        (Content::Reaction { target: TARGET, emoji: None }, with(b"\xa3\x61v\x01\x61k\x68reaction", b"")),
+        (
+            Content::Edit { target: TARGET, text: "hi".into() },
+            with(b"\xa4\x61v\x01\x61k\x64edit\x61t\x62hi", b""),
+        ),
+        (
+            Content::Text(Text { text: "hi".into(), reply: Some(TARGET), mentions: Vec::new() }),
+            with(b"\xa4\x61v\x01\x61k\x64text\x61t\x62hi", b""),
+        ),
+        (Content::Timer { seconds: 60 }, b"\xa3\x61v\x01\x61k\x65timer\x61s\x18\x3c".to_vec()),
+    ];
+    for (content, want) in cases {
+        assert_eq!(content.encode(), want, "{content:?}");
+        assert_eq!(Content::decode(&want).unwrap(), content);
+        assert!(reference(&want).len() >= 3);
+    }
+}
+
+#[test]
+fn files_and_shared_history_come_back_and_have_limits() {
+    let share = |file, accounts| Content::History(Box::new(HistoryShare { file, count: 3, accounts }));
+    let of = |file| Content::File(Box::new(file));
+    for content in [of(file()), share(file(), vec![AccountId::new([3; 16])])] {
+        assert_eq!(Content::decode(&content.encode()).unwrap(), content);
+        assert!(!format!("{content:?}").contains("a.txt"), "names are not for logs");
+        reference(&content.encode());
+    }
+    let large = |side, bytes| Preview { width: side, height: 1, bytes: vec![0; bytes] };
+    let wrong = [
+        of(FileInfo { name: "x".repeat(256), ..file() }),
+        of(FileInfo { caption: Some("x".repeat(MAX_CAPTION + 1)), ..file() }),
+        of(FileInfo { preview: Some(large(1, MAX_PREVIEW + 1)), ..file() }),
+        of(FileInfo { preview: Some(large(513, 1)), ..file() }),
+        share(file(), vec![AccountId::new([3; 16]); MAX_MENTIONS + 1]),
+        Content::Text(Text { mentions: vec![AccountId::new([3; 16]); MAX_MENTIONS + 1], ..Text::default() }),
+        Content::Reaction { target: TARGET, emoji: Some("x".repeat(MAX_REACTION + 1)) },
+        Content::Reaction { target: TARGET, emoji: Some(String::new()) },
+        Content::Timer { seconds: MAX_TIMER + 1 },
+    ];
+    for content in wrong {
+        assert!(matches!(Content::decode(&content.encode()), Err(ContentError::Limit(_))), "{content:?}");
+    }
+}
+
+#[test]
+fn a_message_says_how_long_it_is_kept_and_never_for_ever_by_mistake() {
+    let kept = |expires_s| Message { expires_s, ..Message::new(Content::Text("hi".into())) };
+    assert_eq!(Message::decode(&kept(Some(60)).encode()).unwrap(), kept(Some(60)));
+    for wrong in [Some(0), Some(MAX_TIMER + 1)] {
+        assert!(Message::decode(&kept(wrong).encode()).is_err());
+    }
+    assert!(Message::decode(b"\xa4\x61v\x01\x61k\x64text\x61t\x62hi\x61x\x61y").is_err());
 }

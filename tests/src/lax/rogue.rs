@@ -200,7 +200,7 @@ impl Rogue {
         let aad = aad(self.next());
         let group = self.group.as_mut().context("not in a conversation")?;
         group.set_aad(aad);
-        let plaintext = Content::Text(text.to_owned()).encode();
+        let plaintext = Content::Text(text.into()).encode();
         Ok(group.create_message(&self.provider, &self.device, &plaintext)?.to_bytes()?.into())
     }
 

@@ -18,7 +18,18 @@ fn id(number: u8) -> ConversationId {
 fn entry(seq: u64, text: &str) -> Entry {
     let (kind, from) = (EntryKind::Text, None);
     let (incarnation, epoch) = (0, None);
-    Entry { incarnation, seq: Seq(seq), part: 0, kind, from, text: text.into(), at_ms: seq, epoch }
+    Entry {
+        incarnation,
+        seq: Seq(seq),
+        part: 0,
+        kind,
+        from,
+        text: text.into(),
+        at_ms: seq,
+        epoch,
+        counter: None,
+        extra: Default::default(),
+    }
 }
 
 /// Two conversations with `entries` messages of `bytes` bytes each; the second one was left.

@@ -202,7 +202,7 @@ impl World<'_> {
         founder: &mut Person,
         member: Option<&Person>,
     ) -> Result<Cost> {
-        let text = Content::Text("x".repeat(100)).encode();
+        let text = Content::Text("x".repeat(100).into()).encode();
         let (mut cost, cpu) = (Cost::default(), self.gateway_cpu()?);
         for _ in 0..SENDS {
             let counter = founder.next();
