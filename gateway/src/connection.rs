@@ -175,6 +175,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection<S> {
             mailbox_head: device.mailbox_head,
             ping_seconds: u32::try_from(ping_interval).unwrap_or(u32::MAX).max(1),
             key_packages,
+            sharing: None,
         }))
     }
 

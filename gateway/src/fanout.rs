@@ -160,14 +160,14 @@ impl Fanout {
         if self.registry.shows(account) {
             return self.tell_presence(me.account, account, true);
         }
-        let record = BusFrame::PresenceAsked(bus::PresenceAsked { by: me.account });
+        let record = BusFrame::PresenceAsked(bus::PresenceAsked { by: me.account, watch_s: 0 });
         self.bus.publish(Subject::User(account), record.encode(RequestId(0)));
     }
 
     /// Others may learn that an account is online, or no longer: its connections take note everywhere.
     pub fn visible(&self, account: AccountId, visible: bool) {
         self.set_visible(account, visible);
-        let record = BusFrame::Visible(bus::Visible { visible });
+        let record = BusFrame::Visible(bus::Visible { visible, delivered: None, last_seen: None });
         self.bus.publish(Subject::User(account), record.encode(RequestId(0)));
     }
 
@@ -178,14 +178,16 @@ impl Fanout {
     }
 
     fn tell_presence(&self, asker: AccountId, account: AccountId, online: bool) {
-        let frame = ServerFrame::Presence(Presence { account, online }).encode(RequestId(0));
+        let frame =
+            ServerFrame::Presence(Presence { account, online, last_seen_ms: None }).encode(RequestId(0));
         self.registry.deliver(asker, None, &frame);
     }
 
     /// Answers a question that another gateway passed on.
     fn on_presence_asked(&self, account: AccountId, by: AccountId) {
         if self.registry.shows(account) {
-            let told = BusFrame::PresenceTold(bus::PresenceTold { account, online: true });
+            let told =
+                BusFrame::PresenceTold(bus::PresenceTold { account, online: true, last_seen_ms: None });
             self.bus.publish(Subject::User(by), told.encode(RequestId(0)));
         }
     }
@@ -227,6 +229,7 @@ impl Fanout {
             BusFrame::PresenceTold(told) => self.tell_presence(account, told.account, told.online),
             BusFrame::Visible(said) => self.set_visible(account, said.visible),
             BusFrame::Joined(joined) => self.enter(joined.conversation, account),
+            BusFrame::Receipt(_) | BusFrame::Typing(_) => {}
         }
     }
 

@@ -69,6 +69,10 @@ async fn dispatch(gateway: &Gateway, me: &Me, frame: ClientFrame) -> Answer {
         | ClientFrame::GetBlob(_)
         | ClientFrame::DropBlob(_) => refuse(Code::Unexpected, "this gateway does not keep files yet"),
         ClientFrame::Restore(_) => refuse(Code::Unexpected, "only a recovery code can restore an account"),
+        ClientFrame::MarkRead(_)
+        | ClientFrame::GetReceipts(_)
+        | ClientFrame::Typing(_)
+        | ClientFrame::SetSharing(_) => refuse(Code::UnknownFrame, "this gateway keeps no receipts yet"),
         // The session deals with these itself.
         ClientFrame::Hello(_)
         | ClientFrame::Register(_)

@@ -51,6 +51,10 @@ frames! {
         7 => PresenceTold(PresenceTold),
         /// Others may learn that the account is online, or no longer.
         8 => Visible(Visible),
+        /// A member has received or read further.
+        9 => Receipt(Receipt),
+        /// A member types, or no longer.
+        10 => Typing(Typing),
     }
     retired: []
 }
@@ -119,6 +123,13 @@ pub struct PresenceAsked {
     /// Who asks.
     #[serde(rename = "a")]
     pub by: AccountId,
+    /// Seconds for which who asks is to be told that the account is gone; 0: not at all.
+    #[serde(rename = "w", default, skip_serializing_if = "is_zero")]
+    pub watch_s: u32,
+}
+
+fn is_zero(number: &u32) -> bool {
+    *number == 0
 }
 
 /// Somebody is online; for the account that the subject names.
@@ -127,9 +138,12 @@ pub struct PresenceTold {
     /// Who.
     #[serde(rename = "a")]
     pub account: AccountId,
-    /// A device is connected.
+    /// A device is connected; false: none is any more at the gateway that says so.
     #[serde(rename = "o")]
     pub online: bool,
+    /// When it was last connected there, in milliseconds since 1970, if it wants that known.
+    #[serde(rename = "l", default, skip_serializing_if = "Option::is_none")]
+    pub last_seen_ms: Option<u64>,
 }
 
 /// What the account that the subject names lets others know.
@@ -138,6 +152,46 @@ pub struct Visible {
     /// They may learn that it is online.
     #[serde(rename = "o")]
     pub visible: bool,
+    /// They may learn how far its devices have received; absent: as before.
+    #[serde(rename = "d", default, skip_serializing_if = "Option::is_none")]
+    pub delivered: Option<bool>,
+    /// They may learn when it was last online; absent: as before.
+    #[serde(rename = "l", default, skip_serializing_if = "Option::is_none")]
+    pub last_seen: Option<bool>,
+}
+
+/// A member has received or read further. On the subject of an account or of a group.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Receipt {
+    /// Of which conversation.
+    #[serde(rename = "c")]
+    pub conversation: ConversationId,
+    /// The conversation's membership revision when this was stored: only who is in by then may have it.
+    #[serde(rename = "r")]
+    pub revision: u64,
+    /// The device that it came from, which knows.
+    #[serde(rename = "d")]
+    pub device: DeviceId,
+    /// A `ServerFrame::Receipt`, encoded once for everybody.
+    #[serde(rename = "f")]
+    pub frame: Bytes,
+}
+
+/// A member types, or no longer. On the subject of an account or of a group.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Typing {
+    /// In which conversation.
+    #[serde(rename = "c")]
+    pub conversation: ConversationId,
+    /// The membership revision by which its gateway knew it for a member.
+    #[serde(rename = "r")]
+    pub revision: u64,
+    /// The device that it came from, which knows.
+    #[serde(rename = "d")]
+    pub device: DeviceId,
+    /// A `ServerFrame::Typing`, encoded once for everybody.
+    #[serde(rename = "f")]
+    pub frame: Bytes,
 }
 
 #[cfg(test)]

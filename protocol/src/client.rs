@@ -91,6 +91,14 @@ frames! {
         42 => GetBlob(GetBlob),
         /// Removes a blob. Answered by `Done`.
         43 => DropBlob(DropBlob),
+        /// The account has read a conversation up to a row. Answered by `Done`, when that is stored.
+        44 => MarkRead(MarkRead),
+        /// Asks how far the members of a conversation are. Answered by `Receipts`.
+        45 => GetReceipts(GetReceipts),
+        /// Somebody types, or no longer. Not answered.
+        46 => Typing(Typing),
+        /// What others may learn of this account. Answered by `Done`.
+        47 => SetSharing(SetSharing),
     }
     retired: []
 }
@@ -537,6 +545,13 @@ pub struct AskPresence {
     /// At most [`crate::limits::MAX_PRESENCE`].
     #[serde(rename = "a")]
     pub accounts: Vec<AccountId>,
+    /// Seconds for which their comings and goings are to be told as well; 0: only how it is now.
+    #[serde(rename = "w", default, skip_serializing_if = "is_zero")]
+    pub watch_s: u32,
+}
+
+fn is_zero(number: &u32) -> bool {
+    *number == 0
 }
 
 /// Whether others may learn that this account is online.
@@ -596,4 +611,48 @@ pub struct DropBlob {
     /// Which blob.
     #[serde(rename = "i")]
     pub blob: BlobId,
+}
+
+/// How far the account has read.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct MarkRead {
+    /// Which conversation.
+    #[serde(rename = "c")]
+    pub conversation: ConversationId,
+    /// The last row that was read.
+    #[serde(rename = "s")]
+    pub seq: Seq,
+    /// The other members may know; the account's own devices always do.
+    #[serde(rename = "o")]
+    pub shared: bool,
+}
+
+/// Asks how far the members of a conversation are.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct GetReceipts {
+    /// Which.
+    #[serde(rename = "c")]
+    pub conversation: ConversationId,
+}
+
+/// Somebody types.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct Typing {
+    /// Where.
+    #[serde(rename = "c")]
+    pub conversation: ConversationId,
+    /// False: no longer.
+    #[serde(rename = "o")]
+    pub typing: bool,
+}
+
+/// What others may learn of this account; whether it is online has a frame of its own, [`SetVisible`].
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct SetSharing {
+    /// How far its devices have received.
+    #[serde(rename = "d")]
+    pub delivered: bool,
+    /// When it was last online. If not, the store forgets it.
+    #[serde(rename = "l")]
+    pub last_seen: bool,
 }

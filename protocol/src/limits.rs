@@ -45,6 +45,13 @@ pub const MAX_PQ_DEVICES: usize = 64;
 pub const MAX_ADDS: usize = 50;
 /// Accounts in one `AskPresence`.
 pub const MAX_PRESENCE: usize = 64;
+/// Seconds for which one `AskPresence` watches at most: a client that shows people asks again.
+pub const MAX_WATCH_S: u32 = 120;
+/// Accounts of a conversation whose receipts and typing are told live: what each of n members does
+/// goes to n others. In larger ones receipts are asked for, and nobody sees who types.
+pub const MAX_RECEIPT_MEMBERS: usize = 64;
+/// Seconds between two notes of a device that it types in a conversation; further ones are dropped.
+pub const TYPING_INTERVAL_S: u64 = 3;
 /// Bytes of one part of a slot.
 pub const MAX_SLOT_PART: usize = 512 * 1024;
 /// Bytes of all slots of an account: a history backup of about a hundred thousand messages.

@@ -61,6 +61,12 @@ frames! {
         28 => Presence(Presence),
         /// Answers `BeginBlob` and `GetBlob`: the parts may be put, or fetched, by HTTP.
         29 => BlobGrant(BlobGrant),
+        /// A member has received or read further. A hint: `Receipts` is the truth.
+        30 => Receipt(Receipt),
+        /// How far the members of a conversation are.
+        31 => Receipts(Receipts),
+        /// A member types, or no longer. A hint.
+        32 => Typing(Typing),
     }
     retired: []
 }
@@ -109,6 +115,24 @@ pub struct Session {
     /// One-time key packages left, by suite.
     #[serde(rename = "k")]
     pub key_packages: Vec<KeyPackagesLeft>,
+    /// What others may learn of the account; absent from gateways that know nothing of it.
+    #[serde(rename = "s", default, skip_serializing_if = "Option::is_none")]
+    pub sharing: Option<Sharing>,
+}
+
+/// What others may learn of an account. Whether they learn what it has read is said with each
+/// `MarkRead`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Sharing {
+    /// That it is online.
+    #[serde(rename = "o")]
+    pub online: bool,
+    /// How far its devices have received.
+    #[serde(rename = "d")]
+    pub delivered: bool,
+    /// When it was last online.
+    #[serde(rename = "l")]
+    pub last_seen: bool,
 }
 
 /// Nothing more to say.
@@ -490,6 +514,68 @@ pub struct Presence {
     /// A device of the account is connected.
     #[serde(rename = "o")]
     pub online: bool,
+    /// When it was last connected, in milliseconds since 1970 by the gateway's clock.
+    #[serde(rename = "l", default, skip_serializing_if = "Option::is_none")]
+    pub last_seen_ms: Option<u64>,
+}
+
+/// A member has received or read further.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct Receipt {
+    /// Which conversation.
+    #[serde(rename = "c")]
+    pub conversation: ConversationId,
+    /// Which member; the own account if another device of it has read.
+    #[serde(rename = "a")]
+    pub account: AccountId,
+    /// The last row that a device of the member has stored.
+    #[serde(rename = "d", default, skip_serializing_if = "Option::is_none")]
+    pub delivered: Option<Seq>,
+    /// The last row that the member has read.
+    #[serde(rename = "r", default, skip_serializing_if = "Option::is_none")]
+    pub read: Option<Seq>,
+}
+
+/// How far a member is.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct MemberReceipt {
+    /// Who.
+    #[serde(rename = "a")]
+    pub account: AccountId,
+    /// The first row that any of its devices may read: earlier ones are nothing to it.
+    #[serde(rename = "f")]
+    pub from: Seq,
+    /// The last row that a device of the member has stored, if it tells.
+    #[serde(rename = "d", default, skip_serializing_if = "Option::is_none")]
+    pub delivered: Option<Seq>,
+    /// The last row that the member has read, as far as it tells; of the own account in any case.
+    #[serde(rename = "r", default, skip_serializing_if = "Option::is_none")]
+    pub read: Option<Seq>,
+}
+
+/// How far the members of a conversation are.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Receipts {
+    /// Which.
+    #[serde(rename = "c")]
+    pub conversation: ConversationId,
+    /// Everybody who is in it, the own account too; in the order of ids.
+    #[serde(rename = "l")]
+    pub members: Vec<MemberReceipt>,
+}
+
+/// A member types.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct Typing {
+    /// Where.
+    #[serde(rename = "c")]
+    pub conversation: ConversationId,
+    /// Who.
+    #[serde(rename = "a")]
+    pub account: AccountId,
+    /// False: no longer.
+    #[serde(rename = "o")]
+    pub typing: bool,
 }
 
 /// What opens a transfer of parts: good for one device, blob and direction. Never shown.

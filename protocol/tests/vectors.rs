@@ -67,13 +67,14 @@ impl Any {
                 Hello Register Login Resume Send Commit Found Fetch Ack FetchMailbox AckMailbox Sync FindAccount
                 GetAccount PublishKeyPackages ClaimKeyPackages GetGroupState GetTree PutManifest ChangePassword
                 FoundGroup Leave Link Recover PutSlot GetSlot DropSlot SetRecovery Restore Block GetBlocked
-                DeleteAccount AskPresence SetVisible BeginBlob FinishBlob GetBlob DropBlob),
+                DeleteAccount AskPresence SetVisible BeginBlob FinishBlob GetBlob DropBlob
+                MarkRead GetReceipts Typing SetSharing),
             Self::Server(frame) => reference!(frame, request, ServerFrame:
                 Hello Session Done Refused Sent Deliver LogPage Heads MailboxPage Conversations Account
                 KeyPackages KeyPackagesLeft GroupState Tree Resync Draining Move Closing
-                Restricted Slot Blocked Presence BlobGrant),
+                Restricted Slot Blocked Presence BlobGrant Receipt Receipts Typing),
             Self::Bus(frame) => reference!(frame, request, BusFrame:
-                Row Mailbox Connected Revoked Joined PresenceAsked PresenceTold Visible),
+                Row Mailbox Connected Revoked Joined PresenceAsked PresenceTold Visible Receipt Typing),
             Self::Fleet(frame) => reference!(frame, request, FleetFrame: Heartbeat Shed Balancer),
         };
         bytes.expect("serde_cbor writes it")

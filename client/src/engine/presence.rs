@@ -22,7 +22,7 @@ impl Engine {
         self.online_accounts.clear();
         let people: Vec<AccountId> = self.people().into_iter().collect();
         for chunk in people.chunks(limits::MAX_PRESENCE) {
-            let ask = client::AskPresence { accounts: chunk.to_vec() };
+            let ask = client::AskPresence { accounts: chunk.to_vec(), watch_s: 0 };
             match self.call(ClientFrame::AskPresence(ask)).await {
                 Ok(_) => {}
                 Err(CallError::Down) => return Err(Halt::Down),
@@ -57,7 +57,7 @@ impl Engine {
     }
 
     pub(super) fn on_presence(&mut self, presence: server::Presence) {
-        let server::Presence { account, online } = presence;
+        let server::Presence { account, online, .. } = presence;
         let changed = match online {
             true => self.online_accounts.insert(account),
             false => self.online_accounts.remove(&account),

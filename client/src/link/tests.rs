@@ -63,6 +63,7 @@ impl Gateway {
             mailbox_head: Default::default(),
             ping_seconds,
             key_packages: Vec::new(),
+            sharing: None,
         };
         say(&mut peer, request, ServerFrame::Session(session)).await;
         (peer, resume)

@@ -134,7 +134,7 @@ async fn the_last_reader_takes_the_subscription_with_it_and_the_next_brings_it_b
 async fn presence_is_told_to_members_unless_it_is_hidden() {
     let mut scene = Scene::new().await;
     let bob = scene.people[1].account;
-    let ask = || ClientFrame::AskPresence(AskPresence { accounts: vec![bob] });
+    let ask = || ClientFrame::AskPresence(AskPresence { accounts: vec![bob], watch_s: 0 });
     assert!(matches!(
         scene.bob.ask(ClientFrame::SetVisible(SetVisible { visible: true })).await,
         ServerFrame::Done(_)

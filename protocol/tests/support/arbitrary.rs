@@ -143,7 +143,7 @@ structs! {
     restore: client::Restore { manifest: bytes(), auth_key: key() }
     block: client::Block { account: account(), blocked: any::<bool>() }
     delete_account: client::DeleteAccount { auth_key: key() }
-    ask_presence: client::AskPresence { accounts: vec(account(), 0..9) }
+    ask_presence: client::AskPresence { accounts: vec(account(), 0..9), watch_s: any::<u32>() }
     set_visible: client::SetVisible { visible: any::<bool>() }
     begin_blob: client::BeginBlob {
         conversation: conversation(), blob: blob(), size_bytes: number(), parts: any::<u32>(),
@@ -151,6 +151,10 @@ structs! {
     finish_blob: client::FinishBlob { conversation: conversation(), blob: blob() }
     get_blob: client::GetBlob { conversation: conversation(), blob: blob() }
     drop_blob: client::DropBlob { conversation: conversation(), blob: blob() }
+    mark_read: client::MarkRead { conversation: conversation(), seq: seq(), shared: any::<bool>() }
+    get_receipts: client::GetReceipts { conversation: conversation() }
+    typing: client::Typing { conversation: conversation(), typing: any::<bool>() }
+    set_sharing: client::SetSharing { delivered: any::<bool>(), last_seen: any::<bool>() }
 
     server_hello: server::Hello {
         version: any::<u16>(), deployment: text(), nonce: uniform32(any::<u8>()), incarnation: any::<u32>(),
@@ -158,8 +162,9 @@ structs! {
     }
     session: server::Session {
         account: account(), name: name(), device: device(), mailbox_head: seq(), ping_seconds: any::<u32>(),
-        key_packages: vec(left(), 0..4),
+        key_packages: vec(left(), 0..4), sharing: option::of(sharing()),
     }
+    sharing: server::Sharing { online: any::<bool>(), delivered: any::<bool>(), last_seen: any::<bool>() }
     refusal: Refusal {
         code: code(), detail: text(), wait_ms: option::of(any::<u32>()), seq: option::of(seq()),
         expected: option::of(counter()), epoch: option::of(epoch()), conversation: option::of(conversation()),
@@ -197,11 +202,19 @@ structs! {
     }
     slot_part: server::Slot { bytes: option::of(bytes()) }
     blocked: server::Blocked { accounts: vec(account(), 0..9) }
-    presence: server::Presence { account: account(), online: any::<bool>() }
     blob_grant: server::BlobGrant {
         token: token(), blob: blob(), size_bytes: number(), parts: any::<u32>(), have: option::of(bytes()),
         expires_in_s: any::<u32>(), complete: any::<bool>(),
     }
+    presence: server::Presence { account: account(), online: any::<bool>(), last_seen_ms: option::of(number()) }
+    receipt: server::Receipt {
+        conversation: conversation(), account: account(), delivered: option::of(seq()), read: option::of(seq()),
+    }
+    member_receipt: server::MemberReceipt {
+        account: account(), from: seq(), delivered: option::of(seq()), read: option::of(seq()),
+    }
+    receipts: server::Receipts { conversation: conversation(), members: vec(member_receipt(), 0..5) }
+    typing_told: server::Typing { conversation: conversation(), account: account(), typing: any::<bool>() }
 
     bus_row: bus::Row {
         conversation: conversation(), seq: seq(), sender: device(), revision: number(), frame: bytes(),
@@ -216,10 +229,20 @@ structs! {
     bus_mailbox: bus::Mailbox { device: device(), head: seq() }
     connected: bus::Connected { device: device() }
     revoked: bus::Revoked { device: option::of(device()), except: option::of(device()) }
-    visible: bus::Visible { visible: any::<bool>() }
+    visible: bus::Visible {
+        visible: any::<bool>(), delivered: option::of(any::<bool>()), last_seen: option::of(any::<bool>()),
+    }
+    bus_receipt: bus::Receipt {
+        conversation: conversation(), revision: number(), device: device(), frame: bytes(),
+    }
+    bus_typing: bus::Typing {
+        conversation: conversation(), revision: number(), device: device(), frame: bytes(),
+    }
     joined: bus::Joined { conversation: conversation() }
-    presence_asked: bus::PresenceAsked { by: account() }
-    presence_told: bus::PresenceTold { account: account(), online: any::<bool>() }
+    presence_asked: bus::PresenceAsked { by: account(), watch_s: any::<u32>() }
+    presence_told: bus::PresenceTold {
+        account: account(), online: any::<bool>(), last_seen_ms: option::of(number()),
+    }
 }
 
 /// Any frame of a client.
@@ -263,6 +286,10 @@ pub(crate) fn client_frame() -> impl Strategy<Value = ClientFrame> {
         finish_blob().prop_map(ClientFrame::FinishBlob),
         get_blob().prop_map(ClientFrame::GetBlob),
         drop_blob().prop_map(ClientFrame::DropBlob),
+        mark_read().prop_map(ClientFrame::MarkRead),
+        get_receipts().prop_map(ClientFrame::GetReceipts),
+        typing().prop_map(ClientFrame::Typing),
+        set_sharing().prop_map(ClientFrame::SetSharing),
     ]
 }
 
@@ -293,6 +320,9 @@ pub(crate) fn server_frame() -> impl Strategy<Value = ServerFrame> {
         blocked().prop_map(ServerFrame::Blocked),
         presence().prop_map(ServerFrame::Presence),
         blob_grant().prop_map(ServerFrame::BlobGrant),
+        receipt().prop_map(ServerFrame::Receipt),
+        receipts().prop_map(ServerFrame::Receipts),
+        typing_told().prop_map(ServerFrame::Typing),
     ]
 }
 
@@ -307,6 +337,8 @@ pub(crate) fn bus_frame() -> impl Strategy<Value = BusFrame> {
         presence_asked().prop_map(BusFrame::PresenceAsked),
         presence_told().prop_map(BusFrame::PresenceTold),
         visible().prop_map(BusFrame::Visible),
+        bus_receipt().prop_map(BusFrame::Receipt),
+        bus_typing().prop_map(BusFrame::Typing),
     ]
 }
 

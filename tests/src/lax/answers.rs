@@ -78,6 +78,7 @@ impl State {
             mailbox_head,
             ping_seconds: 600,
             key_packages,
+            sharing: None,
         })
     }
 
@@ -139,7 +140,13 @@ impl State {
             ClientFrame::ChangePassword(_)
             | ClientFrame::AskPresence(_)
             | ClientFrame::SetVisible(_)
+            | ClientFrame::SetSharing(_)
+            | ClientFrame::MarkRead(_)
             | ClientFrame::DeleteAccount(_) => done(),
+            ClientFrame::GetReceipts(client::GetReceipts { conversation }) => {
+                ServerFrame::Receipts(server::Receipts { conversation, members: Vec::new() })
+            }
+            ClientFrame::Typing(_) => return Ok(Outcome::default()),
             frame => match device {
                 Some(device) => return self.answer_device(account, device, frame),
                 None => refused(Code::Unexpected),
