@@ -14,6 +14,7 @@ use crate::{
     fanout::Committed,
     gateway::Gateway,
     handshake::Unidentified,
+    limits::MAX_TYPING,
     metrics,
     queue::Batch,
     rate::{self, SendLimiter},
@@ -21,12 +22,13 @@ use crate::{
     registry::Handle,
     service,
     session::{Session, Step, Tick},
-    store::{Append, Outcome, operate::ShutOut},
+    store::{Append, Outcome, operate::ShutOut, receipts::ReadMark},
 };
 use bytes::Bytes;
 use fastchat_protocol::{
-    ClientFrame, Code, Refusal, RequestId, ServerFrame,
+    ClientFrame, Code, ConversationId, Refusal, RequestId, ServerFrame,
     bus::Subject,
+    client::{MarkRead, Typing},
     frame::FrameError,
     limits,
     server::{self, Draining, LogKind, Resync},
@@ -35,6 +37,7 @@ use futures_util::{SinkExt, StreamExt};
 use opening::{Opened, identify};
 use socket::{dismiss, linger, timed, too_large, write};
 use std::{
+    collections::HashMap,
     num::NonZeroU32,
     pin::Pin,
     sync::{Arc, atomic::Ordering},
@@ -86,7 +89,12 @@ impl Drop for Presence {
     fn drop(&mut self) {
         let (gateway, account) = (&self.gateway, self.handle.account);
         gateway.groups.leave(&self.handle);
-        if gateway.registry.leave(&self.handle) {
+        let last = gateway.registry.leave(&self.handle);
+        let watched = gateway.watches.left(&self.handle, last);
+        if last {
+            gateway.seen.note(&self.handle);
+        }
+        if last && !watched {
             let subject = Subject::User(account);
             gateway.bus.unsubscribe(subject);
             // Somebody may have entered between the two lines above.
@@ -106,6 +114,8 @@ struct Connection<S> {
     session: Session,
     handle: Arc<Handle>,
     sends: SendLimiter,
+    /// When it was said last that somebody types, by conversation.
+    typed: HashMap<ConversationId, Instant>,
     /// The proof that is owed an answer.
     request: RequestId,
     /// It is the account's only connection here.
@@ -141,6 +151,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection<S> {
         match self.session_frame().await {
             Ok(session) => {
                 self.gateway.fanout.connected(self.handle.account, self.handle.device);
+                // Who watches from here hears it without the bus.
+                self.gateway.watches.on_connected(self.handle.account);
                 write(&mut self.ws, [session.encode(self.request)].into()).await
             }
             Err(refusal) => Err(dismiss(&mut self.ws, self.request, refusal).await),
@@ -166,6 +178,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection<S> {
             self.sends = rate::sends(quota);
         }
         self.handle.visible.store(device.visible, Ordering::Relaxed);
+        self.handle.shares_delivered.store(device.shares_delivered, Ordering::Relaxed);
+        self.handle.shares_last_seen.store(device.shares_last_seen, Ordering::Relaxed);
         let key_packages = store.key_packages_left(me.device).await.map_err(service::store_error)?;
         let ping_interval = self.gateway.config.ping_interval.as_secs();
         Ok(ServerFrame::Session(server::Session {
@@ -175,7 +189,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection<S> {
             mailbox_head: device.mailbox_head,
             ping_seconds: u32::try_from(ping_interval).unwrap_or(u32::MAX).max(1),
             key_packages,
-            sharing: None,
+            sharing: Some(server::Sharing {
+                online: device.visible,
+                delivered: device.shares_delivered,
+                last_seen: device.shares_last_seen,
+            }),
         }))
     }
 
@@ -254,10 +272,13 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection<S> {
             Step::Submit(append) => self.submit(request, append),
             Step::Refuse(refusal) => self.refuse(request, name, refusal),
             Step::Cursors(cursors) => {
+                let tells = self.handle.shares_delivered.load(Ordering::Relaxed);
                 for cursor in cursors {
-                    self.gateway.cursors.set(self.handle.device, cursor.conversation, cursor.seq);
+                    self.gateway.cursors.set(self.handle.device, cursor.conversation, cursor.seq, tells);
                 }
             }
+            Step::Read(mark) => self.mark_read(request, mark),
+            Step::Typing(said) => return Ok(self.typing(said)),
             Step::Mailbox(seq) => {
                 let (gateway, device) = (Arc::clone(&self.gateway), self.handle.device);
                 return Ok(Some(Box::pin(async move {
@@ -329,6 +350,51 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection<S> {
             metrics::writer_refused();
             self.refuse(request, metrics::SEND, Refusal { wait_ms: Some(500), ..busy });
         }
+    }
+
+    /// Hands a read position to the next flush of cursors, which answers this connection.
+    fn mark_read(&self, request: RequestId, mark: MarkRead) {
+        let name = ClientFrame::MarkRead(mark).name();
+        let MarkRead { conversation, seq, shared } = mark;
+        let (handle, started) = (Arc::clone(&self.handle), Instant::now());
+        let mark = ReadMark { conversation, device: handle.device, seq, shared };
+        let taken = self.gateway.cursors.mark(
+            handle.account,
+            mark,
+            Box::new(move |believed| {
+                let answer = match believed {
+                    Ok(true) => Ok(ServerFrame::Done(server::Done {})),
+                    Ok(false) => {
+                        Err(Refusal::new(Code::NotMember, "no such row of a conversation of this account"))
+                    }
+                    Err(error) => Err(refusal::of_store(error)),
+                };
+                let refused = answer.as_ref().err().map(|refusal| refusal.code);
+                metrics::request(name, refused, started.elapsed());
+                handle.answer(request, &refusal::frame(answer));
+            }),
+        );
+        if !taken {
+            let busy = Refusal::new(Code::Unavailable, "too many read positions wait; nothing was stored");
+            self.refuse(request, name, Refusal { wait_ms: Some(1_000), ..busy });
+        }
+    }
+
+    /// Tells others, unless this device has said so in this conversation a moment ago.
+    fn typing(&mut self, said: Typing) -> Option<Serving> {
+        let now = Instant::now();
+        let interval = Duration::from_secs(limits::TYPING_INTERVAL_S);
+        self.typed.retain(|_, at| now.duration_since(*at) < interval);
+        if self.typed.len() >= MAX_TYPING || self.typed.contains_key(&said.conversation) {
+            metrics::hint_dropped("typing", "too_often");
+            return None;
+        }
+        self.typed.insert(said.conversation, now);
+        let (gateway, handle) = (Arc::clone(&self.gateway), Arc::clone(&self.handle));
+        Some(Box::pin(async move {
+            gateway.hints.typing(&handle, said).await;
+            None
+        }))
     }
 
     fn refuse(&self, request: RequestId, frame: &'static str, refusal: Refusal) {

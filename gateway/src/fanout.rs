@@ -8,18 +8,20 @@
 
 use crate::{
     bus::Bus,
-    groups::{GroupRow, Groups},
+    groups::{GroupHint, GroupRow, Groups},
+    hints::Hints,
     metrics,
     registry::Registry,
     session::Me,
     store::{Audience, Stored},
+    watches::Watches,
 };
 use bytes::Bytes;
 use fastchat_protocol::{
     AccountId, Code, ConversationId, Counter, DeviceId, RequestId, Seq, ServerFrame,
     bus::{self, BusFrame, Subject},
     limits::MAX_LIVE_ENVELOPE,
-    server::{Deliver, Heads, LogKind, LogRow, Presence},
+    server::{Deliver, Heads, LogKind, LogRow},
 };
 use std::{
     collections::{BTreeSet, HashMap},
@@ -32,6 +34,8 @@ use std::{
 pub struct Fanout {
     registry: Arc<Registry>,
     groups: Arc<Groups>,
+    hints: Arc<Hints>,
+    watches: Arc<Watches>,
     bus: Arc<dyn Bus>,
     recent: Mutex<Recent>,
 }
@@ -64,8 +68,14 @@ pub struct Committed {
 
 impl Fanout {
     /// Between these.
-    pub fn new(registry: Arc<Registry>, groups: Arc<Groups>, bus: Arc<dyn Bus>) -> Self {
-        Self { registry, groups, bus, recent: Mutex::default() }
+    pub fn new(
+        registry: Arc<Registry>,
+        groups: Arc<Groups>,
+        hints: Arc<Hints>,
+        watches: Arc<Watches>,
+        bus: Arc<dyn Bus>,
+    ) -> Self {
+        Self { registry, groups, hints, watches, bus, recent: Mutex::default() }
     }
 
     /// Hands a committed row out.
@@ -155,40 +165,40 @@ impl Fanout {
         });
     }
 
-    /// Asks on behalf of `me` whether an account is online; who is, here or elsewhere, says so.
-    pub fn ask_presence(&self, me: &Me, account: AccountId) {
-        if self.registry.shows(account) {
-            return self.tell_presence(me.account, account, true);
-        }
-        let record = BusFrame::PresenceAsked(bus::PresenceAsked { by: me.account, watch_s: 0 });
-        self.bus.publish(Subject::User(account), record.encode(RequestId(0)));
-    }
-
     /// Others may learn that an account is online, or no longer: its connections take note everywhere.
     pub fn visible(&self, account: AccountId, visible: bool) {
-        self.set_visible(account, visible);
-        let record = BusFrame::Visible(bus::Visible { visible, delivered: None, last_seen: None });
-        self.bus.publish(Subject::User(account), record.encode(RequestId(0)));
+        self.share(account, bus::Visible { visible, delivered: None, last_seen: None });
     }
 
-    fn set_visible(&self, account: AccountId, visible: bool) {
-        for handle in self.registry.find(account, None) {
-            handle.visible.store(visible, Ordering::Relaxed);
+    /// What others may learn of an account besides: its connections take note everywhere.
+    pub fn sharing(&self, me: &Me, delivered: bool, last_seen: bool) {
+        // The connection that asked knows what holds for the account.
+        let own = self.registry.find(me.account, Some(me.device));
+        let visible = own.iter().any(|handle| handle.visible.load(Ordering::Relaxed));
+        let said = bus::Visible { visible, delivered: Some(delivered), last_seen: Some(last_seen) };
+        self.share(me.account, said);
+    }
+
+    fn share(&self, account: AccountId, said: bus::Visible) {
+        self.take_note(account, said);
+        self.bus.publish(Subject::User(account), BusFrame::Visible(said).encode(RequestId(0)));
+    }
+
+    fn take_note(&self, account: AccountId, said: bus::Visible) {
+        let (mut hides, handles) = (false, self.registry.find(account, None));
+        for handle in &handles {
+            hides |= handle.visible.swap(said.visible, Ordering::Relaxed) && !said.visible;
+            if let Some(delivered) = said.delivered {
+                handle.shares_delivered.store(delivered, Ordering::Relaxed);
+            }
+            if let Some(last_seen) = said.last_seen {
+                handle.shares_last_seen.store(last_seen, Ordering::Relaxed);
+            }
         }
-    }
-
-    fn tell_presence(&self, asker: AccountId, account: AccountId, online: bool) {
-        let frame =
-            ServerFrame::Presence(Presence { account, online, last_seen_ms: None }).encode(RequestId(0));
-        self.registry.deliver(asker, None, &frame);
-    }
-
-    /// Answers a question that another gateway passed on.
-    fn on_presence_asked(&self, account: AccountId, by: AccountId) {
-        if self.registry.shows(account) {
-            let told =
-                BusFrame::PresenceTold(bus::PresenceTold { account, online: true, last_seen_ms: None });
-            self.bus.publish(Subject::User(by), told.encode(RequestId(0)));
+        match (hides, said.visible) {
+            (true, _) => self.watches.on_hidden(account),
+            (false, true) => self.watches.on_connected(account),
+            (false, false) => {}
         }
     }
 
@@ -207,6 +217,12 @@ impl Fanout {
                 {
                     self.groups.deliver(group, GroupRow { seq, revision, sender, frame });
                 }
+                BusFrame::Receipt(bus::Receipt { conversation, revision, device, frame })
+                | BusFrame::Typing(bus::Typing { conversation, revision, device, frame })
+                    if conversation == group =>
+                {
+                    self.groups.hint(GroupHint { conversation, revision, from: device, frame, own: None });
+                }
                 _ => metrics::bus_record("unreadable"),
             },
         }
@@ -223,13 +239,17 @@ impl Fanout {
                 for handle in self.registry.find(account, Some(connected.device)) {
                     handle.close(Code::Displaced, "this device connected to another gateway");
                 }
+                self.watches.on_connected(account);
             }
             BusFrame::Revoked(revoked) => self.close(account, revoked),
-            BusFrame::PresenceAsked(asked) => self.on_presence_asked(account, asked.by),
-            BusFrame::PresenceTold(told) => self.tell_presence(account, told.account, told.online),
-            BusFrame::Visible(said) => self.set_visible(account, said.visible),
+            BusFrame::PresenceAsked(asked) => self.watches.on_asked(account, asked),
+            BusFrame::PresenceTold(told) => self.watches.on_told(account, told),
+            BusFrame::Visible(said) => self.take_note(account, said),
             BusFrame::Joined(joined) => self.enter(joined.conversation, account),
-            BusFrame::Receipt(_) | BusFrame::Typing(_) => {}
+            BusFrame::Receipt(told) => {
+                self.hints.on_user_record("receipt", account, told.device, &told.frame)
+            }
+            BusFrame::Typing(told) => self.hints.on_user_record("typing", account, told.device, &told.frame),
         }
     }
 

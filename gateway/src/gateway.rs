@@ -8,12 +8,15 @@ use crate::{
     fleet::{self, Identity, tickets::Tickets},
     groups::Groups,
     heads,
+    hints::Hints,
     limits::{MAX_GUESTS, MAX_UNIDENTIFIED},
     notices,
     passwords::Passwords,
     rate::Limiters,
     registry::Registry,
+    seen::Seen,
     store::Store,
+    watches::Watches,
     writer::Writer,
 };
 use std::{sync::Arc, time::Duration};
@@ -41,6 +44,12 @@ pub struct Gateway {
     pub groups: Arc<Groups>,
     /// Hands committed rows out.
     pub fanout: Arc<Fanout>,
+    /// Tells what nobody keeps.
+    pub hints: Arc<Hints>,
+    /// Who looks at whom.
+    pub watches: Arc<Watches>,
+    /// Who was online, on its way to the store.
+    pub seen: Arc<Seen>,
     /// Cursors on their way to the store.
     pub cursors: Arc<Cursors>,
     /// bcrypt.
@@ -66,7 +75,12 @@ impl Gateway {
     pub fn start(config: Config, store: Arc<dyn Store>, bus: Arc<dyn Bus>, events: BusEvents) -> Arc<Self> {
         let registry = Arc::new(Registry::new(config.max_connections));
         let groups = Groups::new(Arc::clone(&store), Arc::clone(&bus));
-        let fanout = Arc::new(Fanout::new(Arc::clone(&registry), Arc::clone(&groups), Arc::clone(&bus)));
+        let watches = Watches::new(Arc::clone(&registry), Arc::clone(&bus));
+        let (of_registry, of_groups) = (|| Arc::clone(&registry), || Arc::clone(&groups));
+        let hints = Arc::new(Hints::new(of_registry(), of_groups(), Arc::clone(&bus), Arc::clone(&store)));
+        let (to_hints, to_watches) = (Arc::clone(&hints), Arc::clone(&watches));
+        let fanout = Fanout::new(of_registry(), of_groups(), to_hints, to_watches, Arc::clone(&bus));
+        let fanout = Arc::new(fanout);
         let gateway = Arc::new(Self {
             identity: Identity::draw(config.public_url()),
             tickets: Tickets::new(config.tickets, config.balancer_keys.clone()),
@@ -76,6 +90,9 @@ impl Gateway {
             guests: Arc::new(Semaphore::new(MAX_GUESTS)),
             limiters: Limiters::new(config.rates),
             cursors: Arc::new(Cursors::default()),
+            seen: Arc::new(Seen::default()),
+            hints,
+            watches,
             draining: CancellationToken::new(),
             ending: CancellationToken::new(),
             drain_asked: Notify::new(),
@@ -108,7 +125,12 @@ impl Gateway {
         self.tasks.spawn(notices::run(Arc::clone(self), stop()));
         self.tasks.spawn(heads::on_bus(events, fanout(), registry(), stop()));
         let (cursors, store, stop_cursors) = (Arc::clone(&self.cursors), Arc::clone(&self.store), stop());
-        self.tasks.spawn(async move { cursors.run(store, stop_cursors).await });
+        let hints = Arc::clone(&self.hints);
+        self.tasks.spawn(async move { cursors.run(store, hints, stop_cursors).await });
+        let (seen, store, known, stop_seen) =
+            (Arc::clone(&self.seen), Arc::clone(&self.store), Arc::clone(&self.registry), stop());
+        self.tasks.spawn(async move { seen.run(store, known, stop_seen).await });
+        self.tasks.spawn(Arc::clone(&self.watches).run(stop()));
         self.tasks.spawn(fleet::heartbeat::run(Arc::clone(self)));
         self.tasks.spawn(fleet::shed::run(Arc::clone(self)));
         let (gateway, stop) = (Arc::clone(self), self.ending.child_token());

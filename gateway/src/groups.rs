@@ -50,6 +50,21 @@ pub struct GroupRow {
     pub frame: Bytes,
 }
 
+/// Something for everybody who is in a group now, which may be lost.
+#[derive(Debug, Clone)]
+pub struct GroupHint {
+    /// Which group.
+    pub conversation: ConversationId,
+    /// The membership revision that its readers must be known by, at least.
+    pub revision: u64,
+    /// The device that it comes from, which is not told.
+    pub from: DeviceId,
+    /// The frame, shared by all.
+    pub frame: Bytes,
+    /// It comes from a connection here, which must be in the group: then it is published here as well.
+    pub own: Option<Arc<dyn Bus>>,
+}
+
 type Shard = HashMap<ConversationId, Arc<Mutex<Members>>>;
 
 /// All groups that are heard here.
@@ -109,6 +124,16 @@ impl Groups {
                 }
             }
             Taken::Overflow => metrics::group_row("overflow"),
+        }
+    }
+
+    /// Hands something that may be lost to everybody here who is in the group now, at once or after their
+    /// ranges were read again.
+    pub fn hint(&self, hint: GroupHint) {
+        let group = hint.conversation;
+        let Some(members) = self.find(group) else { return };
+        if lock(&members).take_hint(hint) {
+            self.spawn_reload(group, members);
         }
     }
 

@@ -31,6 +31,8 @@ pub const MISSED_PINGS: u32 = 2;
 pub const CURSOR_FLUSH: Duration = Duration::from_millis(200);
 /// Cursors of one device that may wait; further ones are dropped, the device acks again.
 pub const MAX_WAITING_CURSORS: usize = 256;
+/// Read positions that may wait; further ones are refused, and told again.
+pub const MAX_WAITING_MARKS: usize = 20_000;
 /// Devices whose cursors may wait.
 pub const MAX_WAITING_DEVICES: usize = 50_000;
 /// Sockets without a session at a time, and of one address: slow ones must not use up descriptors.
@@ -52,6 +54,32 @@ pub const MAX_RELOADS: usize = 4;
 pub const RELOAD_RETRY: Duration = Duration::from_millis(500);
 /// How long a head check waits for a group's row that may be on the bus.
 pub const HEAD_GRACE: Duration = Duration::from_millis(250);
+
+/// For how long it is remembered who hears of a conversation's receipts and typing, and at most twice as
+/// long: so soon a block works on them.
+pub const CIRCLE_TTL: Duration = Duration::from_secs(5);
+/// Conversations of which that is remembered: about 100 bytes each.
+pub const MAX_CIRCLES: usize = 50_000;
+/// Conversations in which one connection's last note of typing is remembered.
+pub const MAX_TYPING: usize = 64;
+
+/// How long who was online waits for others before it is stored.
+pub const SEEN_FLUSH: Duration = Duration::from_secs(2);
+/// Between notes of those who stay online: what a gateway that dies takes with it.
+pub const SEEN_INTERVAL: Duration = Duration::from_secs(300);
+/// Accounts that may wait to be noted.
+pub const MAX_SEEN: usize = 100_000;
+/// How long an account may be away before that is told: a reconnect is no news.
+pub const PRESENCE_LINGER: Duration = Duration::from_secs(5);
+/// How long other gateways may take to say that somebody is online, until it counts as away.
+pub const PRESENCE_ANSWER: Duration = Duration::from_secs(2);
+/// For how long a gateway believes another's word that somebody is online before it asks again for the
+/// next watcher.
+pub const PRESENCE_TRUST: Duration = Duration::from_secs(15);
+/// Accounts that one connection may watch.
+pub const MAX_WATCHED: usize = 256;
+/// Who may watch one account from, or be told of it by, one gateway: what a going costs.
+pub const MAX_WATCHERS: usize = 256;
 
 /// Passwords that may wait for a hashing thread; each takes about 0.1 s.
 pub const MAX_WAITING_HASHES: usize = 64;

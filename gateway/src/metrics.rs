@@ -128,6 +128,51 @@ pub fn head_check_repairs(told: usize) {
     counter!("fastchat_head_check_repairs_total").increment(told as u64);
 }
 
+/// What may be lost was queued for connections here, or was not because they are slow.
+pub fn hinted(kind: &'static str, queued: usize, dropped: usize) {
+    if queued > 0 {
+        counter!("fastchat_hints_total", "kind" => kind).increment(queued as u64);
+    }
+    if dropped > 0 {
+        hints_dropped(kind, "slow_reader", dropped);
+    }
+}
+
+/// What may be lost was given to the bus.
+pub fn hint_published(kind: &'static str) {
+    counter!("fastchat_hints_published_total", "kind" => kind).increment(1);
+}
+
+/// What may be lost was dropped.
+pub fn hint_dropped(kind: &'static str, reason: &'static str) {
+    hints_dropped(kind, reason, 1);
+}
+
+fn hints_dropped(kind: &'static str, reason: &'static str, count: usize) {
+    counter!("fastchat_hints_dropped_total", "kind" => kind, "reason" => reason).increment(count as u64);
+}
+
+/// An account said how far it has read.
+pub fn read_mark(result: &'static str) {
+    counter!("fastchat_read_marks_total", "result" => result).increment(1);
+}
+
+/// The store noted that so many accounts were online.
+pub fn seen(accounts: usize) {
+    counter!("fastchat_last_seen_total").increment(accounts as u64);
+}
+
+/// How many accounts are watched by connections here, and how many here are watched.
+pub fn watches(watched: usize, leases: usize) {
+    gauge!("fastchat_presence_watched").set(watched as f64);
+    gauge!("fastchat_presence_leases").set(leases as f64);
+}
+
+/// Somebody is not watched, because a limit is reached.
+pub fn watch_refused(limit: &'static str) {
+    counter!("fastchat_presence_refused_total", "limit" => limit).increment(1);
+}
+
 /// Somebody asked who of so many is online.
 pub fn presence_asked(accounts: usize) {
     counter!("fastchat_presence_questions_total").increment(accounts as u64);
@@ -164,7 +209,9 @@ fn class(frame: &str) -> &'static str {
         "FindAccount" | "GetAccount" | "PublishKeyPackages" | "ClaimKeyPackages" => "directory",
         "PutManifest" | "ChangePassword" | "PutSlot" | "GetSlot" | "DropSlot" | "SetRecovery"
         | "DeleteAccount" => "account",
-        "Block" | "GetBlocked" | "AskPresence" | "SetVisible" => "people",
+        "Block" | "GetBlocked" | "AskPresence" | "SetVisible" | "SetSharing" | "MarkRead" | "GetReceipts" => {
+            "people"
+        }
         _ => "other",
     }
 }

@@ -35,6 +35,10 @@ pub struct Handle {
     pub queue: Queue,
     /// Others may learn that the account is online.
     pub visible: AtomicBool,
+    /// Others may learn how far its devices have received.
+    pub shares_delivered: AtomicBool,
+    /// Others may learn when it was last online.
+    pub shares_last_seen: AtomicBool,
     /// The groups that it is in; none any more once it has ended.
     groups: Mutex<Option<Vec<ConversationId>>>,
     end: OnceLock<Refusal>,
@@ -51,6 +55,8 @@ impl Handle {
             queue: Queue::default(),
             // Until the store has said so.
             visible: AtomicBool::new(false),
+            shares_delivered: AtomicBool::new(false),
+            shares_last_seen: AtomicBool::new(false),
             groups: Mutex::new(Some(Vec::new())),
             end: OnceLock::new(),
             ended: Notify::new(),
@@ -185,6 +191,17 @@ impl Registry {
             }
         }
         counts
+    }
+
+    /// Queues what may be lost, for every device of the account but one. Returns (queued, dropped).
+    pub fn hint(&self, account: AccountId, except: Option<DeviceId>, frame: &Bytes) -> (usize, usize) {
+        let shard = self.shard(account);
+        let handles = shard.get(&account).map(Vec::as_slice).unwrap_or_default();
+        let others = handles.iter().filter(|handle| Some(handle.device) != except);
+        let (queued, all) = others.fold((0, 0), |(queued, all), handle| {
+            (queued + usize::from(handle.queue.push_hint(frame)), all + 1)
+        });
+        (queued, all - queued)
     }
 
     /// The account's connections, or those of one device of it.

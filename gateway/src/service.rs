@@ -10,6 +10,7 @@ mod groups;
 mod judging;
 mod log;
 mod people;
+mod receipts;
 mod restricted;
 mod slots;
 
@@ -64,15 +65,13 @@ async fn dispatch(gateway: &Gateway, me: &Me, frame: ClientFrame) -> Answer {
         ClientFrame::DeleteAccount(request) => people::delete(gateway, me, &request).await,
         ClientFrame::AskPresence(request) => people::ask_presence(gateway, me, &request).await,
         ClientFrame::SetVisible(request) => people::set_visible(gateway, me, &request).await,
+        ClientFrame::GetReceipts(request) => receipts::get(gateway, me, &request).await,
+        ClientFrame::SetSharing(request) => receipts::set_sharing(gateway, me, &request).await,
         ClientFrame::BeginBlob(_)
         | ClientFrame::FinishBlob(_)
         | ClientFrame::GetBlob(_)
         | ClientFrame::DropBlob(_) => refuse(Code::Unexpected, "this gateway does not keep files yet"),
         ClientFrame::Restore(_) => refuse(Code::Unexpected, "only a recovery code can restore an account"),
-        ClientFrame::MarkRead(_)
-        | ClientFrame::GetReceipts(_)
-        | ClientFrame::Typing(_)
-        | ClientFrame::SetSharing(_) => refuse(Code::UnknownFrame, "this gateway keeps no receipts yet"),
         // The session deals with these itself.
         ClientFrame::Hello(_)
         | ClientFrame::Register(_)
@@ -82,6 +81,8 @@ async fn dispatch(gateway: &Gateway, me: &Me, frame: ClientFrame) -> Answer {
         | ClientFrame::Recover(_)
         | ClientFrame::Send(_)
         | ClientFrame::Ack(_)
+        | ClientFrame::MarkRead(_)
+        | ClientFrame::Typing(_)
         | ClientFrame::AckMailbox(_) => Err(Refusal::new(Code::Unexpected, "not a request")),
     }
 }

@@ -6,7 +6,7 @@ use crate::{limits::MISSED_PINGS, store::Append};
 use fastchat_delivery::header::{self, Kind};
 use fastchat_protocol::{
     AccountId, AccountName, ClientFrame, Code, DeviceId, Refusal, Seq,
-    client::{Cursor, Send},
+    client::{Cursor, MarkRead, Send, Typing},
     limits,
 };
 
@@ -30,6 +30,10 @@ pub enum Step {
     Serve(ClientFrame),
     /// Take note of cursors. Not answered.
     Cursors(Vec<Cursor>),
+    /// Hand to the next flush of cursors, which answers.
+    Read(MarkRead),
+    /// Tell others, if it is not too often. Not answered.
+    Typing(Typing),
     /// Remove what the device has dealt with. Not answered.
     Mailbox(Seq),
     /// Answer with this.
@@ -80,6 +84,8 @@ impl Session {
             }
             ClientFrame::Ack(ack) => Step::Cursors(ack.cursors),
             ClientFrame::AckMailbox(ack) => Step::Mailbox(ack.seq),
+            ClientFrame::MarkRead(mark) => Step::Read(mark),
+            ClientFrame::Typing(said) => Step::Typing(said),
             other => Step::Serve(other),
         }
     }

@@ -9,6 +9,7 @@
 
 pub mod operate;
 pub mod postgres;
+pub mod receipts;
 mod rows;
 mod rules;
 pub mod sqlite;
@@ -17,8 +18,9 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use fastchat_protocol::{
     AccountId, AccountName, ConversationId, Counter, DeviceId, Epoch, Role, Seq, SlotId,
-    server::{ConversationState, KeyPackagesLeft, LogRow, MailboxItem},
+    server::{ConversationState, KeyPackagesLeft, LogRow, MailboxItem, MemberReceipt},
 };
+use receipts::{Acquaintance, Circle, CursorMoved, ReadMark};
 
 /// Why the store gave no outcome.
 #[derive(Debug, thiserror::Error)]
@@ -252,8 +254,30 @@ pub trait Store: operate::Operate + 'static {
     /// something may be said twice. `None` starts: it returns only a mark.
     async fn moved_since(&self, mark: Option<Mark>) -> Result<Moved>;
 
-    /// Moves cursors forward (never back, never past the head, only where the device is a member).
-    async fn set_cursors(&self, cursors: &[(DeviceId, ConversationId, Seq)]) -> Result<()>;
+    /// Moves cursors forward (never back, never past the head, only where the device is a member). Returns
+    /// those that moved and are of members now, each once, in order.
+    async fn set_cursors(&self, cursors: &[(DeviceId, ConversationId, Seq)]) -> Result<Vec<CursorMoved>>;
+    /// Moves read positions forward: never back, and only for a device of a live member that is in, to a row
+    /// from the account's first one to the head. Says for each mark in which membership revision it was
+    /// believed (also one that changes nothing), or that it was not.
+    async fn mark_read(&self, marks: &[ReadMark]) -> Result<Vec<Option<u64>>>;
+    /// How far the members are, in the order of ids, as much as they share and a block allows; of the
+    /// asker's own account all of it. `None` if its account is no live member.
+    async fn receipts(
+        &self,
+        device: DeviceId,
+        conversation: ConversationId,
+    ) -> Result<Option<Vec<MemberReceipt>>>;
+    /// Who hears of receipts and typing in these conversations, in the order of ids; those that are not
+    /// there are left out.
+    async fn circles(&self, conversations: &[ConversationId]) -> Result<Vec<(ConversationId, Circle)>>;
+    /// Those of `others` that are acquainted and want it known whether they are online.
+    async fn acquaintances(&self, account: AccountId, others: &[AccountId]) -> Result<Vec<Acquaintance>>;
+    /// Whether others may learn how far the account has received, and when it was last online. Of one that
+    /// does not want the latter known it is forgotten, and not noted again.
+    async fn set_sharing(&self, account: AccountId, delivered: bool, last_seen: bool) -> Result<()>;
+    /// Notes when accounts were online, in milliseconds since 1970; never goes back.
+    async fn note_seen(&self, seen: &[(AccountId, u64)]) -> Result<()>;
     /// Mailbox items after `after`, in order, with the mailbox's head.
     async fn mailbox(&self, device: DeviceId, after: Seq, limit: u32) -> Result<(Vec<MailboxItem>, Seq)>;
     /// Removes mailbox items up to the seq; the head stays.
@@ -342,6 +366,10 @@ pub struct Device {
     pub sends_per_second: Option<u32>,
     /// Others may learn that the account is online.
     pub visible: bool,
+    /// Others may learn how far its devices have received.
+    pub shares_delivered: bool,
+    /// Others may learn when it was last online.
+    pub shares_last_seen: bool,
     /// The last place of its mailbox.
     pub mailbox_head: Seq,
 }

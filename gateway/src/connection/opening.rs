@@ -16,6 +16,7 @@ use crate::{
 use fastchat_protocol::{ClientFrame, Code, Refusal, RequestId, ServerFrame, frame::FrameError, limits};
 use futures_util::StreamExt;
 use std::{
+    collections::HashMap,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -101,7 +102,17 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Proved<S> {
         let sends = rate::sends(gateway.config.rates.sends_per_second);
         let (session, handle) = (Session::new(me), entered.handle);
         let first = entered.first;
-        Ok(Connection { gateway, ws, session, handle, sends, request, first, _presence: presence })
+        Ok(Connection {
+            gateway,
+            ws,
+            session,
+            handle,
+            sends,
+            typed: HashMap::new(),
+            request,
+            first,
+            _presence: presence,
+        })
     }
 }
 

@@ -1,9 +1,12 @@
 //! The readers of one group here, and what waits until their ranges are known. No I/O.
 
-use super::GroupRow;
+use super::{GroupHint, GroupRow};
 use crate::{limits::HELD_ROWS, metrics, registry::Handle, store::Readers};
 use bytes::Bytes;
-use fastchat_protocol::{DeviceId, Seq};
+use fastchat_protocol::{
+    DeviceId, RequestId, Seq,
+    bus::{self, BusFrame, Subject},
+};
 use std::{
     collections::{HashMap, HashSet, VecDeque},
     sync::Arc,
@@ -37,11 +40,26 @@ pub(super) struct Members {
 
 #[derive(Debug, Default)]
 struct Work {
-    held: VecDeque<GroupRow>,
+    held: VecDeque<Held>,
     /// How many of them were there when the ranges were asked for.
     before: usize,
     /// Readers are to be told this head.
     owed: Seq,
+}
+
+#[derive(Debug)]
+enum Held {
+    Row(GroupRow),
+    Hint(GroupHint),
+}
+
+impl Held {
+    fn revision(&self) -> u64 {
+        match self {
+            Self::Row(row) => row.revision,
+            Self::Hint(hint) => hint.revision,
+        }
+    }
 }
 
 /// What became of a row.
@@ -81,15 +99,33 @@ impl Members {
                 work.owed = work.owed.max(row.seq);
                 return Taken::Overflow;
             }
-            work.held.push_back(row);
+            work.held.push_back(Held::Row(row));
             return Taken::Held { reload: false };
         }
         if self.unread > 0 || row.revision > self.revision {
-            self.work = Some(Box::new(Work { held: [row].into(), ..Work::default() }));
+            self.work = Some(Box::new(Work { held: [Held::Row(row)].into(), ..Work::default() }));
             return Taken::Held { reload: true };
         }
         self.hand_out(&row);
         Taken::Delivered
+    }
+
+    /// Deals with what may be lost, as with a row; true if the caller is to read ranges.
+    pub(super) fn take_hint(&mut self, hint: GroupHint) -> bool {
+        if let Some(work) = &mut self.work {
+            // Limit: rows are to find room.
+            match work.held.len() < HELD_ROWS / 2 {
+                true => work.held.push_back(Held::Hint(hint)),
+                false => metrics::hint_dropped("group", "held"),
+            }
+            return false;
+        }
+        if self.unread > 0 || hint.revision > self.revision {
+            self.work = Some(Box::new(Work { held: [Held::Hint(hint)].into(), ..Work::default() }));
+            return true;
+        }
+        self.hand_out_hint(&hint);
+        false
     }
 
     /// Whether readers here were given or told less than `head`.
@@ -144,7 +180,7 @@ impl Members {
         });
         self.revision = read.revision;
         self.drop_impossible();
-        let newest = self.work.iter().flat_map(|work| &work.held).map(|row| row.revision).max();
+        let newest = self.work.iter().flat_map(|work| &work.held).map(Held::revision).max();
         if self.unread > 0 || newest.is_some_and(|newest| newest > self.revision) {
             return false;
         }
@@ -158,16 +194,19 @@ impl Members {
         let Some(work) = &mut self.work else { return };
         let (revision, before) = (self.revision, work.before);
         let mut place = 0;
-        work.held.retain(|row| {
+        work.held.retain(|held| {
             place += 1;
-            row.revision <= revision || place > before
+            held.revision() <= revision || place > before
         });
     }
 
     fn hand_out_held(&mut self, head: &dyn Fn(Seq) -> Bytes) {
         let Some(work) = self.work.take() else { return };
-        for row in &work.held {
-            self.hand_out(row);
+        for held in &work.held {
+            match held {
+                Held::Row(row) => self.hand_out(row),
+                Held::Hint(hint) => self.hand_out_hint(hint),
+            }
         }
         if work.owed <= self.handed_out {
             return;
@@ -195,6 +234,30 @@ impl Members {
         self.handed_out = self.handed_out.max(row.seq);
         metrics::delivered(queued, dropped);
         metrics::out_of_range(out_of_range);
+    }
+
+    /// To everybody who is in; one of ours only if its sender is, too.
+    fn hand_out_hint(&self, hint: &GroupHint) {
+        let is_in = |reader: &&Reader| !reader.is_unread() && !reader.is_out();
+        let GroupHint { conversation, from, frame, own, .. } = hint;
+        if let Some(bus) = own {
+            if !self.readers.iter().filter(is_in).any(|reader| reader.handle.device == *from) {
+                return metrics::hint_dropped("typing", "nobody");
+            }
+            let (conversation, device, frame) = (*conversation, *from, frame.clone());
+            let record =
+                BusFrame::Typing(bus::Typing { conversation, revision: self.revision, device, frame });
+            metrics::hint_published("typing");
+            bus.publish(Subject::Group(conversation), record.encode(RequestId(0)));
+        }
+        let (mut queued, mut dropped) = (0, 0);
+        for reader in self.readers.iter().filter(is_in).filter(|reader| reader.handle.device != *from) {
+            match reader.handle.queue.push_hint(frame) {
+                true => queued += 1,
+                false => dropped += 1,
+            }
+        }
+        metrics::hinted("group", queued, dropped);
     }
 
     fn retain(&mut self, keep: impl FnMut(&mut Reader) -> bool) {

@@ -34,6 +34,9 @@ pub const END_REASONS: &[&str] = &[
 const PROOFS: &[&str] = &["Register", "Login", "Resume", "Link", "Recover", "other"];
 /// Requests that take about the same path.
 pub const CLASSES: &[&str] = &["send", "log", "group", "directory", "account", "people", "guest", "other"];
+/// What may be lost.
+const HINTS: &[&str] = &["receipt", "typing", "group", "presence"];
+const PUBLISHED_HINTS: &[&str] = &["receipt", "typing", "presence"];
 const RECORDS: &[&str] = &[
     "Row",
     "Mailbox",
@@ -43,6 +46,8 @@ const RECORDS: &[&str] = &[
     "PresenceAsked",
     "PresenceTold",
     "Visible",
+    "Receipt",
+    "Typing",
     "unreadable",
 ];
 
@@ -207,6 +212,37 @@ pub const CATALOGUE: &[Metric] = &[
         "fastchat_presence_questions_total",
         "Accounts of which somebody asked whether they are online.",
     ),
+    // What may be lost: receipts, typing, presence
+    Metric::counter(
+        "fastchat_hints_total",
+        "Receipts, notes of typing and of presence queued for connections here, by kind; group: receipts and \
+         typing of groups.",
+    )
+    .by(&[Label::these("kind", HINTS)]),
+    Metric::counter("fastchat_hints_published_total", "The same, given to the bus; questions too.")
+        .by(&[Label::these("kind", PUBLISHED_HINTS)]),
+    Metric::counter(
+        "fastchat_hints_dropped_total",
+        "The same, dropped: too often, for nobody, because a reader or the bus is busy, or while a group's \
+         readers were asked for.",
+    )
+    .by(&[
+        Label::these("kind", HINTS),
+        Label::these("reason", &["too_often", "nobody", "slow_reader", "bus_busy", "held"]),
+    ])
+    .only_when("somebody types too often, or a reader or the bus is busy"),
+    Metric::counter("fastchat_read_marks_total", "Read positions of accounts, by result.")
+        .by(&[Label::these("result", &["stored", "refused", "failed"])])
+        .only_when("somebody reads"),
+    Metric::counter("fastchat_last_seen_total", "Accounts of which the store noted that they were online."),
+    Metric::gauge("fastchat_presence_watched", "Accounts that connections here watch."),
+    Metric::gauge("fastchat_presence_leases", "Accounts here that connections elsewhere watch."),
+    Metric::counter(
+        "fastchat_presence_refused_total",
+        "Accounts that are not watched, by the limit in the way.",
+    )
+    .by(&[Label::these("limit", &["watched", "watchers"])])
+    .only_when("somebody watches very many, or is watched by very many"),
     // Store
     Metric::gauge("fastchat_store_up", "1 while the store answers."),
     Metric::seconds("fastchat_store_ping_seconds", "The smallest question to the store, every few seconds."),

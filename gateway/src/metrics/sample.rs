@@ -22,6 +22,8 @@ pub fn sample(gateway: &Gateway) {
     sockets("guest", MAX_GUESTS.saturating_sub(gateway.guests.available_permits()));
     super::connections(gateway.registry.connections());
     gauge!("fastchat_cursors_waiting").set(gateway.cursors.devices_waiting() as f64);
+    let (watched, leases) = gateway.watches.counts();
+    super::watches(watched, leases);
     connections(gateway.registry.backlog());
     bus(&*gateway.bus);
     store(gateway);

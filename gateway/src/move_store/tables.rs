@@ -43,8 +43,8 @@ macro_rules! table {
 }
 
 /// In the order in which they are copied: what is pointed at comes first.
-pub const TABLES: [Table; 22] = [
-    table!("accounts", ["id" Blob, "name" Text, "password_hash" Text, "made_at" Time, "visible" Flag, "deleted" Flag, "disabled" Flag], by "id"),
+pub const TABLES: [Table; 24] = [
+    table!("accounts", ["id" Blob, "name" Text, "password_hash" Text, "made_at" Time, "visible" Flag, "deleted" Flag, "disabled" Flag, "shares_delivered" Flag, "shares_last_seen" Flag], by "id"),
     table!("manifests", ["account" Blob, "version" Int, "bytes" Blob], by "account, version"),
     table!("devices", ["id" Blob, "account" Blob, "key" Blob, "revoked" Flag], by "id"),
     table!("key_packages", ["device" Blob, "suite" Int, "package" Blob], by "number"),
@@ -60,6 +60,8 @@ pub const TABLES: [Table; 22] = [
     table!("mailbox", ["device" Blob, "seq" Int, "conversation" Blob, "join_seq" Int, "sender" Blob, "welcome_hash" Blob, "tree_hash" Blob], by "device, seq"),
     table!("welcome_parts", ["conversation" Blob, "hash" Blob, "bytes" Blob], by "conversation, hash"),
     table!("restorations", ["conversation" Blob, "incarnation" Int, "head" Int, "generation" Int, "epoch" Int], by "conversation, incarnation"),
+    table!("read_positions", ["conversation" Blob, "account" Blob, "seq" Int, "shared_seq" Int], by "conversation, account"),
+    table!("last_seen", ["account" Blob, "at_ms" Int], by "account"),
     table!("blocks", ["account" Blob, "blocked" Blob], by "account, blocked"),
     table!("group_foundings", ["conversation" Blob, "founder" Blob, "group_info_hash" Blob, "at_ms" Int], by "conversation"),
     table!("recoveries", ["account" Blob, "key_hash" Blob, "sealed" Blob], by "account"),

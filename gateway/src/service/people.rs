@@ -43,10 +43,10 @@ pub(super) async fn ask_presence(gateway: &Gateway, me: &Me, request: &AskPresen
     if request.accounts.len() > limits::MAX_PRESENCE {
         return refuse(Code::TooLarge, format!("at most {} accounts at a time", limits::MAX_PRESENCE));
     }
-    let known = gateway.store.acquainted(me.account, &request.accounts).await.map_err(store_error)?;
+    let known = gateway.store.acquaintances(me.account, &request.accounts).await.map_err(store_error)?;
     metrics::presence_asked(request.accounts.len());
-    for account in known {
-        gateway.fanout.ask_presence(me, account);
+    for handle in gateway.registry.find(me.account, Some(me.device)) {
+        gateway.watches.ask(&handle, &known, request.watch_s);
     }
     done()
 }

@@ -4,6 +4,7 @@
 
 use super::{
     Audience, GroupState, Join, NewGroup, StoreError,
+    receipts::CursorMoved,
     rules::{Conversation, Standing, Used},
 };
 use bytes::Bytes;
@@ -173,6 +174,18 @@ pub(super) trait Columns {
             at_ms: self.number("at_ms")?,
             envelope: Some(self.bytes("envelope")?),
         })
+    }
+
+    /// `None` if it is of somebody who is out.
+    fn cursor_moved(&self) -> Fallible<Option<CursorMoved>> {
+        let moved = CursorMoved {
+            conversation: self.id("conversation")?,
+            device: self.id("device")?,
+            account: self.id("account")?,
+            seq: self.seq("seq")?,
+            revision: self.number("revision")?,
+        };
+        Ok(self.flag("live")?.then_some(moved))
     }
 
     fn mailbox_item(&self) -> Fallible<MailboxItem> {

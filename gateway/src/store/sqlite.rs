@@ -18,6 +18,7 @@ mod key_packages;
 mod mailbox;
 mod members;
 mod read;
+mod receipts;
 mod restored;
 #[expect(clippy::duplicate_mod, reason = "a module of each store")]
 #[path = "shared.rs"]
@@ -269,8 +270,36 @@ impl Store for Sqlite {
         self.read(async |c| read::moved_since(c, mark).await).await
     }
 
-    async fn set_cursors(&self, cursors: &[(DeviceId, ConversationId, Seq)]) -> Result<()> {
+    async fn set_cursors(&self, cursors: &[(DeviceId, ConversationId, Seq)]) -> Result<Vec<CursorMoved>> {
         self.transaction(async |c| append::set_cursors(c, cursors).await).await
+    }
+
+    async fn mark_read(&self, marks: &[ReadMark]) -> Result<Vec<Option<u64>>> {
+        self.transaction(async |c| receipts::mark_read(c, marks).await).await
+    }
+
+    async fn receipts(
+        &self,
+        device: DeviceId,
+        conversation: ConversationId,
+    ) -> Result<Option<Vec<MemberReceipt>>> {
+        self.read(async |c| receipts::receipts(c, device, conversation).await).await
+    }
+
+    async fn circles(&self, conversations: &[ConversationId]) -> Result<Vec<(ConversationId, Circle)>> {
+        self.read(async |c| receipts::circles(c, conversations).await).await
+    }
+
+    async fn acquaintances(&self, account: AccountId, others: &[AccountId]) -> Result<Vec<Acquaintance>> {
+        self.read(async |c| receipts::acquaintances(c, account, others).await).await
+    }
+
+    async fn set_sharing(&self, account: AccountId, delivered: bool, last_seen: bool) -> Result<()> {
+        self.transaction(async |c| receipts::set_sharing(c, account, delivered, last_seen).await).await
+    }
+
+    async fn note_seen(&self, seen: &[(AccountId, u64)]) -> Result<()> {
+        self.transaction(async |c| receipts::note_seen(c, seen).await).await
     }
 
     async fn mailbox(&self, device: DeviceId, after: Seq, limit: u32) -> Result<(Vec<MailboxItem>, Seq)> {

@@ -9,21 +9,21 @@ use fastchat_protocol::{
     client::{AskPresence, SetVisible},
 };
 
-const GROUP: ConversationId = ConversationId::new([77; 16]);
+pub(crate) const GROUP: ConversationId = ConversationId::new([77; 16]);
 
 /// Alice owns a group with Bob and Carol. Alice is on the first gateway, the others on the second.
-struct Scene {
+pub(crate) struct Scene {
     world: World,
-    here: Place,
-    there: Place,
-    people: [Person; 3],
-    alice: Client,
-    bob: Client,
-    carol: Client,
+    pub(crate) here: Place,
+    pub(crate) there: Place,
+    pub(crate) people: [Person; 3],
+    pub(crate) alice: Client,
+    pub(crate) bob: Client,
+    pub(crate) carol: Client,
 }
 
 impl Scene {
-    async fn new() -> Self {
+    pub(crate) async fn new() -> Self {
         let world = World::new().await;
         let (here, there) = (world.gateway(), world.gateway());
         let people =
@@ -35,7 +35,7 @@ impl Scene {
     }
 
     /// Removes Bob behind both gateways: no record of it comes to either.
-    async fn remove_bob(&self, counter: u64) -> u64 {
+    pub(crate) async fn remove_bob(&self, counter: u64) -> u64 {
         let [alice, bob, _] = &self.people;
         let commit = NewCommit {
             conversation: GROUP,

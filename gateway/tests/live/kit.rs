@@ -205,6 +205,16 @@ impl Client {
         (client, answer)
     }
 
+    /// Sends what nobody answers.
+    pub(crate) async fn tell(&mut self, frame: ClientFrame) {
+        self.0.send(Message::Binary(frame.encode(RequestId(0)))).await.expect("it is written");
+    }
+
+    /// The next frame that nobody asked for.
+    pub(crate) async fn frame(&mut self) -> ServerFrame {
+        self.next().await.expect("a frame").1
+    }
+
     /// The answer to a request; live frames before it are dropped.
     pub(crate) async fn ask(&mut self, frame: ClientFrame) -> ServerFrame {
         self.0.send(Message::Binary(frame.encode(RequestId(7)))).await.expect("it is written");

@@ -18,6 +18,7 @@ mod operations;
 mod people;
 mod races;
 mod read;
+mod receipts;
 mod removal;
 mod restored;
 mod world;
@@ -107,6 +108,12 @@ contract! {
         retention_shows_in_first,
         moved_since_says_what_moved,
         the_state_is_for_members;
+    receipts:
+        a_read_position_is_believed_within_bounds_and_never_goes_back,
+        what_was_received_is_the_greatest_cursor_of_whoever_tells,
+        receipts_are_of_those_who_are_in,
+        a_circle_of_two_ends_with_a_block,
+        last_seen_is_for_acquaintances_of_those_who_want_it;
     races:
         many_senders_leave_no_hole,
         a_retry_races_its_first_try,

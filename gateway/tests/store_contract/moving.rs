@@ -13,6 +13,7 @@ use fastchat_gateway::{
         Recovery, Store,
         operate::{NewInvite, Operate, Quotas},
         postgres::Postgres,
+        receipts::ReadMark,
         sqlite::Sqlite,
     },
 };
@@ -61,6 +62,9 @@ async fn scene() -> Scene {
         .await
         .unwrap();
     store.block(bob.account, alice.account, true).await.unwrap();
+    store.note_seen(&[(alice.account, 7)]).await.unwrap();
+    let mark = ReadMark { conversation: direct, device: alice.devices[0], seq: Seq(5), shared: true };
+    assert_eq!(store.mark_read(&[mark]).await.unwrap().len(), 1);
     store.set_recovery(bob.account, Recovery { key_hash: [7; 32], sealed: "sealed".into() }).await.unwrap();
     store.put_slot(bob.account, SlotId::new([3; 16]), 0, &"slot".into(), 3_600).await.unwrap();
     let invite = NewInvite { code_hash: [1; 32], note: "ü".into(), uses: 2, lasts_s: None };

@@ -123,7 +123,7 @@ async fn follow(c: &mut PgConnection, account: AccountId, next: &NewManifest) ->
 pub(super) async fn device(c: &mut PgConnection, device: DeviceId) -> Fallible<Option<Device>> {
     let query = sqlx::query(
         "SELECT d.account, a.name, d.key, d.revoked, a.disabled, a.visible, q.sends_per_second,
-                coalesce(h.head, 0) AS head
+                a.shares_delivered, a.shares_last_seen, coalesce(h.head, 0) AS head
          FROM devices d JOIN accounts a ON a.id = d.account LEFT JOIN mailbox_heads h ON h.device = d.id
          LEFT JOIN quotas q ON q.account = d.account
          WHERE d.id = $1",
@@ -142,6 +142,8 @@ pub(super) async fn device(c: &mut PgConnection, device: DeviceId) -> Fallible<O
             .map(|_| row.small("sends_per_second"))
             .transpose()?,
         visible: row.flag("visible")?,
+        shares_delivered: row.flag("shares_delivered")?,
+        shares_last_seen: row.flag("shares_last_seen")?,
         mailbox_head: row.seq("head")?,
     }))
 }

@@ -2,6 +2,7 @@
 
 use super::super::{
     Append, Outcome,
+    receipts::CursorMoved,
     rows::{Columns, Fallible, Fault, stored},
 };
 use fastchat_protocol::{ConversationId, Counter, DeviceId, Seq};
@@ -48,26 +49,31 @@ fn outcome(row: &PgRow) -> Fallible<Outcome> {
 pub(super) async fn set_cursors(
     c: &mut PgConnection,
     cursors: &[(DeviceId, ConversationId, Seq)],
-) -> Fallible<()> {
-    sqlx::query(
+) -> Fallible<Vec<CursorMoved>> {
+    let rows = sqlx::query(
         "WITH moved AS (
-             SELECT r.conversation, r.device, max(m.seq) AS seq
+             SELECT r.conversation, r.device, max(m.seq) AS seq, max(r.revision) AS revision,
+                    bool_and(r.to_seq IS NULL) AS live
              FROM unnest($1::bytea[], $2::bytea[], $3::bigint[]) AS m (device, conversation, seq)
              JOIN readable r ON r.conversation = m.conversation AND r.device = m.device
              WHERE m.seq <= r.head GROUP BY r.conversation, r.device
          ), locked AS MATERIALIZED (
-             SELECT u.conversation, u.device, m.seq
+             SELECT u.conversation, u.device, m.seq, m.revision, m.live
              FROM cursors u JOIN moved m ON m.conversation = u.conversation AND m.device = u.device
              WHERE m.seq > u.cursor
              ORDER BY u.conversation, u.device FOR NO KEY UPDATE OF u
          )
          UPDATE cursors u SET cursor = l.seq FROM locked l
-         WHERE u.conversation = l.conversation AND u.device = l.device AND u.cursor < l.seq",
+         WHERE u.conversation = l.conversation AND u.device = l.device AND u.cursor < l.seq
+         RETURNING u.conversation, u.device, u.account, u.cursor AS seq, l.revision, l.live",
     )
     .bind(cursors.iter().map(|(device, ..)| device.as_bytes().as_slice()).collect::<Vec<_>>())
     .bind(cursors.iter().map(|(_, conversation, _)| conversation.as_bytes().as_slice()).collect::<Vec<_>>())
     .bind(cursors.iter().map(|(.., seq)| stored(seq.0)).collect::<Vec<_>>())
-    .execute(c)
+    .fetch_all(c)
     .await?;
-    Ok(())
+    let mut moved =
+        rows.iter().filter_map(|row| row.cursor_moved().transpose()).collect::<Fallible<Vec<_>>>()?;
+    moved.sort();
+    Ok(moved)
 }

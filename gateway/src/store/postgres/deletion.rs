@@ -61,6 +61,9 @@ pub(super) async fn delete_account(c: &mut PgConnection, account: AccountId) -> 
         "DELETE FROM slots WHERE account = $1",
         "DELETE FROM recoveries WHERE account = $1",
         "DELETE FROM blocks WHERE account = $1",
+        "DELETE FROM last_seen WHERE account = $1",
+        "DELETE FROM read_positions WHERE account = $1 AND conversation IN (
+             SELECT conversation FROM members WHERE account = $1)",
         "UPDATE accounts SET deleted = true, password_hash = '' WHERE id = $1",
     ] {
         sqlx::query(query).bind(id).execute(&mut *c).await?;

@@ -6,6 +6,7 @@
 use super::{
     super::{
         Append, Outcome,
+        receipts::CursorMoved,
         rows::{Columns, Ending, Fallible, stored},
         rules::{Conversation, Standing, Used},
     },
@@ -13,7 +14,7 @@ use super::{
 };
 use fastchat_protocol::{ConversationId, Counter, DeviceId, Seq, server::LogKind};
 use sqlx::SqliteConnection;
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 
 /// What the batch has read and changed so far; written when all items are judged.
 struct Batch {
@@ -100,9 +101,10 @@ async fn append_one(c: &mut SqliteConnection, batch: &mut Batch, item: &Append) 
 pub(super) async fn set_cursors(
     c: &mut SqliteConnection,
     cursors: &[(DeviceId, ConversationId, Seq)],
-) -> Fallible<Ending<()>> {
+) -> Fallible<Ending<Vec<CursorMoved>>> {
+    let mut moved = BTreeMap::new();
     for (device, conversation, seq) in cursors {
-        sqlx::query(
+        let updated = sqlx::query(
             "UPDATE cursors SET cursor = $3 WHERE device = $1 AND conversation = $2 AND cursor < $3 AND $3 <= (
                  SELECT head FROM readable WHERE device = $1 AND conversation = $2)",
         )
@@ -111,8 +113,23 @@ pub(super) async fn set_cursors(
         .bind(stored(seq.0))
         .execute(&mut *c)
         .await?;
+        if updated.rows_affected() == 0 {
+            continue;
+        }
+        let row = sqlx::query(
+            "SELECT conversation, device, account, $3 AS seq, revision, to_seq IS NULL AS live
+             FROM readable WHERE device = $1 AND conversation = $2",
+        )
+        .bind(device.as_bytes().as_slice())
+        .bind(conversation.as_bytes().as_slice())
+        .bind(stored(seq.0))
+        .fetch_one(&mut *c)
+        .await?;
+        if let Some(one) = row.cursor_moved()? {
+            moved.insert((one.conversation, one.device), one);
+        }
     }
-    Ok(Ending::Commit(()))
+    Ok(Ending::Commit(moved.into_values().collect()))
 }
 
 impl Batch {

@@ -1,0 +1,159 @@
+//! How far accounts are, when they were here, and who may be told.
+
+use super::{
+    super::{
+        receipts::{Acquaintance, Circle, ReadMark, circle, told},
+        rows::{Columns, Ending, Fallible, stored},
+    },
+    blocks,
+};
+use fastchat_protocol::{
+    AccountId, ConversationId, DeviceId, limits::MAX_RECEIPT_MEMBERS, server::MemberReceipt,
+};
+use sqlx::SqliteConnection;
+
+/// Of each mark the membership revision under which it was believed; none if it was not.
+pub(super) async fn mark_read(
+    c: &mut SqliteConnection,
+    marks: &[ReadMark],
+) -> Fallible<Ending<Vec<Option<u64>>>> {
+    let mut believed = Vec::with_capacity(marks.len());
+    for mark in marks {
+        let row = sqlx::query(
+            "SELECT r.account, r.revision FROM readable r
+             JOIN members m ON m.conversation = r.conversation AND m.account = r.account
+             WHERE r.device = $1 AND r.conversation = $2 AND r.to_seq IS NULL
+               AND $3 BETWEEN m.from_seq AND r.head",
+        )
+        .bind(mark.device.as_bytes().as_slice())
+        .bind(mark.conversation.as_bytes().as_slice())
+        .bind(stored(mark.seq.0))
+        .fetch_optional(&mut *c)
+        .await?;
+        let Some(row) = row else {
+            believed.push(None);
+            continue;
+        };
+        believed.push(Some(row.number("revision")?));
+        sqlx::query(
+            "INSERT INTO read_positions (conversation, account, seq, shared_seq)
+             VALUES ($1, $2, $3, CASE WHEN $4 THEN $3 ELSE 0 END)
+             ON CONFLICT (conversation, account) DO UPDATE
+             SET seq = max(seq, excluded.seq), shared_seq = max(shared_seq, excluded.shared_seq)",
+        )
+        .bind(mark.conversation.as_bytes().as_slice())
+        .bind(row.id::<AccountId>("account")?.as_bytes().as_slice())
+        .bind(stored(mark.seq.0))
+        .bind(mark.shared)
+        .execute(&mut *c)
+        .await?;
+    }
+    Ok(Ending::Commit(believed))
+}
+
+pub(super) async fn receipts(
+    c: &mut SqliteConnection,
+    device: DeviceId,
+    conversation: ConversationId,
+) -> Fallible<Option<Vec<MemberReceipt>>> {
+    let rows = sqlx::query(
+        "SELECT x.account AS asker, m.account, m.barred, c.kind = 1 AS direct, a.shares_delivered,
+                coalesce(u.from_seq, m.from_seq) AS from_seq, u.cursor, p.seq, p.shared_seq
+         FROM admissible x
+         JOIN conversations c ON c.id = x.conversation
+         JOIN members m ON m.conversation = x.conversation AND m.to_seq IS NULL
+         JOIN accounts a ON a.id = m.account
+         LEFT JOIN (
+             SELECT account, min(join_seq) AS from_seq, max(cursor) AS cursor
+             FROM readable WHERE conversation = $2 AND to_seq IS NULL GROUP BY account
+         ) u ON u.account = m.account
+         LEFT JOIN read_positions p ON p.conversation = m.conversation AND p.account = m.account
+         WHERE x.device = $1 AND x.conversation = $2 ORDER BY m.account",
+    )
+    .bind(device.as_bytes().as_slice())
+    .bind(conversation.as_bytes().as_slice())
+    .fetch_all(c)
+    .await?;
+    told(&rows)
+}
+
+pub(super) async fn circles(
+    c: &mut SqliteConnection,
+    conversations: &[ConversationId],
+) -> Fallible<Vec<(ConversationId, Circle)>> {
+    let mut circles = Vec::with_capacity(conversations.len());
+    for conversation in conversations {
+        let row = sqlx::query(
+            "SELECT c.low, c.high,
+                    (SELECT count(*) FROM (
+                         SELECT 1 FROM members WHERE conversation = c.id AND to_seq IS NULL LIMIT $2)) AS present,
+                    c.kind = 1 AND EXISTS (SELECT 1 FROM members WHERE conversation = c.id AND barred) AS barred
+             FROM conversations c WHERE c.id = $1",
+        )
+        .bind(conversation.as_bytes().as_slice())
+        .bind(MAX_RECEIPT_MEMBERS as i64 + 1)
+        .fetch_optional(&mut *c)
+        .await?;
+        if let Some(row) = row {
+            circles.push((*conversation, circle(&row)?));
+        }
+    }
+    circles.sort_by_key(|(conversation, _)| *conversation);
+    circles.dedup();
+    Ok(circles)
+}
+
+pub(super) async fn acquaintances(
+    c: &mut SqliteConnection,
+    account: AccountId,
+    others: &[AccountId],
+) -> Fallible<Vec<Acquaintance>> {
+    let mut acquaintances = Vec::new();
+    for other in blocks::acquainted(&mut *c, account, others).await? {
+        let row = sqlx::query(
+            "SELECT CASE WHEN a.shares_last_seen THEN l.at_ms END AS at_ms
+             FROM accounts a LEFT JOIN last_seen l ON l.account = a.id WHERE a.id = $1 AND a.visible",
+        )
+        .bind(other.as_bytes().as_slice())
+        .fetch_optional(&mut *c)
+        .await?;
+        if let Some(row) = row {
+            acquaintances.push(Acquaintance { account: other, last_seen_ms: row.optional_number("at_ms")? });
+        }
+    }
+    Ok(acquaintances)
+}
+
+pub(super) async fn set_sharing(
+    c: &mut SqliteConnection,
+    account: AccountId,
+    delivered: bool,
+    last_seen: bool,
+) -> Fallible<Ending<()>> {
+    sqlx::query("UPDATE accounts SET shares_delivered = $2, shares_last_seen = $3 WHERE id = $1")
+        .bind(account.as_bytes().as_slice())
+        .bind(delivered)
+        .bind(last_seen)
+        .execute(&mut *c)
+        .await?;
+    if !last_seen {
+        let forget = sqlx::query("DELETE FROM last_seen WHERE account = $1");
+        forget.bind(account.as_bytes().as_slice()).execute(c).await?;
+    }
+    Ok(Ending::Commit(()))
+}
+
+pub(super) async fn note_seen(c: &mut SqliteConnection, seen: &[(AccountId, u64)]) -> Fallible<Ending<()>> {
+    for (account, at_ms) in seen {
+        sqlx::query(
+            "INSERT INTO last_seen (account, at_ms)
+             SELECT id, $2 FROM accounts WHERE id = $1 AND shares_last_seen AND NOT deleted
+             ON CONFLICT (account) DO UPDATE SET at_ms = max(at_ms, excluded.at_ms)",
+        )
+        .bind(account.as_bytes().as_slice())
+        .bind(stored(*at_ms))
+        .execute(&mut *c)
+        .await?;
+    }
+    Ok(Ending::Commit(()))
+}
