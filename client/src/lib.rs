@@ -4,7 +4,7 @@
 //!   its keys and its session.
 //! - [`link`] keeps a connection; [`store`] keeps everything else, sealed.
 //! - [`outbox`], [`cursor`], [`restored`] and [`trust`] hold the rules: pure functions, tested by tables.
-//! - [`profile`] finds and locks the files; [`local`] lets other processes reach the owner.
+//! - [`files`] seals, names and shows files; [`profile`] finds and locks the files; [`local`] lets other processes reach the owner.
 //!
 //! Nothing here prints. Text from others leaves as it came and passes [`terminal`] on its way to one.
 #![cfg_attr(test, allow(clippy::unwrap_used, reason = "a test says what it expects by failing"))]
@@ -16,6 +16,7 @@ pub mod cursor;
 pub mod devices;
 pub mod engine;
 pub mod failpoint;
+pub mod files;
 pub mod link;
 pub mod local;
 pub mod outbox;

@@ -5,9 +5,15 @@
 mod cli;
 
 use clap::Parser;
+use fastchat_client::files::picture;
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
+    let mut words = std::env::args_os().skip(1);
+    if words.next().is_some_and(|word| word == picture::COMMAND) {
+        // Before there are threads: what it may take is limited.
+        return picture::worker::run(words);
+    }
     let args = cli::Args::parse();
     cli::logging();
     let runtime = match tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build() {

@@ -33,7 +33,8 @@ pub mod store;
 
 pub use archive::{ArchiveError, ArchiveKey, ArchiveReader};
 pub use content::{
-    Content, FileInfo, GroupProfile, HistoryShare, ManifestView, Message, MessageRef, Picture, Preview, Text,
+    Content, FileInfo, GroupProfile, HistoryShare, MAX_PREVIEW, ManifestView, Message, MessageRef, Picture,
+    Preview, Text,
 };
 pub use device::Device;
 pub use fastchat_delivery::{
