@@ -5,6 +5,7 @@
 //! came: whoever shows it passes it through [`crate::terminal`].
 
 mod devices;
+mod files;
 mod groups;
 
 use crate::devices::archive::Share;
@@ -12,6 +13,7 @@ use serde::{Deserialize, Serialize};
 use std::{collections::BTreeMap, fmt};
 
 pub use devices::{BackupAction, BackupView, DeviceView, HandoverView, ImportView, OfferView};
+pub use files::{FilesView, PreviewView, SavedView, TransferView};
 pub use groups::{
     GroupChange, GroupView, MemberView, PersonView, PictureChange, PictureView, ProgressView, RequestView,
     UnreadView,
@@ -34,6 +36,63 @@ pub enum Request {
         text: String,
         /// How long to wait for the server's word.
         wait_ms: u64,
+    },
+    /// Sends a file as soon as that is possible. Answered by `Sent` once the server has its message, or by
+    /// `Waiting` after `wait_ms`. Repeating an `id` sends nothing twice.
+    FileSend {
+        /// 32 hexadecimal digits, drawn at random by the caller.
+        id: String,
+        /// As `to` of `Send`.
+        to: String,
+        /// The file: an absolute path of a file that stays as it is until it was sent.
+        path: String,
+        /// What others read as its name.
+        name: String,
+        /// Its media type.
+        mime: String,
+        /// What is said of it.
+        #[serde(default)]
+        caption: Option<String>,
+        /// How it looks.
+        #[serde(default)]
+        preview: Option<PreviewView>,
+        /// The file is removed when it was sent.
+        #[serde(default)]
+        spooled: bool,
+        /// How long to wait for the server's word.
+        wait_ms: u64,
+    },
+    /// Fetches a file. Answered by `Saved`, or by `Waiting` after `wait_ms`; it then goes on whenever there
+    /// is a connection.
+    FileGet {
+        /// As `to` of `Send`.
+        with: String,
+        /// The message: its id, or its seq.
+        message: String,
+        /// Where to: an absolute path of a folder.
+        folder: String,
+        /// How long to wait for it.
+        wait_ms: u64,
+    },
+    /// Files that were sent and received, and those on their way. Answered by `Files`.
+    Files {
+        /// As `to` of `Send`; `None` for all conversations.
+        #[serde(default)]
+        with: Option<String>,
+        /// Of how many of the last messages, of each.
+        limit: usize,
+    },
+    /// Gives up a file that is on its way. Answered by `Done`.
+    FileCancel {
+        /// Its id, or an unambiguous beginning.
+        id: String,
+    },
+    /// A file's preview, as its sender made it: to be decoded with care. Answered by `Picture`.
+    FilePreview {
+        /// As `to` of `Send`.
+        with: String,
+        /// As in `FileGet`.
+        message: String,
     },
     /// The last messages of a conversation, or of each. Answered by `Messages`.
     History {
@@ -270,9 +329,13 @@ pub enum Response {
         /// By name.
         groups: Vec<GroupView>,
     },
-    /// To `GroupPicture`.
+    /// To `FileGet`.
+    Saved(SavedView),
+    /// To `Files`.
+    Files(FilesView),
+    /// To `GroupPicture` and `FilePreview`.
     Picture {
-        /// `None` if the group has none.
+        /// `None` if there is none.
         picture: Option<PictureView>,
     },
     /// To `Requests`.
@@ -340,6 +403,8 @@ pub enum Event {
     Failed(FailedView),
     /// Something takes long.
     Progress(ProgressView),
+    /// A file on its way is further, waits, or failed.
+    Transfer(TransferView),
     /// Somebody is online, or is not any more.
     Presence(PersonView),
     /// The connection came or went.

@@ -9,6 +9,7 @@ mod conversations;
 mod debug;
 mod device;
 mod doctor;
+mod file;
 mod group;
 mod history;
 mod listen;
@@ -42,6 +43,7 @@ Examples:
   fastchat group create team bob carol
   fastchat send '#team' 'hello all'
   echo 'from a script' | fastchat send bob
+  fastchat file send bob photo.jpg
   fastchat listen --json";
 
 /// End-to-end encrypted chat on the command line.
@@ -99,6 +101,7 @@ enum Command {
     Send(send::Args),
     Listen(listen::Args),
     History(history::Args),
+    File(file::Args),
     Conversations(conversations::Args),
     Group(group::Args),
     Requests(requests::Args),
@@ -121,6 +124,7 @@ impl Command {
                 "interrupted; nothing is damaged: run the same command again to go on"
             }
             Self::Register(_) => "interrupted; run the same command again to finish it",
+            Self::File(_) => "interrupted; the file goes on with the next command that connects",
             Self::Backup(_) => "interrupted; the last backup is in force",
             _ => "interrupted; what was not sent is in the outbox",
         }
@@ -169,6 +173,7 @@ async fn dispatch(global: Global, command: Command) -> Result<(), ApiError> {
         Command::Send(args) => send::run(&context, args).await,
         Command::Listen(args) => listen::run(&context, args).await,
         Command::History(args) => history::run(&context, args).await,
+        Command::File(args) => file::run(&context, args).await,
         Command::Conversations(args) => conversations::run(&context, args).await,
         Command::Group(args) => group::run(&context, args).await,
         Command::Requests(args) => requests::run(&context, args).await,

@@ -18,6 +18,7 @@ mod contacts;
 mod counts;
 mod devices;
 mod error;
+mod files;
 mod found;
 mod group_rows;
 mod group_views;
@@ -151,6 +152,7 @@ pub(crate) struct Engine {
     key_packages: Option<u32>,
 
     chores: chores::Chores,
+    files: files::Files,
 
     dirty: HashSet<ConversationId>,
     ack_at: Option<Instant>,
@@ -224,6 +226,7 @@ impl Engine {
             mailbox_failures: 0,
             key_packages: None,
             chores: chores::Chores::default(),
+            files: files::Files::default(),
             dirty: HashSet::new(),
             ack_at: None,
             commands,
@@ -245,6 +248,7 @@ impl Engine {
         };
         engine.load().map_err(ApiError::internal)?;
         engine.load_chores().map_err(ApiError::internal)?;
+        engine.load_files().map_err(ApiError::internal)?;
         Ok(engine)
     }
 
@@ -304,6 +308,7 @@ impl Engine {
                 Some(command) => self.on_command(command).await?,
                 None => self.stopping = true,
             },
+            report = self.files.next() => self.on_report(report)?,
             () = sleep_until(deadline) => {}
         }
         Ok(())
@@ -345,6 +350,7 @@ impl Engine {
             }
             self.flush_acks().await?;
             self.do_chores().await?;
+            self.files_due().await?;
         }
         self.answer_waiters();
         Ok(())
@@ -368,6 +374,7 @@ impl Engine {
         let waiters = self.waiters.iter().map(|waiter| waiter.deadline);
         let sync_waiters = self.sync_waiters.iter().map(|waiter| waiter.deadline);
         let routes = self.route_wait.values().map(|(at, _)| *at).filter(|_| settled);
+        let files = self.files.next_at(online && self.synced);
         let floor = Instant::now() + Duration::from_millis(5);
         let stirred = (settled && self.stirred).then_some(floor);
         let chores = self.chores.next_at().filter(|_| online && self.synced);
@@ -377,6 +384,7 @@ impl Engine {
             .chain(acks)
             .chain(routes)
             .chain(chores)
+            .chain(files)
             .chain(patience)
             .chain(stirred);
         let earliest = threads.chain(session).chain(waiters).chain(sync_waiters).min();

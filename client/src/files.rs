@@ -2,6 +2,7 @@
 //!
 //! - [`name`] makes a name on disk of what somebody else calls a file; [`place`] puts files there.
 //! - [`shape`] says how long parts and padding are; [`seal`] seals parts, opens them and checks them.
+//! - [`transfer`] moves parts between disk and gateway, in tasks beside the engine.
 //! - [`picture`] has pictures decoded by a child process with limits, and makes previews.
 //!
 //! Invariant: nothing that somebody else says chooses a path, a decoder, or how much memory is taken.
@@ -11,3 +12,4 @@ pub mod picture;
 pub mod place;
 pub mod seal;
 pub mod shape;
+pub(crate) mod transfer;

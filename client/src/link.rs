@@ -17,6 +17,7 @@ mod dial;
 mod error;
 mod known;
 mod leg;
+pub mod parts;
 mod restricted;
 pub mod route;
 pub mod servers;

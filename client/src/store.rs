@@ -16,6 +16,7 @@ mod model;
 mod outbox;
 #[cfg(test)]
 mod tests;
+mod transfers;
 
 use fastchat_e2ee::{KeyValue, StoreKey, Vault, VaultError, sealed::SealError};
 use fastchat_protocol::codec;
@@ -29,6 +30,7 @@ pub use model::{
     Changed, CommitReason, Contact, Conversation, Entry, EntryKind, Extra, FoundingFrame, Item, ItemId,
     ItemState, MessageRequest, OwnCommit, Standing, What,
 };
+pub use transfers::{Direction, Transfer};
 
 /// The form of the file that this program writes.
 const SCHEMA: i32 = 3;
@@ -66,6 +68,11 @@ CREATE TABLE refs (
 CREATE TABLE expiries (
     at_ms INTEGER NOT NULL, conversation BLOB NOT NULL, incarnation INTEGER NOT NULL, seq INTEGER NOT NULL,
     part INTEGER NOT NULL, PRIMARY KEY (at_ms, conversation, incarnation, seq, part)) WITHOUT ROWID;
+";
+
+/// Since form 3: files on their way.
+const TRANSFERS: &str = "
+CREATE TABLE transfers (key BLOB PRIMARY KEY, value BLOB NOT NULL) WITHOUT ROWID;
 ";
 
 /// Why the local store failed.
@@ -124,6 +131,7 @@ impl Store {
                 tx.execute_batch(TABLES)?;
                 tx.execute_batch(HISTORY)?;
                 tx.execute_batch(MESSAGES)?;
+                tx.execute_batch(TRANSFERS)?;
                 Vault::new(&Tx { conn: &tx, key: &self.key }, &self.key).put(PROBE.0, PROBE.1, b"ok")?;
                 tx.pragma_update(None, "user_version", SCHEMA)?;
             }
@@ -138,6 +146,7 @@ impl Store {
                 }
                 if form < SCHEMA {
                     tx.execute_batch(MESSAGES)?;
+                    tx.execute_batch(TRANSFERS)?;
                     tx.pragma_update(None, "user_version", SCHEMA)?;
                 }
             }

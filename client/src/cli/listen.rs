@@ -202,7 +202,11 @@ impl Listener<'_> {
             Event::Failed(failed) => {
                 output::note(&format!("message {} was refused: {}", failed.id, failed.reason))
             }
-            Event::Sent(_) | Event::Waiting(_) | Event::Progress(_) | Event::Presence(_) => {}
+            Event::Sent(_)
+            | Event::Waiting(_)
+            | Event::Progress(_)
+            | Event::Presence(_)
+            | Event::Transfer(_) => {}
         }
         Ok(None)
     }

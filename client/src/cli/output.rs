@@ -48,10 +48,17 @@ pub(crate) fn error(as_json: bool, error: &ApiError) {
 /// A message as a line (or more, set in).
 pub(crate) fn message(view: &MessageView) -> String {
     let (time, with) = (time(view.at_ms), clean_line(&view.with));
+    let said = match (&view.file, view.text.is_empty()) {
+        (None, _) => view.text.clone(),
+        (Some(file), true) => format!("[file {}: {}, {}]", view.seq, file.name, size(file.size)),
+        (Some(file), false) => {
+            format!("[file {}: {}, {}] {}", view.seq, file.name, size(file.size), view.text)
+        }
+    };
     let text = match (view.deleted, view.edited) {
         (true, _) => "(deleted)".to_owned(),
-        (false, true) => format!("{} (edited)", clean_block(&view.text)),
-        (false, false) => clean_block(&view.text),
+        (false, true) => format!("{} (edited)", clean_block(&said)),
+        (false, false) => clean_block(&said),
     };
     let from = clean_line(&view.from);
     // A name cannot hold a blank, so no account can look like this.
@@ -64,6 +71,19 @@ pub(crate) fn message(view: &MessageView) -> String {
         (_, true) => format!("{time} to {with}: {text}"),
         (_, false) if with.starts_with('#') => format!("{time} [{with}]{mark} {from}: {text}"),
         (_, false) => format!("{time} {from}{mark}: {text}"),
+    }
+}
+
+/// Bytes as people say them.
+pub(crate) fn size(bytes: u64) -> String {
+    const UNITS: [&str; 5] = ["bytes", "kB", "MB", "GB", "TB"];
+    let mut amount = (bytes as f64, 0);
+    while amount.0 >= 1000.0 && amount.1 + 1 < UNITS.len() {
+        amount = (amount.0 / 1000.0, amount.1 + 1);
+    }
+    match amount {
+        (_, 0) => format!("{bytes} bytes"),
+        (amount, unit) => format!("{amount:.1} {}", UNITS[unit]),
     }
 }
 
@@ -86,6 +106,12 @@ pub(crate) fn time(at_ms: u64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn sizes_as_people_say_them() {
+        let said = [0, 999, 1000, 52_428_800, u64::MAX].map(size);
+        assert_eq!(said, ["0 bytes", "999 bytes", "1.0 kB", "52.4 MB", "18446744.1 TB"]);
+    }
 
     #[test]
     fn times_as_date_says_them() {

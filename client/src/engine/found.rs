@@ -57,6 +57,21 @@ impl Engine {
                 Err(failed) => self.not_started(&name, failed)?,
             }
         }
+        self.route_files(&tried).await
+    }
+
+    /// Finds (or founds) the conversations of files that have none.
+    async fn route_files(&mut self, tried: &[String]) -> Result<(), Halt> {
+        for name in self.files.unrouted() {
+            if let Some(id) = self.known_conversation(&name) {
+                self.assign_files(&name, id)?;
+            } else if !tried.contains(&name) && !self.route_wait.contains_key(&name) {
+                match self.begin_with(&name).await? {
+                    Ok(id) => self.assign_files(&name, id)?,
+                    Err(failed) => self.not_started(&name, failed)?,
+                }
+            }
+        }
         Ok(())
     }
 
@@ -88,17 +103,21 @@ impl Engine {
         };
         match failed {
             Failed::Never(error) => {
+                self.files_not_started(name, &error, true)?;
                 for position in for_name(self) {
                     self.fail(position, error.clone(), false)?;
                 }
             }
             Failed::Later(why, pause) => {
+                let error = ApiError::new(ErrorKind::Network, why.clone());
+                self.files_not_started(name, &error, false)?;
                 for position in for_name(self) {
                     self.waits(position, why.clone());
                 }
                 self.route_wait.insert(name.to_owned(), (Instant::now() + pause, why));
             }
             Failed::Untrusted(error) => {
+                self.files_not_started(name, &error, true)?;
                 for position in for_name(self) {
                     self.waits(position, error.message.clone());
                     let Some(id) = self.items.get(&position).map(|item| item.id) else { continue };
@@ -273,6 +292,7 @@ impl Engine {
             true => {
                 let error = LinkError::from(refusal);
                 let error = ApiError::new(error.kind(), error.to_string());
+                self.fail_files_of(id, &error)?;
                 for position in self.forget_founding(id)? {
                     self.fail(position, error.clone(), true)?;
                 }
@@ -349,7 +369,7 @@ impl Engine {
             drafts.push(item.clone());
         }
         // Nothing else than a group has a name to be told, and without the group nobody to tell it to.
-        let nameless = |item: &Item| !matches!(item.what, What::Text);
+        let nameless = |item: &Item| !matches!(item.what, What::Text | What::File(_));
         let written = self.store.write(|tx| {
             conversation::discard(&tx.vault(), id)?;
             tx.delete_conversation(id)?;
@@ -368,6 +388,7 @@ impl Engine {
         self.answer_update(id, &Err(ApiError::new(ErrorKind::Network, message)));
         self.threads.remove(&id);
         self.dirty.remove(&id);
+        self.unassign_files(id)?;
         self.unrouted.extend(&positions);
         self.unrouted.make_contiguous().sort_unstable();
         Ok(positions)

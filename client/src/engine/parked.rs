@@ -2,7 +2,7 @@
 
 use super::{Engine, Halt, groups::Creation, state::Waiter};
 use crate::{
-    api::{ApiError, Request, Response, WaitingView},
+    api::{ApiError, ErrorKind, Request, Response, WaitingView},
     store::{ItemId, MemberChange},
 };
 use fastchat_protocol::ConversationId;
@@ -22,6 +22,8 @@ pub(super) enum Then {
     Now(Box<Answer>),
     /// This message's fate; the group, if one is named, is then shown.
     Item { item: ItemId, group: Option<ConversationId> },
+    /// This file's fate.
+    File(ItemId),
     /// This change's fate.
     Change(ConversationId, MemberChange),
     /// Who says that it is online, until then.
@@ -65,6 +67,8 @@ fn patience(request: &Request) -> Option<u64> {
         | Request::GroupChange { wait_ms, .. }
         | Request::GroupProfile { wait_ms, .. }
         | Request::RequestAnswer { wait_ms, .. }
+        | Request::FileSend { wait_ms, .. }
+        | Request::FileGet { wait_ms, .. }
         | Request::Block { wait_ms, .. }
         | Request::Online { wait_ms }
         | Request::SetVisible { wait_ms, .. } => Some(*wait_ms),
@@ -74,7 +78,7 @@ fn patience(request: &Request) -> Option<u64> {
 
 /// Whether a request is decided by what the server has. A yes or no to a request holds here at once.
 fn needs_session(request: &Request) -> bool {
-    !matches!(request, Request::RequestAnswer { .. })
+    !matches!(request, Request::RequestAnswer { .. } | Request::FileSend { .. })
 }
 
 impl Engine {
@@ -100,7 +104,8 @@ impl Engine {
     }
 
     async fn try_parked(&mut self, parked: Parked) -> Result<(), Halt> {
-        if needs_session(&parked.request) && !(self.session.is_some() && self.synced) {
+        let waits = needs_session(&parked.request) || self.is_unknown(&parked.request);
+        if waits && !(self.session.is_some() && self.synced) {
             self.parked.push(parked);
             return Ok(());
         }
@@ -114,12 +119,19 @@ impl Engine {
         Ok(())
     }
 
+    /// A file for a group that this device may only not have heard of yet.
+    fn is_unknown(&self, request: &Request) -> bool {
+        let Request::FileSend { to, .. } = request else { return false };
+        self.sendable(to).is_err_and(|error| error.kind != ErrorKind::Usage)
+    }
+
     fn wait_for(&mut self, then: Then, deadline: Instant, reply: Reply) {
         match then {
             Then::Now(answer) => drop(reply.send(*answer)),
             Then::Item { item, group } => {
                 self.waiters.push(Waiter { id: item, deadline, reply, group });
             }
+            Then::File(id) => self.wait_for_file(id, deadline, reply),
             Then::Change(conversation, change) => {
                 self.change_waiters.push(ChangeWaiter { conversation, change, deadline, reply });
             }
@@ -136,6 +148,8 @@ impl Engine {
             }
             Request::GroupChange { group, change, .. } => self.change_group(&group, change).await,
             Request::GroupProfile { group, name, picture, .. } => self.change_profile(&group, name, picture),
+            request @ Request::FileSend { .. } => self.send_file(&request),
+            Request::FileGet { with, message, folder, .. } => self.get_file(&with, &message, folder),
             Request::RequestAnswer { with, accept, .. } => self.answer_request(&with, accept),
             Request::Block { name, blocked, .. } => self.block(&name, blocked).await.map(Then::now),
             Request::Online { .. } => self.ask_presence().await,

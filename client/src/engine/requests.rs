@@ -54,6 +54,9 @@ impl Engine {
             Request::SetRecovery { code } => self.on_set_recovery(&code).await,
             Request::Backup { action } => self.on_backup(action).await,
             Request::DeleteAccount { auth_key } => self.on_delete_account(auth_key).await,
+            Request::Files { with, limit } => self.view_files(with.as_deref(), limit),
+            Request::FileCancel { id } => self.cancel_file(&id),
+            Request::FilePreview { with, message } => self.preview_of(&with, &message),
             Request::Groups => Ok(self.on_groups()),
             Request::GroupInfo { group } => Ok(self.on_group_info(&group)),
             Request::GroupPicture { group } => Ok(self.on_group_picture(&group)),
@@ -166,7 +169,7 @@ impl Engine {
     }
 
     /// Where a message to `to` goes, if it is known; an error where nothing can go.
-    fn sendable(&self, to: &str) -> Result<Option<ConversationId>, ApiError> {
+    pub(super) fn sendable(&self, to: &str) -> Result<Option<ConversationId>, ApiError> {
         let found = self.find(to)?;
         let group = |id: &ConversationId| self.threads.get(id).is_some_and(|t| t.record.group().is_some());
         match found.filter(group).and_then(|id| self.not_usable(id)) {
@@ -176,7 +179,7 @@ impl Engine {
     }
 
     /// The name of somebody there whose identity changed: nothing goes out before somebody has looked.
-    fn distrusted(&self, to: &str, conversation: Option<ConversationId>) -> Option<String> {
+    pub(super) fn distrusted(&self, to: &str, conversation: Option<ConversationId>) -> Option<String> {
         let changed = |account| self.contacts.get(&account).filter(|contact| contact.changed.is_some());
         match conversation.and_then(|id| self.threads.get(&id)) {
             Some(thread) => thread.record.people().into_iter().find_map(changed),
@@ -333,7 +336,7 @@ impl Engine {
 
     /// All conversations with an account (one may be over, and begun anew: that one comes first), or the
     /// one that is meant.
-    fn conversations_named(&self, with: &str) -> Result<Vec<ConversationId>, ApiError> {
+    pub(super) fn conversations_named(&self, with: &str) -> Result<Vec<ConversationId>, ApiError> {
         let direct = |thread: &&super::state::Thread| {
             thread.record.peer().is_some_and(|peer| self.name_of(peer) == with)
         };

@@ -17,7 +17,7 @@ use crate::{
 };
 use fastchat_delivery::{CommitSummary, Policy};
 use fastchat_e2ee::{
-    Content, Device, GroupProfile, Message, Picture,
+    Content, Device, FileInfo, GroupProfile, Message, Picture,
     conversation::{self, OpenError, Opened},
 };
 use fastchat_protocol::{
@@ -150,6 +150,10 @@ fn own_message(
     let shown = match &item.what {
         What::Text => {
             Some(entry(record, row, EntryKind::Text, Some((account, env.me.id())), item.text.clone()))
+        }
+        What::File(file) => {
+            let from = Some((account, env.me.id()));
+            Some(file_entry(entry(record, row, EntryKind::File, from, item.text.clone()), (**file).clone()))
         }
         What::Profile { name, picture } => {
             let picture = picture.as_ref().map(|p| Picture { mime: p.mime.clone(), bytes: p.bytes.to_vec() });
@@ -302,6 +306,11 @@ fn content(
     }
     let (kind, text) = match content {
         Content::Text(text) => (EntryKind::Text, text.text),
+        Content::File(file) => {
+            let text = file.caption.clone().unwrap_or_default();
+            let entry = entry(record, row, EntryKind::File, Some((account, device)), text);
+            return said_by(tx, record, own, file_entry(Entry { epoch: Some(epoch), ..entry }, *file));
+        }
         Content::Profile(profile) => {
             return match group_rows::profile(env, record, account, profile) {
                 Ok(Some(said)) => noted(tx, record, row, said),
@@ -320,6 +329,16 @@ fn content(
         _ => (EntryKind::Unknown, "a message that this version cannot show: update fastchat".to_owned()),
     };
     let entry = Entry { epoch: Some(epoch), ..entry(record, row, kind, Some((account, device)), text) };
+    said_by(tx, record, own, entry)
+}
+
+/// With the file that the entry is about.
+fn file_entry(entry: Entry, file: FileInfo) -> Entry {
+    Entry { extra: Extra { file: Some(Box::new(file)), ..entry.extra }, ..entry }
+}
+
+/// Somebody has said something.
+fn said_by(tx: &Tx<'_>, record: &mut Conversation, own: bool, entry: Entry) -> Result<Step, StoreError> {
     tx.add_entry(record.id, &entry)?;
     record.unread += u64::from(!own);
     Ok(Step::Done(vec![Effect::Entry(Box::new(entry))]))

@@ -392,6 +392,7 @@ impl Engine {
         self.answer_sync_waiters(now);
         self.answer_change_waiters();
         self.answer_presence();
+        self.answer_file_waiters();
     }
 
     /// Why a message is still here.
@@ -429,6 +430,7 @@ impl Engine {
 fn content_of(item: &Item) -> Content {
     match &item.what {
         What::Text => Content::Text(item.text.as_str().into()),
+        What::File(file) => Content::File(file.clone()),
         What::Profile { name, picture } => Content::Profile(GroupProfile {
             name: name.clone(),
             picture: picture

@@ -7,7 +7,7 @@ use crate::{
         WhoAmI,
     },
     link::LinkError,
-    store::{Conversation, Entry, EntryKind, Item, ItemState, StoreError},
+    store::{Conversation, Entry, EntryKind, Item, ItemState, StoreError, What},
 };
 use fastchat_e2ee::{FileInfo, MessageRef};
 
@@ -79,7 +79,10 @@ impl Engine {
         OutboxView {
             id: item.id.to_string(),
             to: item.to.clone(),
-            text: item.text.clone(),
+            text: match &item.what {
+                What::File(file) => file.name.clone(),
+                _ => item.text.clone(),
+            },
             state: state.to_owned(),
             reason,
             at_ms: item.at_ms,

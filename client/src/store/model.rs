@@ -294,6 +294,8 @@ pub enum What {
     },
     /// This account takes messages in this conversation.
     Accepted,
+    /// A file whose blob is complete; the item's text is what is said of it.
+    File(Box<FileInfo>),
 }
 
 /// How far a message is on its way.

@@ -1,0 +1,89 @@
+//! Files on their way: what is needed to go on after a crash at any moment.
+
+use super::{ItemId, Result, Tx};
+use fastchat_e2ee::FileInfo;
+use fastchat_protocol::ConversationId;
+use rusqlite::params;
+use serde::{Deserialize, Serialize};
+use std::fmt;
+
+/// A file that goes out or comes in. Its id is the caller's; a file that goes out gives it to its message.
+#[derive(Clone, PartialEq, Serialize, Deserialize)]
+pub struct Transfer {
+    /// See above.
+    pub id: ItemId,
+    /// Milliseconds since 1970 by this machine's clock.
+    pub at_ms: u64,
+    /// Where; none before there is a conversation.
+    pub conversation: Option<ConversationId>,
+    /// What; its size and hash are known once it was measured.
+    pub file: FileInfo,
+    /// Which way.
+    pub direction: Direction,
+    /// Why it ended, for good.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub failed: Option<String>,
+}
+
+/// Which way a file goes.
+#[derive(Clone, PartialEq, Serialize, Deserialize)]
+pub enum Direction {
+    /// To others.
+    Out {
+        /// To whom, as was typed.
+        to: String,
+        /// The file, absolute.
+        path: String,
+        /// The file was made for this and goes when it was sent.
+        spooled: bool,
+        /// Size and hash are the file's.
+        measured: bool,
+    },
+    /// To this device.
+    In {
+        /// The folder, absolute.
+        folder: String,
+        /// Who sent it.
+        from: String,
+    },
+}
+
+impl Tx<'_> {
+    /// Writes a transfer, replacing what was known of it.
+    pub fn put_transfer(&self, transfer: &Transfer) -> Result<()> {
+        let key = self.index("transfer", &transfer.id.0);
+        let sql = "INSERT INTO transfers VALUES (?1, ?2) ON CONFLICT DO UPDATE SET value = ?2";
+        self.conn.prepare_cached(sql)?.execute(params![key, self.seal(&key, transfer)?])?;
+        Ok(())
+    }
+
+    /// Forgets a transfer.
+    pub fn delete_transfer(&self, id: ItemId) -> Result<()> {
+        let key = self.index("transfer", &id.0);
+        self.conn.prepare_cached("DELETE FROM transfers WHERE key = ?1")?.execute(params![key])?;
+        Ok(())
+    }
+
+    /// All transfers.
+    pub fn transfers(&self) -> Result<Vec<Transfer>> {
+        let mut query = self.conn.prepare_cached("SELECT key, value FROM transfers")?;
+        let rows = query.query_map([], |row| Ok((row.get::<_, Vec<u8>>(0)?, row.get::<_, Vec<u8>>(1)?)))?;
+        rows.map(|row| {
+            let (key, value) = row?;
+            self.unseal(&key, &value)
+        })
+        .collect()
+    }
+}
+
+impl fmt::Debug for Transfer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Transfer").field("id", &self.id).field("failed", &self.failed).finish_non_exhaustive()
+    }
+}
+
+impl fmt::Debug for Direction {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(if matches!(self, Self::Out { .. }) { "Out" } else { "In" })
+    }
+}
