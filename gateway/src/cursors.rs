@@ -36,6 +36,8 @@ pub struct Cursors {
 struct Waiting {
     devices: HashMap<DeviceId, Acked>,
     marks: Vec<Mark>,
+    /// How many of them are of each device.
+    marked: HashMap<DeviceId, usize>,
 }
 
 #[derive(Debug, Default)]
@@ -81,9 +83,12 @@ impl Cursors {
     /// Takes a read position note of; false if there is no room, and then nobody is answered.
     pub fn mark(&self, account: AccountId, mark: ReadMark, reply: Reply) -> bool {
         let mut waiting = self.lock();
-        if waiting.marks.len() >= MAX_WAITING_MARKS {
+        let of_device = waiting.marked.get(&mark.device).copied().unwrap_or_default();
+        // Limit: as with cursors, one device crowds out nobody.
+        if waiting.marks.len() >= MAX_WAITING_MARKS || of_device >= MAX_WAITING_CURSORS {
             return false;
         }
+        waiting.marked.insert(mark.device, of_device + 1);
         waiting.marks.push(Mark { account, mark, reply });
         drop(waiting);
         self.some.notify_one();
@@ -109,7 +114,7 @@ impl Cursors {
     }
 
     async fn flush(&self, store: &dyn Store, hints: &Hints) {
-        let Waiting { devices, marks } = std::mem::take(&mut *self.lock());
+        let Waiting { devices, marks, .. } = std::mem::take(&mut *self.lock());
         let mut told = Coalesced::default();
         self.store_marks(store, marks, &mut told).await;
         self.store_cursors(store, devices, &mut told).await;
@@ -218,6 +223,19 @@ impl Coalesced {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn one_device_has_so_many_read_positions_on_their_way_and_no_more() {
+        let (cursors, account) = (Cursors::default(), AccountId::new([2; 16]));
+        let mark = |device| {
+            let mark =
+                ReadMark { conversation: ConversationId::new([1; 16]), device, seq: Seq(1), shared: true };
+            cursors.mark(account, mark, Box::new(|_| {}))
+        };
+        let (phone, laptop) = (DeviceId::new([3; 16]), DeviceId::new([4; 16]));
+        assert!((0..MAX_WAITING_CURSORS).all(|_| mark(phone)));
+        assert!(!mark(phone) && mark(laptop));
+    }
 
     #[test]
     fn a_flush_tells_each_account_once_and_keeps_what_is_private_apart() {

@@ -234,7 +234,8 @@ pub const CATALOGUE: &[Metric] = &[
     Metric::counter("fastchat_read_marks_total", "Read positions of accounts, by result.")
         .by(&[Label::these("result", &["stored", "refused", "failed"])])
         .only_when("somebody reads"),
-    Metric::counter("fastchat_last_seen_total", "Accounts of which the store noted that they were online."),
+    Metric::counter("fastchat_last_seen_total", "Accounts of which the store noted that they were online.")
+        .only_when("somebody has left, or stayed for five minutes"),
     Metric::gauge("fastchat_presence_watched", "Accounts that connections here watch."),
     Metric::gauge("fastchat_presence_leases", "Accounts here that connections elsewhere watch."),
     Metric::counter(
