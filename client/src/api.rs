@@ -7,6 +7,7 @@
 mod devices;
 mod files;
 mod groups;
+mod receipts;
 
 use crate::devices::archive::Share;
 use serde::{Deserialize, Serialize};
@@ -18,6 +19,7 @@ pub use groups::{
     GroupChange, GroupView, MemberView, PersonView, PictureChange, PictureView, ProgressView, RequestView,
     UnreadView,
 };
+pub use receipts::{PrivacyChange, PrivacyView, ReceiptView, ReceiptsView, TypingView};
 
 /// What can be asked.
 #[derive(Clone, PartialEq, Serialize, Deserialize)]
@@ -227,6 +229,64 @@ pub enum Request {
     Online {
         /// How long to wait for a connection.
         wait_ms: u64,
+        /// Seconds for which comings and goings are told as well, as `Presence`; to be renewed by asking
+        /// again.
+        #[serde(default)]
+        watch_s: u64,
+    },
+    /// Who has received and read a message. Answered by `Receipts`; by what this device knows, if there is
+    /// no connection in time.
+    Receipts {
+        /// As `to` of `Send`.
+        with: String,
+        /// Its place; `None`: the last message of this account.
+        #[serde(default)]
+        seq: Option<u64>,
+        /// How long to wait for a connection.
+        #[serde(default)]
+        wait_ms: u64,
+    },
+    /// Waits until every other member has a message on a device. Answered by `Receipts`: with nobody
+    /// waiting, or after `wait_ms`.
+    AwaitDelivered {
+        /// As `to` of `Send`.
+        with: String,
+        /// Its place.
+        seq: u64,
+        /// How long to wait.
+        wait_ms: u64,
+    },
+    /// Everything up to a place was read. Answered by `Done`.
+    Read {
+        /// As `to` of `Send`.
+        with: String,
+        /// `None`: all that is here.
+        #[serde(default)]
+        seq: Option<u64>,
+    },
+    /// The last message of others counts as unread again, on this device. Answered by `Done`.
+    MarkUnread {
+        /// As `to` of `Send`.
+        with: String,
+    },
+    /// Tells the others that a person types here. Answered by `Done`; that they hear it is not promised.
+    SetTyping {
+        /// As `to` of `Send`.
+        with: String,
+        /// False: no longer.
+        typing: bool,
+        /// How long to wait for a connection.
+        #[serde(default)]
+        wait_ms: u64,
+    },
+    /// What others may learn of this account, after these changes. Answered by `Privacy`.
+    Privacy {
+        /// Nothing in it: only asks.
+        #[serde(default)]
+        change: PrivacyChange,
+        /// How long to wait for a connection.
+        #[serde(default)]
+        wait_ms: u64,
     },
     /// Whether others may learn that this account is online. Answered by `Done`.
     SetVisible {
@@ -358,6 +418,10 @@ pub enum Response {
         /// By name.
         people: Vec<PersonView>,
     },
+    /// To `Receipts` and `AwaitDelivered`.
+    Receipts(ReceiptsView),
+    /// To `Privacy`.
+    Privacy(PrivacyView),
     /// To `Verify`.
     Safety(SafetyView),
     /// To `Outbox`.
@@ -407,6 +471,10 @@ pub enum Event {
     Transfer(TransferView),
     /// Somebody is online, or is not any more.
     Presence(PersonView),
+    /// Somebody has received or read further.
+    Receipt(ReceiptView),
+    /// Somebody types, or no longer.
+    Typing(TypingView),
     /// The connection came or went.
     Link(LinkView),
     /// Everything that was on the server is here.

@@ -19,6 +19,7 @@ mod online;
 mod outbox;
 mod output;
 mod passwd;
+mod receipts;
 mod recover;
 mod recovery;
 mod register;
@@ -108,6 +109,11 @@ enum Command {
     Block(block::Args),
     Unblock(block::UnblockArgs),
     Online(online::Args),
+    Receipts(receipts::ReceiptsArgs),
+    Read(receipts::ReadArgs),
+    Unread(receipts::UnreadArgs),
+    Typing(receipts::TypingArgs),
+    Privacy(receipts::PrivacyArgs),
     Verify(verify::Args),
     Outbox(outbox::Args),
     Server(server::Args),
@@ -180,6 +186,11 @@ async fn dispatch(global: Global, command: Command) -> Result<(), ApiError> {
         Command::Block(args) => block::run(&context, args).await,
         Command::Unblock(args) => block::unblock(&context, args).await,
         Command::Online(args) => online::run(&context, args).await,
+        Command::Receipts(args) => receipts::receipts(&context, args).await,
+        Command::Read(args) => receipts::read(&context, args).await,
+        Command::Unread(args) => receipts::unread(&context, args).await,
+        Command::Typing(args) => receipts::typing(&context, args).await,
+        Command::Privacy(args) => receipts::privacy(&context, args).await,
         Command::Verify(args) => verify::run(&context, args).await,
         Command::Outbox(args) => outbox::run(&context, args).await,
         Command::Server(args) => server::run(&context, args).await,

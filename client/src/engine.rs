@@ -30,6 +30,7 @@ mod members;
 mod notices;
 mod parked;
 mod presence;
+mod receipts;
 mod receive;
 mod recovery;
 mod refound;
@@ -162,9 +163,12 @@ pub(crate) struct Engine {
     /// Accounts whose newest manifests are to be fetched.
     to_learn: BTreeSet<AccountId>,
     blocked: BTreeSet<AccountId>,
+    book: receipts::Book,
+    watch: presence::Watch,
     /// Strangers are heard without being asked for.
     everybody_may_write: bool,
     online_accounts: BTreeSet<AccountId>,
+    last_seen: HashMap<AccountId, Option<u64>>,
 
     /// A wish or a message came up in the middle of a turn.
     stirred: bool,
@@ -233,8 +237,11 @@ impl Engine {
             events,
             to_learn: BTreeSet::new(),
             blocked: BTreeSet::new(),
+            book: receipts::Book::default(),
+            watch: presence::Watch::default(),
             everybody_may_write: false,
             online_accounts: BTreeSet::new(),
+            last_seen: HashMap::new(),
             stirred: false,
             waiters: Vec::new(),
             parked: Vec::new(),
@@ -349,9 +356,14 @@ impl Engine {
                 }
             }
             self.flush_acks().await?;
+            self.catch_up_all_reading()?;
+            self.do_receipts().await?;
+            self.renew_watch().await?;
             self.do_chores().await?;
             self.files_due().await?;
         }
+        self.keep_receipts(false)?;
+        self.answer_delivery_waiters()?;
         self.answer_waiters();
         Ok(())
     }
@@ -378,8 +390,10 @@ impl Engine {
         let floor = Instant::now() + Duration::from_millis(5);
         let stirred = (settled && self.stirred).then_some(floor);
         let chores = self.chores.next_at().filter(|_| online && self.synced);
+        let receipts = self.book.next_at(settled).into_iter().chain(self.watch.next_at().filter(|_| settled));
         let session = sync
             .into_iter()
+            .chain(receipts)
             .chain(mailbox)
             .chain(acks)
             .chain(routes)
@@ -400,6 +414,11 @@ impl Engine {
     async fn end(mut self, error: Option<ApiError>) {
         if error.is_none() {
             let _ = self.flush_acks_now().await;
+            // What was read in a command that ends now is told by it.
+            if self.session.is_some() && self.compared {
+                let _ = self.tell_read().await;
+            }
+            let _ = self.keep_receipts(true);
         }
         let (reason, kind) = error.map_or((String::new(), None), |error| (error.message, Some(error.kind)));
         for waiter in self.waiters.drain(..) {

@@ -143,6 +143,9 @@ pub struct PersonView {
     pub name: String,
     /// A device of the account is connected, and it lets that be known.
     pub online: bool,
+    /// When it was last online, in milliseconds since 1970, if it lets that be known and is not online.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_seen_ms: Option<u64>,
 }
 
 /// Something that takes long, and how far it is.

@@ -202,11 +202,15 @@ impl Listener<'_> {
             Event::Failed(failed) => {
                 output::note(&format!("message {} was refused: {}", failed.id, failed.reason))
             }
-            Event::Sent(_)
-            | Event::Waiting(_)
-            | Event::Progress(_)
-            | Event::Presence(_)
-            | Event::Transfer(_) => {}
+            Event::Typing(view) if !self.context.json() && view.typing => {
+                output::note(&format!("{} types ({})", view.by, view.with));
+            }
+            Event::Receipt(_) | Event::Typing(_) | Event::Presence(_) if self.context.json() => {
+                output::object(&event);
+            }
+            Event::Sent(_) | Event::Waiting(_) | Event::Progress(_) | Event::Transfer(_) => {}
+            // For people the messages are enough: `receipts` and `online` show the rest.
+            Event::Receipt(_) | Event::Typing(_) | Event::Presence(_) => {}
         }
         Ok(None)
     }

@@ -2,29 +2,47 @@
 
 use super::{
     context::{Context, unexpected},
-    output,
+    output, receipts,
 };
 use fastchat_client::{
     Client,
     api::{ApiError, ErrorKind, Event, Request, Response},
     client::{Next, Options},
 };
-use std::io::{IsTerminal, Read};
+use std::{
+    io::{IsTerminal, Read},
+    time::Duration,
+};
 
 /// Limit: bytes read from stdin; a larger message is refused anyway.
 const MAX_STDIN: u64 = 1024 * 1024;
 
-/// Send a message. Exits 0 only after the server has stored it.
+/// Send a message. Exits 0 only after the server has stored it, or with `--wait delivered` after every
+/// other member has it.
 ///
 /// What cannot be sent in time stays in the outbox and goes out with the next command that connects.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:\n  fastchat send bob 'hello'\n  fastchat send bob - < letter.txt\n  \
-    uptime | fastchat send ops --timeout 5")]
+    uptime | fastchat send ops --timeout 5\n  \
+    fastchat send bob 'lunch?' --wait delivered=60   # exit 8: sent, and not received in time")]
 pub(crate) struct Args {
     /// An account's name.
     to: String,
     /// The text; `-`, or nothing with something piped in, reads stdin.
     text: Option<String>,
+    /// `delivered[=SECONDS]`: wait until a device of every other member has it. Exit 8 if that takes longer
+    /// (30 s), 5 if the group is too large for it; the message is sent in either case.
+    #[arg(long, value_name = "WHAT", value_parser = wait_for)]
+    wait: Option<Duration>,
+}
+
+fn wait_for(text: &str) -> Result<Duration, String> {
+    let usage = || format!("{text} is not delivered[=SECONDS]");
+    let seconds = match text.strip_prefix("delivered").ok_or_else(usage)? {
+        "" => 30,
+        rest => rest.strip_prefix('=').and_then(|seconds| seconds.parse().ok()).ok_or_else(usage)?,
+    };
+    Ok(Duration::from_secs(seconds))
 }
 
 pub(crate) async fn run(context: &Context, args: Args) -> Result<(), ApiError> {
@@ -37,13 +55,29 @@ pub(crate) async fn run(context: &Context, args: Args) -> Result<(), ApiError> {
     let hints = tokio::spawn(hints(client.clone(), id));
     let answer = context.request(&mut client, options, request).await;
     hints.abort();
+    let result = match answer {
+        Ok(answer) => after_sending(context, &args, &mut client, answer).await,
+        Err(error) => Err(error),
+    };
     client.close().await;
-    match answer? {
+    result
+}
+
+async fn after_sending(
+    context: &Context,
+    args: &Args,
+    client: &mut Client,
+    answer: Response,
+) -> Result<(), ApiError> {
+    match answer {
         Response::Sent(sent) => {
             context.print(&Response::Sent(sent.clone()), || {
                 format!("sent to {} as message {}", args.to, sent.seq)
             });
-            Ok(())
+            match args.wait {
+                Some(wait) => delivered(context, client, &args.to, sent.seq, wait).await,
+                None => Ok(()),
+            }
         }
         Response::Waiting(waiting) => {
             let message = format!(
@@ -54,6 +88,33 @@ pub(crate) async fn run(context: &Context, args: Args) -> Result<(), ApiError> {
             Err(ApiError::new(ErrorKind::Timeout, message))
         }
         other => Err(unexpected(&other)),
+    }
+}
+
+/// Waits until every other member has the message.
+async fn delivered(
+    context: &Context,
+    client: &mut Client,
+    to: &str,
+    seq: u64,
+    wait: Duration,
+) -> Result<(), ApiError> {
+    let wait_ms = wait.as_millis() as u64;
+    let request = Request::AwaitDelivered { with: to.to_owned(), seq, wait_ms };
+    let Response::Receipts(view) = context.request(client, Options::default(), request).await? else {
+        return Err(ApiError::internal("no receipts"));
+    };
+    receipts::show(context, &view);
+    match view.waiting.is_empty() {
+        true => Ok(()),
+        false => {
+            let message = format!(
+                "the message is sent, and within {} s it was not known to be with: {}",
+                wait.as_secs(),
+                view.waiting.join(", ")
+            );
+            Err(ApiError::new(ErrorKind::Timeout, message))
+        }
     }
 }
 

@@ -148,7 +148,7 @@ impl Client {
 
     /// Who is online of those with whom there is a conversation.
     pub async fn online(&self, wait: Duration) -> Result<Vec<PersonView>, ApiError> {
-        match self.request(Request::Online { wait_ms: ms(wait) }).await? {
+        match self.request(Request::Online { wait_ms: ms(wait), watch_s: 0 }).await? {
             Response::Online { people } => Ok(people),
             other => Err(unexpected(&other)),
         }

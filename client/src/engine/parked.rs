@@ -70,7 +70,10 @@ fn patience(request: &Request) -> Option<u64> {
         | Request::FileSend { wait_ms, .. }
         | Request::FileGet { wait_ms, .. }
         | Request::Block { wait_ms, .. }
-        | Request::Online { wait_ms }
+        | Request::Online { wait_ms, .. }
+        | Request::Receipts { wait_ms, .. }
+        | Request::SetTyping { wait_ms, .. }
+        | Request::Privacy { wait_ms, .. }
         | Request::SetVisible { wait_ms, .. } => Some(*wait_ms),
         _ => None,
     }
@@ -152,7 +155,10 @@ impl Engine {
             Request::FileGet { with, message, folder, .. } => self.get_file(&with, &message, folder),
             Request::RequestAnswer { with, accept, .. } => self.answer_request(&with, accept),
             Request::Block { name, blocked, .. } => self.block(&name, blocked).await.map(Then::now),
-            Request::Online { .. } => self.ask_presence().await,
+            Request::Online { watch_s, .. } => self.ask_presence(watch_s).await,
+            Request::Receipts { with, seq, .. } => self.look_at_receipts(&with, seq).await,
+            Request::SetTyping { with, typing, .. } => self.set_typing(&with, typing).await.map(Then::now),
+            Request::Privacy { change, .. } => self.privacy(change).await.map(Then::now),
             Request::SetVisible { visible, .. } => self.set_visible(visible).await.map(Then::now),
             other => Ok(Then::now(Err(ApiError::internal(format!("{other:?} does not wait"))))),
         }
@@ -170,7 +176,14 @@ impl Engine {
             }
             match (ready, self.ended.is_some() || parked.deadline <= now) {
                 (true, _) => self.try_parked(parked).await?,
-                (false, true) => drop(parked.reply.send(Err(self.offline()))),
+                (false, true) => {
+                    let answer = match &parked.request {
+                        // What is kept here is better than nothing.
+                        Request::Receipts { with, seq, .. } => self.known_receipts(with, *seq, false)?,
+                        _ => Err(self.offline()),
+                    };
+                    drop(parked.reply.send(answer));
+                }
                 (false, false) => self.parked.push(parked),
             }
         }

@@ -9,7 +9,7 @@ use super::{
 use crate::{
     api::{ApiError, ErrorKind, MessageView, Request, Response, SafetyView, SentView},
     link::LinkError,
-    store::{Contact, Item, ItemId, ItemState, Standing, What},
+    store::{Contact, Conversation, Item, ItemId, ItemState, Standing, What},
     trust,
 };
 use fastchat_e2ee::safety_number;
@@ -32,12 +32,18 @@ impl Engine {
             Request::Send { id, to, text, wait_ms } => return self.on_send(&id, to, text, wait_ms, reply),
             Request::UpdateKeys { with } => return self.on_update_keys(&with, reply),
             Request::Synced { wait_ms } => return self.on_synced(wait_ms, reply),
+            Request::AwaitDelivered { with, seq, wait_ms } => {
+                self.await_delivered(&with, seq, wait_ms, reply);
+                return Ok(());
+            }
             Request::Verify { name, accept } => self.on_verify(&name, accept).await,
             Request::ChangePassword { old, new } => self.on_change_password(&old, &new).await,
             Request::WhoAmI => Ok(Ok(self.view_whoami())),
             Request::History { with, limit } => self.on_history(with.as_deref(), limit.min(MAX_ENTRIES)),
             Request::Unread { limit } => self.on_unread(limit.min(MAX_ENTRIES)).map(Ok),
             Request::MarkRead { conversation, seq } => self.on_mark_read(&conversation, Seq(seq)),
+            Request::Read { with, seq } => self.on_read(&with, seq),
+            Request::MarkUnread { with } => self.on_mark_unread(&with),
             Request::Conversations => Ok(Ok(self.view_conversations()?)),
             Request::Outbox => Ok(Ok(self.view_outbox())),
             Request::OutboxCancel { id } => self.on_cancel(&id),
@@ -368,11 +374,24 @@ impl Engine {
         let Some(thread) = id.and_then(|id| self.threads.get(&id)) else {
             return Ok(Err(no_conversation(conversation)));
         };
-        let mut record = thread.record.clone();
+        let record = thread.record.clone();
         if record.read_in == record.incarnation && seq <= record.read {
             return Ok(Ok(Response::Done));
         }
+        let id = record.id;
+        self.mark_read(record, seq)?;
+        self.was_read(id);
+        Ok(Ok(Response::Done))
+    }
+
+    /// Everything up to a place was seen, as far as it is here.
+    pub(super) fn mark_read(&mut self, mut record: Conversation, seq: Seq) -> Result<(), Halt> {
         (record.read, record.read_in) = (seq.min(record.cursor), record.incarnation);
+        self.recount(record)
+    }
+
+    /// Counts what is unread behind the place that was read, and stores both.
+    pub(super) fn recount(&mut self, mut record: Conversation) -> Result<(), Halt> {
         let own = self.me.account();
         self.store.write(|tx| {
             let after = tx.entries_after(record.id, (record.read_in, record.read))?;
@@ -381,7 +400,7 @@ impl Engine {
             tx.put_conversation(&record)
         })?;
         self.set_record(record);
-        Ok(Ok(Response::Done))
+        Ok(())
     }
 
     /// The one item whose id begins so.

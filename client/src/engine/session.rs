@@ -7,7 +7,7 @@ use crate::{
     link::LinkEvent,
 };
 use fastchat_protocol::{
-    Bytes, ClientFrame, Code, ConversationId, Refusal, RequestId, Retry, ServerFrame, server,
+    Bytes, ClientFrame, Code, ConversationId, Refusal, RequestId, Retry, Seq, ServerFrame, server,
 };
 use std::{
     collections::{HashMap, VecDeque},
@@ -49,6 +49,10 @@ pub(super) enum Asked {
     Commit(ConversationId),
     /// A founding.
     Found(ConversationId),
+    /// How far was read.
+    Read(ConversationId, Seq),
+    /// How far others are.
+    Receipts(ConversationId),
 }
 
 /// Whether a refusal says nothing about what was asked for: it is had by asking again later.
@@ -294,6 +298,8 @@ impl Engine {
     /// Nothing is known of what was on its way.
     fn forget_session(&mut self) {
         (self.session, self.compared) = (None, false);
+        self.book.forget_session();
+        self.watch.forget_session();
         for thread in self.threads.values_mut() {
             thread.lane.disconnected();
             thread.window.clear();
@@ -306,6 +312,14 @@ impl Engine {
     fn on_frame(&mut self, request: RequestId, frame: ServerFrame) -> Result<(), Halt> {
         let asked = self.session.as_mut().and_then(|session| session.asked.remove(&request));
         match (asked, frame) {
+            (Some(Asked::Read(id, seq)), ServerFrame::Done(_)) => return self.on_read_answer(id, seq, None),
+            (Some(Asked::Read(id, seq)), ServerFrame::Refused(refusal)) => {
+                return self.on_read_answer(id, seq, Some(&refusal));
+            }
+            (Some(Asked::Receipts(id)), ServerFrame::Receipts(receipts)) if receipts.conversation == id => {
+                return self.on_receipts(&receipts);
+            }
+            (Some(Asked::Receipts(_)), frame) => tracing::debug!(frame = frame.name(), "no receipts"),
             (Some(Asked::Call), frame) => tracing::debug!(frame = frame.name(), "an answer came too late"),
             (Some(asked), ServerFrame::Sent(sent)) => return self.on_answer(asked, Ok(sent)),
             (Some(asked), ServerFrame::Refused(refusal)) => return self.on_answer(asked, Err(refusal)),
@@ -313,6 +327,8 @@ impl Engine {
             (None, ServerFrame::Deliver(deliver)) => self.on_deliver(deliver),
             (None, ServerFrame::Heads(heads)) => self.on_heads(&heads),
             (None, ServerFrame::Presence(presence)) => self.on_presence(presence),
+            (None, ServerFrame::Receipt(receipt)) => return self.on_receipt(&receipt),
+            (None, ServerFrame::Typing(told)) => self.on_typing(&told),
             (None, ServerFrame::Resync(resync)) => {
                 tracing::info!(reason = resync.reason, "the gateway asks for a sync");
                 self.sync_wanted = true;
@@ -324,7 +340,7 @@ impl Engine {
 
     fn on_answer(&mut self, asked: Asked, answer: Result<server::Sent, Refusal>) -> Result<(), Halt> {
         match asked {
-            Asked::Call => Ok(()),
+            Asked::Call | Asked::Read(..) | Asked::Receipts(_) => Ok(()),
             Asked::Send(id, attempt) => self.on_send_answer(id, attempt, answer),
             Asked::Commit(id) => self.on_commit_answer(id, answer),
             Asked::Found(id) => self.on_found_answer(id, answer),
