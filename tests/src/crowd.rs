@@ -24,11 +24,22 @@ const DIALLING: usize = 50;
 /// A device of an account of its own, with no client.
 #[derive(Debug, Clone)]
 pub struct Extra {
+    account: AccountId,
     device: DeviceId,
     key: SigningKey,
 }
 
 impl Extra {
+    /// Its account.
+    pub fn account(&self) -> AccountId {
+        self.account
+    }
+
+    /// Its id.
+    pub fn device(&self) -> DeviceId {
+        self.device
+    }
+
     /// Connects to `host:port` by the device's key.
     pub async fn connect(&self, address: &str, ticket: Option<Bytes>) -> Result<RawClient> {
         let mut client = RawClient::dial(address).await?;
@@ -66,7 +77,7 @@ pub async fn enrol(database: &str, count: usize) -> Result<Vec<Extra>> {
         if store.register(new).await? != Registered::Made {
             bail!("an account could not be made");
         }
-        extras.push(Extra { device, key });
+        extras.push(Extra { account, device, key });
     }
     Ok(extras)
 }
