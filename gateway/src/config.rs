@@ -2,11 +2,13 @@
 //!
 //! Every error names the key, and all of them are said at once. Nothing listens before all of it is valid.
 
+mod blobs;
 mod faults;
 mod file;
 mod fleet;
 mod registration;
 
+pub use blobs::{BlobRules, MAX_BLOB_QUOTA, Retention};
 pub use faults::ConfigErrors;
 pub use registration::Registration;
 
@@ -145,6 +147,27 @@ pub struct Settings {
     /// Questions of one account who is online, in a minute [default: 60]
     #[arg(long, env = "FASTCHAT_GATEWAY_PRESENCE_PER_MINUTE", value_name = "N", global = true)]
     pub presence_per_minute: Option<NonZeroU32>,
+    /// Files of one account that are put or fetched in a minute, by parts of at most 256 KiB [default: 2400]
+    #[arg(long, env = "FASTCHAT_GATEWAY_BLOB_PARTS_PER_MINUTE", value_name = "N", global = true)]
+    pub blob_parts_per_minute: Option<NonZeroU32>,
+    /// Sealed bytes of one file at most; sealing and padding add up to 12 % [default: 117440512, for files of 100 MiB]
+    #[arg(long, env = "FASTCHAT_GATEWAY_BLOB_MAX_BYTES", value_name = "BYTES", global = true)]
+    pub blob_max_bytes: Option<u64>,
+    /// Bytes of files that one account may keep; `admin quota` gives single ones another [default: 1073741824]
+    #[arg(long, env = "FASTCHAT_GATEWAY_BLOB_QUOTA_BYTES", value_name = "BYTES", global = true)]
+    pub blob_quota_bytes: Option<u64>,
+    /// Days for which a file is kept; 0 for ever [default: 30]
+    #[arg(long, env = "FASTCHAT_GATEWAY_BLOB_KEEP_DAYS", value_name = "DAYS", global = true)]
+    pub blob_keep_days: Option<u32>,
+    /// Days for which messages stay on the server; 0 for ever [default: 0]
+    #[arg(long, env = "FASTCHAT_GATEWAY_RETENTION_LOG_DAYS", value_name = "DAYS", global = true)]
+    pub retention_log_days: Option<u32>,
+    /// Whether messages stay longer until every device has them that connected within 90 days [default: true]
+    #[arg(long, env = "FASTCHAT_GATEWAY_RETENTION_BELOW_CURSORS", num_args = 0..=1, default_missing_value = "true", value_name = "BOOL", global = true)]
+    pub retention_below_cursors: Option<bool>,
+    /// Seconds between sweeps of what is past its time [default: 60]
+    #[arg(long, env = "FASTCHAT_GATEWAY_SWEEP_SECONDS", value_name = "S", hide = true, global = true)]
+    pub sweep_seconds: Option<u64>,
     /// What to log, e.g. info or fastchat_gateway=debug [default: info]
     #[arg(long, env = "FASTCHAT_GATEWAY_LOG", value_name = "FILTER", global = true)]
     pub log: Option<String>,
@@ -271,6 +294,12 @@ pub struct Config {
     pub challenge_timeout: Duration,
     /// How often one may try.
     pub rates: Rates,
+    /// What files may take.
+    pub blobs: BlobRules,
+    /// What becomes of old rows.
+    pub retention: Retention,
+    /// Between sweeps of what is past its time.
+    pub sweep_interval: Duration,
     /// Threads that hash passwords.
     pub bcrypt_threads: usize,
 }
@@ -334,6 +363,13 @@ impl Settings {
             commits_per_minute,
             slots_per_minute,
             presence_per_minute,
+            blob_parts_per_minute,
+            blob_max_bytes,
+            blob_quota_bytes,
+            blob_keep_days,
+            retention_log_days,
+            retention_below_cursors,
+            sweep_seconds,
             log,
             log_format,
         )
@@ -365,6 +401,9 @@ impl Settings {
         let load_scope = faults.keep(self.checked_load_scope());
         let shed = faults.keep(self.shed_rules());
         let registration = faults.keep(self.registration());
+        let blobs = faults.keep(self.blob_rules());
+        let retention = faults.keep(self.retention());
+        let sweep_interval = faults.keep(self.sweep_interval());
         let max_connections =
             faults.keep(between("max_connections", self.max_connections.unwrap_or(15_000), 1, 1_000_000));
         let mut number = |key, value: Option<u64>, usual, least, most| {
@@ -394,6 +433,9 @@ impl Settings {
                 drain_window: Duration::from_secs(drain?),
                 challenge_timeout: Duration::from_secs(challenge?),
                 rates: self.rates(),
+                blobs: blobs?,
+                retention: retention?,
+                sweep_interval: sweep_interval?,
                 bcrypt_threads: std::thread::available_parallelism()
                     .map_or(1, |cores| (cores.get() - 1).max(1)),
                 listen: listen?,
@@ -415,6 +457,7 @@ impl Settings {
             commits_per_minute: self.commits_per_minute.unwrap_or(per(300)),
             slots_per_minute: self.slots_per_minute.unwrap_or(per(600)),
             presence_per_minute: self.presence_per_minute.unwrap_or(per(60)),
+            blob_parts_per_minute: self.blob_parts_per_minute.unwrap_or(per(2_400)),
         }
     }
 

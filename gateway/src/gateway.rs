@@ -2,6 +2,7 @@
 
 use crate::{
     Config,
+    blobs::BlobState,
     bus::{Bus, BusEvents},
     cursors::Cursors,
     fanout::Fanout,
@@ -16,6 +17,7 @@ use crate::{
     registry::Registry,
     seen::Seen,
     store::Store,
+    sweep::{self, Connected},
     watches::Watches,
     writer::Writer,
 };
@@ -60,6 +62,10 @@ pub struct Gateway {
     pub guests: Arc<Semaphore>,
     /// Who tries too often.
     pub limiters: Limiters,
+    /// Where the bytes of files are, and who transfers them.
+    pub blobs: BlobState,
+    /// Devices that were connected since it was noted last.
+    pub connected: Connected,
     /// Cancelled when the gateway begins to leave.
     pub draining: CancellationToken,
     /// Cancelled when it ends.
@@ -93,6 +99,8 @@ impl Gateway {
             seen: Arc::new(Seen::default()),
             hints,
             watches,
+            blobs: BlobState::new(Arc::clone(&store)),
+            connected: Connected::default(),
             draining: CancellationToken::new(),
             ending: CancellationToken::new(),
             drain_asked: Notify::new(),
@@ -131,6 +139,7 @@ impl Gateway {
             (Arc::clone(&self.seen), Arc::clone(&self.store), Arc::clone(&self.registry), stop());
         self.tasks.spawn(async move { seen.run(store, known, stop_seen).await });
         self.tasks.spawn(Arc::clone(&self.watches).run(stop()));
+        self.tasks.spawn(sweep::run(Arc::clone(self), stop()));
         self.tasks.spawn(fleet::heartbeat::run(Arc::clone(self)));
         self.tasks.spawn(fleet::shed::run(Arc::clone(self)));
         let (gateway, stop) = (Arc::clone(self), self.ending.child_token());

@@ -12,6 +12,7 @@
 //! It never holds a private key and links nothing that could open an envelope (docs/threat-model.md).
 
 pub mod admin;
+pub mod blobs;
 pub mod bus;
 pub mod config;
 pub mod connection;
@@ -41,6 +42,7 @@ pub mod server;
 pub mod service;
 pub mod session;
 pub mod store;
+pub mod sweep;
 pub mod tls;
 pub mod watches;
 pub mod writer;

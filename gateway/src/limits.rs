@@ -45,6 +45,20 @@ pub const MAX_GUESTS: usize = 512;
 /// How long a session without a device lasts: two people compare six digits meanwhile.
 pub const GUEST_TIME: Duration = Duration::from_secs(600);
 
+/// Connections that transfer files, at a time: they do not take places of those that wait for a session.
+/// Each holds a part in memory at most, 64 MiB in all.
+pub const MAX_TRANSFERS: usize = 256;
+/// Parts of one account that are on their way here at a time.
+pub const MAX_TRANSFERS_OF_ACCOUNT: u32 = 16;
+/// A transfer in which nothing moves for so long is given up.
+pub const TRANSFER_STALL: Duration = Duration::from_secs(30);
+/// Time for one part: slower than a kilobyte a second is not served.
+pub const TRANSFER_PART: Duration = Duration::from_secs(240);
+/// Bytes of a body that is refused which are read and dropped, so that the client reads why.
+pub const TRANSFER_DISCARD: usize = 512 * 1024;
+/// A part of a blob has this many bytes on average at least: a blob has no more parts than it needs.
+pub const MIN_BLOB_PART: u64 = 16 * 1024;
+
 /// Rows of one group that wait until it is known who may have them; the readers of further ones are
 /// told the head instead.
 pub const HELD_ROWS: usize = 64;

@@ -194,6 +194,12 @@ fn print_config(settings: &Settings) -> anyhow::Result<()> {
     shown.commits_per_minute = Some(config.rates.commits_per_minute);
     shown.slots_per_minute = Some(config.rates.slots_per_minute);
     shown.presence_per_minute = Some(config.rates.presence_per_minute);
+    shown.blob_parts_per_minute = Some(config.rates.blob_parts_per_minute);
+    shown.blob_max_bytes = Some(config.blobs.max_bytes);
+    shown.blob_quota_bytes = Some(config.blobs.quota_bytes);
+    shown.blob_keep_days = Some(config.blobs.keep_days);
+    shown.retention_log_days = Some(config.retention.log_days);
+    shown.retention_below_cursors = Some(config.retention.below_cursors);
     say(&toml::to_string(&shown).context("the settings could not be written")?)
 }
 

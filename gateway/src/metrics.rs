@@ -9,7 +9,12 @@ mod sample;
 pub use catalogue::{BUCKETS, CATALOGUE};
 pub use sample::{sample, watch_store};
 
-use crate::{fleet::Identity, store::StoreError};
+use crate::{
+    blobs::http::Direction,
+    fleet::Identity,
+    store::{StoreError, blobs::Totals},
+};
+use axum::http::StatusCode;
 use fastchat_protocol::{ClientFrame, Code};
 use metrics::{counter, gauge, histogram};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -212,6 +217,7 @@ fn class(frame: &str) -> &'static str {
         "Block" | "GetBlocked" | "AskPresence" | "SetVisible" | "SetSharing" | "MarkRead" | "GetReceipts" => {
             "people"
         }
+        "BeginBlob" | "FinishBlob" | "GetBlob" | "DropBlob" => "blob",
         _ => "other",
     }
 }
@@ -320,6 +326,49 @@ pub fn bus_client(statistics: &async_nats::Statistics) {
     counter!(messages, "direction" => "in").absolute(statistics.in_messages.load(Relaxed));
     counter!(messages, "direction" => "out").absolute(statistics.out_messages.load(Relaxed));
     counter!("fastchat_bus_connects_total").absolute(statistics.connects.load(Relaxed));
+}
+
+/// A part of a file was asked for, and this was the answer.
+pub fn blob_request(direction: Direction, status: StatusCode) {
+    let direction = match direction {
+        Direction::Put => "in",
+        Direction::Get => "out",
+    };
+    let result = match status.as_u16() {
+        200..=299 => "ok",
+        401 => "no_token",
+        403 => "forbidden",
+        404 => "not_found",
+        408 => "too_slow",
+        409 => "conflict",
+        413 => "too_large",
+        429 => "rate_limited",
+        503 => "unavailable",
+        _ => "other",
+    };
+    counter!("fastchat_blob_requests_total", "direction" => direction, "result" => result).increment(1);
+}
+
+/// Bytes of a part came, or go.
+pub fn blob_bytes(direction: &'static str, bytes: usize) {
+    counter!("fastchat_blob_bytes_total", "direction" => direction).increment(bytes as u64);
+}
+
+/// How many files the store knows, and how many connections transfer some here.
+pub fn blobs(totals: Totals, transfers: usize) {
+    let Totals { complete, complete_bytes, open, doomed } = totals;
+    for (state, count) in [("complete", complete), ("open", open), ("doomed", doomed)] {
+        gauge!("fastchat_blobs", "state" => state).set(count as f64);
+    }
+    gauge!("fastchat_blob_stored_bytes").set(complete_bytes as f64);
+    gauge!("fastchat_blob_transfers").set(transfers as f64);
+}
+
+/// What was past its time is gone.
+pub fn swept(what: &'static str, count: u64) {
+    if count > 0 {
+        counter!("fastchat_swept_total", "what" => what).increment(count);
+    }
 }
 
 /// The writer had no room.

@@ -32,6 +32,8 @@ pub struct Rates {
     pub slots_per_minute: NonZeroU32,
     /// Questions of one account who is online, in a minute.
     pub presence_per_minute: NonZeroU32,
+    /// Parts of files that one account puts or fetches in a minute, and questions about files.
+    pub blob_parts_per_minute: NonZeroU32,
 }
 
 /// Limiters by address, name and device.
@@ -46,6 +48,7 @@ pub struct Limiters {
     commits: DefaultKeyedRateLimiter<AccountId>,
     slots: DefaultKeyedRateLimiter<AccountId>,
     presence: DefaultKeyedRateLimiter<AccountId>,
+    blobs: DefaultKeyedRateLimiter<AccountId>,
     /// Names of whose tries the audit log has heard.
     notes: DefaultKeyedRateLimiter<String>,
     /// How often an operator has forgiven a name its tries; few names are here.
@@ -76,6 +79,7 @@ impl Limiters {
             commits: minutely(rates.commits_per_minute),
             slots: minutely(rates.slots_per_minute),
             presence: minutely(rates.presence_per_minute),
+            blobs: minutely(rates.blob_parts_per_minute),
             notes: RateLimiter::keyed(Quota::per_hour(NonZeroU32::MIN)),
             forgiven: Mutex::default(),
         }
@@ -133,6 +137,11 @@ impl Limiters {
         check(&self.presence, &by)
     }
 
+    /// One part of a file, or one question about a file.
+    pub fn blob(&self, by: AccountId) -> Result<(), TooOften> {
+        check(&self.blobs, &by)
+    }
+
     /// Forgets whom nothing limits any more.
     pub fn shrink(&self) {
         self.by_address.retain_recent();
@@ -143,6 +152,7 @@ impl Limiters {
         self.commits.retain_recent();
         self.slots.retain_recent();
         self.presence.retain_recent();
+        self.blobs.retain_recent();
         self.notes.retain_recent();
     }
 }
@@ -181,6 +191,7 @@ mod tests {
             commits_per_minute: n(1),
             slots_per_minute: n(1),
             presence_per_minute: n(1),
+            blob_parts_per_minute: n(1),
         });
         assert_eq!(limiters.login_to("alice"), Ok(()));
         assert_eq!(limiters.login_to("alice"), Ok(()));

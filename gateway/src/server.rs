@@ -1,15 +1,19 @@
-//! Accepts sockets, makes HTTP of them, and upgrades `/v1/ws`; `/v1/assign` is answered here too.
+//! Accepts sockets, makes HTTP of them, and upgrades `/v1/ws`; `/v1/assign` and parts of files
+//! ([`transfers`]) are answered here too.
 //!
 //! - TLS handshake, request and hello each have a time limit; a slow socket costs little and ends.
 //! - A request from a web page of another origin is refused: no page may use a person's gateway.
 //! - Draining stops accepting; connections that are there are told by their own tasks.
+
+mod transfers;
+mod write_limit;
 
 use crate::{
     connection,
     fleet::assign,
     gateway::Gateway,
     handshake::Unidentified,
-    limits::{HTTP_BUFFER, OPENING_TIMEOUT},
+    limits::{HTTP_BUFFER, OPENING_TIMEOUT, TRANSFER_STALL},
     metrics,
     tls::Tls,
 };
@@ -37,6 +41,7 @@ use tokio::{
     time::timeout,
 };
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
+use write_limit::WriteLimit;
 
 /// Accepts until the gateway drains.
 pub async fn run(gateway: Arc<Gateway>, listener: TcpListener, tls: Option<Arc<Tls>>) {
@@ -85,6 +90,8 @@ struct Peer {
     secure: bool,
     /// Goes with the upgrade; a second request on the socket finds none.
     place: Arc<Mutex<Option<OwnedSemaphorePermit>>>,
+    /// A place among transfers, once the socket has transferred something.
+    transfer: Arc<Mutex<Option<OwnedSemaphorePermit>>>,
 }
 
 async fn http<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
@@ -95,19 +102,44 @@ async fn http<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
     place: OwnedSemaphorePermit,
 ) {
     let place = Arc::new(Mutex::new(Some(place)));
+    let transfer = Arc::default();
+    let (draining, ending) = (gateway.draining.clone(), gateway.ending.clone());
     let router = Router::new()
         .route("/v1/ws", get(upgrade))
         .route("/v1/assign", post(assign_client))
-        .with_state(Peer { gateway, address, secure, place: Arc::clone(&place) });
+        .route("/v1/blobs/{blob}/{part}", get(transfers::part).put(transfers::part))
+        .with_state(Peer {
+            gateway,
+            address,
+            secure,
+            place: Arc::clone(&place),
+            transfer: Arc::clone(&transfer),
+        });
     let served = hyper::server::conn::http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(OPENING_TIMEOUT)
         .max_buf_size(HTTP_BUFFER)
-        .serve_connection(TokioIo::new(stream), TowerToHyperService::new(router))
+        .serve_connection(
+            TokioIo::new(WriteLimit::new(stream, TRANSFER_STALL)),
+            TowerToHyperService::new(router),
+        )
         .with_upgrades();
-    let served = served.await;
-    // What was upgraded is counted when it ends.
-    if place.lock().unwrap_or_else(PoisonError::into_inner).is_some() {
+    let mut served = std::pin::pin!(served);
+    let transfers = || transfer.lock().unwrap_or_else(PoisonError::into_inner).is_some();
+    let served = tokio::select! {
+        served = &mut served => served,
+        () = draining.cancelled() => {
+            // A client that puts parts goes on elsewhere; the part on its way is finished here.
+            if transfers() {
+                served.as_mut().graceful_shutdown();
+            }
+            tokio::select! { served = &mut served => served, () = ending.cancelled(), if transfers() => return metrics::ended("draining") }
+        }
+    };
+    if transfers() {
+        metrics::ended("transfer");
+    } else if place.lock().unwrap_or_else(PoisonError::into_inner).is_some() {
+        // What was upgraded is counted when it ends.
         metrics::ended(if served.is_ok() { "no_upgrade" } else { "no_request" });
     }
 }
@@ -153,17 +185,21 @@ fn websocket_key(headers: &HeaderMap) -> Result<HeaderValue, (StatusCode, &'stat
     if text(headers, &header::SEC_WEBSOCKET_VERSION) != Some("13") {
         return Err((StatusCode::BAD_REQUEST, "only WebSocket version 13 is served\n"));
     }
-    if let Some(origin) = text(headers, &header::ORIGIN) {
-        let host = origin.split_once("://").map(|(_, host)| host);
-        if host.is_none() || host != text(headers, &header::HOST) {
-            return Err((StatusCode::FORBIDDEN, "requests from other origins are refused\n"));
-        }
+    if !same_origin(headers) {
+        return Err((StatusCode::FORBIDDEN, "requests from other origins are refused\n"));
     }
     let key = headers
         .get(header::SEC_WEBSOCKET_KEY)
         .ok_or((StatusCode::BAD_REQUEST, "Sec-WebSocket-Key is missing\n"))?;
     HeaderValue::from_str(&derive_accept_key(key.as_bytes()))
         .map_err(|_| (StatusCode::BAD_REQUEST, "Sec-WebSocket-Key is not one\n"))
+}
+
+/// A web page says where it is from: it may use only what it came from.
+fn same_origin(headers: &HeaderMap) -> bool {
+    let Some(origin) = headers.get(header::ORIGIN) else { return true };
+    let host = origin.to_str().ok().and_then(|origin| origin.split_once("://")).map(|(_, host)| host);
+    host.is_some() && host == text(headers, &header::HOST)
 }
 
 fn text<'a>(headers: &'a HeaderMap, name: &header::HeaderName) -> Option<&'a str> {

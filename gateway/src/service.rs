@@ -3,6 +3,7 @@
 //! Membership is decided by the store, in the transaction that answers. What a client claims of
 //! groups and keys is checked here through the crate `delivery`, before the store sees it.
 
+mod blobs;
 mod commit;
 mod directory;
 mod found;
@@ -67,10 +68,10 @@ async fn dispatch(gateway: &Gateway, me: &Me, frame: ClientFrame) -> Answer {
         ClientFrame::SetVisible(request) => people::set_visible(gateway, me, &request).await,
         ClientFrame::GetReceipts(request) => receipts::get(gateway, me, &request).await,
         ClientFrame::SetSharing(request) => receipts::set_sharing(gateway, me, &request).await,
-        ClientFrame::BeginBlob(_)
-        | ClientFrame::FinishBlob(_)
-        | ClientFrame::GetBlob(_)
-        | ClientFrame::DropBlob(_) => refuse(Code::Unexpected, "this gateway does not keep files yet"),
+        ClientFrame::BeginBlob(request) => blobs::begin(gateway, me, &request).await,
+        ClientFrame::FinishBlob(request) => blobs::finish(gateway, me, &request).await,
+        ClientFrame::GetBlob(request) => blobs::get(gateway, me, &request).await,
+        ClientFrame::DropBlob(request) => blobs::drop_blob(gateway, me, &request).await,
         ClientFrame::Restore(_) => refuse(Code::Unexpected, "only a recovery code can restore an account"),
         // The session deals with these itself.
         ClientFrame::Hello(_)

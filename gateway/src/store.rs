@@ -7,9 +7,11 @@
 //!
 //! Nothing here is ever opened: envelopes, trees and manifests are bytes.
 
+pub mod blobs;
 pub mod operate;
 pub mod postgres;
 pub mod receipts;
+pub mod retain;
 mod rows;
 mod rules;
 pub mod sqlite;
@@ -92,7 +94,7 @@ const SLOT_SWEEP: i64 = 16;
 
 /// Accounts, devices, key packages, conversations, logs, cursors, mailboxes.
 #[async_trait]
-pub trait Store: operate::Operate + 'static {
+pub trait Store: operate::Operate + blobs::Blobs + retain::Retain + 'static {
     /// How its connections are used.
     fn pool(&self) -> Pool;
     /// Answers if the store can answer. At most two seconds.

@@ -28,12 +28,13 @@ const START: Duration = Duration::from_secs(30);
 /// Between head checks, so that stories about lost hints are short.
 const HEAD_CHECK_MS: &str = "1000";
 /// What a gateway limits by account or connection.
-const RATES: [&str; 5] = [
+const RATES: [&str; 6] = [
     "--sends-per-second",
     "--claims-per-minute",
     "--commits-per-minute",
     "--slots-per-minute",
     "--presence-per-minute",
+    "--blob-parts-per-minute",
 ];
 
 /// A deployment. Dropping it ends everything that it started.

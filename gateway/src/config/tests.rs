@@ -63,6 +63,13 @@ fn every_fault_is_found_and_names_its_key() {
         ("log = 'info,=,'", "log"),
         ("log_format = 'xml'", "log_format"),
         ("drain_seconds = 100000", "drain_seconds"),
+        ("blob_max_bytes = 1000", "blob_max_bytes"),
+        ("blob_quota_bytes = 2000000000000000", "blob_quota_bytes"),
+        ("blob_keep_days = 1000000", "blob_keep_days"),
+        ("blob_parts_per_minute = 0", "blob_parts_per_minute"),
+        ("retention_log_days = 1000000", "retention_log_days"),
+        ("retention_below_cursors = 'no'", "retention_below_cursors"),
+        ("sweep_seconds = 0", "sweep_seconds"),
     ];
     for (toml, key) in faults {
         let found = faulty(toml);

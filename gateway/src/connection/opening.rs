@@ -98,6 +98,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Proved<S> {
             return Err(Box::pin(dismiss(&mut ws, request, admission::full())).await);
         };
         metrics::connections(gateway.registry.connections());
+        gateway.connected.note(me.device);
         let presence = Presence { gateway: Arc::clone(&gateway), handle: Arc::clone(&entered.handle) };
         let sends = rate::sends(gateway.config.rates.sends_per_second);
         let (session, handle) = (Session::new(me), entered.handle);

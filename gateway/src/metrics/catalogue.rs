@@ -18,6 +18,7 @@ pub const END_REASONS: &[&str] = &[
     "no_upgrade",
     "no_randomness",
     "left_opening",
+    "transfer",
     "displaced",
     "draining",
     "revoked",
@@ -33,7 +34,8 @@ pub const END_REASONS: &[&str] = &[
 /// How devices and guests prove themselves.
 const PROOFS: &[&str] = &["Register", "Login", "Resume", "Link", "Recover", "other"];
 /// Requests that take about the same path.
-pub const CLASSES: &[&str] = &["send", "log", "group", "directory", "account", "people", "guest", "other"];
+pub const CLASSES: &[&str] =
+    &["send", "log", "group", "directory", "account", "people", "blob", "guest", "other"];
 /// What may be lost.
 const HINTS: &[&str] = &["receipt", "typing", "group", "presence"];
 const PUBLISHED_HINTS: &[&str] = &["receipt", "typing", "presence"];
@@ -49,6 +51,19 @@ const RECORDS: &[&str] = &[
     "Receipt",
     "Typing",
     "unreadable",
+];
+
+const BLOB_RESULTS: &[&str] = &[
+    "ok",
+    "no_token",
+    "forbidden",
+    "not_found",
+    "too_slow",
+    "conflict",
+    "too_large",
+    "rate_limited",
+    "unavailable",
+    "other",
 ];
 
 const CODES: Values = Values::Within("ok, or a code of the protocol");
@@ -244,6 +259,28 @@ pub const CATALOGUE: &[Metric] = &[
     )
     .by(&[Label::these("limit", &["watched", "watchers"])])
     .only_when("somebody watches very many, or is watched by very many"),
+    // Files and retention
+    Metric::counter(
+        "fastchat_blob_requests_total",
+        "Parts of files that were put (in) or asked for (out), by result.",
+    )
+    .by(&[Label::these("direction", &["in", "out"]), Label::these("result", BLOB_RESULTS)])
+    .only_when("somebody puts or fetches a file"),
+    Metric::counter("fastchat_blob_bytes_total", "Bytes of parts of files that came or went.")
+        .in_unit(Unit::Bytes)
+        .by(&[Label::these("direction", &["in", "out"])])
+        .only_when("somebody puts or fetches a file"),
+    Metric::gauge("fastchat_blobs", "Files that the store knows, by state; every gateway says the same.")
+        .by(&[Label::these("state", &["complete", "open", "doomed"])]),
+    Metric::gauge("fastchat_blob_stored_bytes", "Bytes of complete files; every gateway says the same.")
+        .in_unit(Unit::Bytes),
+    Metric::gauge("fastchat_blob_transfers", "Connections here that transfer files."),
+    Metric::counter(
+        "fastchat_swept_total",
+        "What was past its time and is gone: files, tokens of transfers, rows of logs.",
+    )
+    .by(&[Label::these("what", &["blobs", "tokens", "rows"])])
+    .only_when("something is past its time"),
     // Store
     Metric::gauge("fastchat_store_up", "1 while the store answers."),
     Metric::seconds("fastchat_store_ping_seconds", "The smallest question to the store, every few seconds."),

@@ -1,7 +1,7 @@
 //! `admin quota`. Only what gateways enforce can be set.
 
 use super::{Desk, output, output::say};
-use crate::store::operate::Quotas;
+use crate::{config::MAX_BLOB_QUOTA, store::operate::Quotas};
 use anyhow::{Result, bail};
 use clap::{Args, Subcommand};
 use fastchat_delivery::manifest::MAX_DEVICES;
@@ -20,6 +20,7 @@ pub(super) enum Command {
     /// Allow an account something else; what is not given stays
     #[command(after_help = "Examples:\n  fastchat-gateway admin quota set alice --devices 2\n  \
         fastchat-gateway admin quota set robot --sends 1000 --slot-bytes 0\n  \
+        fastchat-gateway admin quota set alice --blob-bytes 5000000000\n  \
         fastchat-gateway admin quota set alice --devices default")]
     Set(Set),
 }
@@ -34,6 +35,9 @@ pub(super) struct Set {
     /// Bytes that may wait for the account's own devices (linking, backups)
     #[arg(long, value_name = "N|default")]
     slot_bytes: Option<Choice<u64>>,
+    /// Bytes of files that it may keep on the server; who has more keeps them, and adds none
+    #[arg(long, value_name = "N|default")]
+    blob_bytes: Option<Choice<u64>>,
     /// Messages of one connection in a second, ten times as many at once; from its next connection on
     #[arg(long, value_name = "N|default")]
     sends: Option<Choice<u32>>,
@@ -73,11 +77,15 @@ async fn change(desk: &Desk, set: &Set) -> Result<()> {
     if let Some(Choice(bytes)) = set.slot_bytes {
         quotas.slot_bytes = within("slot-bytes", bytes, 0, 1024 * MAX_SLOTS as u64)?;
     }
+    if let Some(Choice(bytes)) = set.blob_bytes {
+        quotas.blob_bytes = within("blob-bytes", bytes, 0, MAX_BLOB_QUOTA)?;
+    }
     if let Some(Choice(sends)) = set.sends {
         quotas.sends_per_second = within("sends", sends, 1, 100_000)?;
     }
-    if set.devices.is_none() && set.slot_bytes.is_none() && set.sends.is_none() {
-        bail!("nothing to set: give --devices, --slot-bytes or --sends");
+    let nothing = set.devices.is_none() && set.slot_bytes.is_none() && set.blob_bytes.is_none();
+    if nothing && set.sends.is_none() {
+        bail!("nothing to set: give --devices, --slot-bytes, --blob-bytes or --sends");
     }
     desk.store.set_quotas(&desk.by, user.account, quotas).await?;
     told(desk, &set.name, &quotas)
@@ -103,7 +111,7 @@ fn told(desk: &Desk, name: &str, quotas: &Quotas) -> Result<()> {
 
 pub(super) fn as_json(quotas: &Quotas) -> Value {
     json!({
-        "devices": quotas.devices, "slot_bytes": quotas.slot_bytes,
+        "devices": quotas.devices, "slot_bytes": quotas.slot_bytes, "blob_bytes": quotas.blob_bytes,
         "sends_per_second": quotas.sends_per_second,
     })
 }
@@ -113,9 +121,10 @@ pub(super) fn as_text(quotas: &Quotas) -> String {
         n.map_or_else(|| "default".into(), |n| n.to_string())
     }
     format!(
-        "devices {}, slot bytes {}, sends per second {}",
+        "devices {}, slot bytes {}, blob bytes {}, sends per second {}",
         said(quotas.devices),
         said(quotas.slot_bytes),
+        said(quotas.blob_bytes),
         said(quotas.sends_per_second)
     )
 }

@@ -138,6 +138,8 @@ pub struct Quotas {
     pub devices: Option<u32>,
     /// Bytes in slots.
     pub slot_bytes: Option<u64>,
+    /// Bytes of files.
+    pub blob_bytes: Option<u64>,
     /// Messages of one connection.
     pub sends_per_second: Option<u32>,
 }

@@ -40,6 +40,12 @@ type Connection = PgConnection;
 type Database = Postgres;
 /// When an account was made, in seconds since 1970.
 const MADE_AT_S: &str = "extract(epoch FROM a.made_at)::bigint";
+/// Holds rows against their removal.
+const FOR_KEY_SHARE: &str = " FOR KEY SHARE";
+/// Holds rows alone, and waits for them.
+const FOR_UPDATE: &str = " FOR UPDATE";
+/// Does not wait.
+const SKIP_LOCKED: &str = " SKIP LOCKED";
 
 /// How to reach Postgres.
 #[derive(Clone)]

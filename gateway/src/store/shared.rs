@@ -6,6 +6,15 @@
 #[path = "shared/audit.rs"]
 pub(super) mod audit;
 #[expect(clippy::duplicate_mod, reason = "a module of each store")]
+#[path = "shared/blob_sweep.rs"]
+mod blob_sweep;
+#[expect(clippy::duplicate_mod, reason = "a module of each store")]
+#[path = "shared/blob_transfers.rs"]
+mod blob_transfers;
+#[expect(clippy::duplicate_mod, reason = "a module of each store")]
+#[path = "shared/blobs.rs"]
+mod blobs;
+#[expect(clippy::duplicate_mod, reason = "a module of each store")]
 #[path = "shared/invites.rs"]
 pub(super) mod invites;
 #[expect(clippy::duplicate_mod, reason = "a module of each store")]
@@ -21,7 +30,12 @@ mod operate;
 #[path = "shared/quotas.rs"]
 pub(super) mod quotas;
 #[expect(clippy::duplicate_mod, reason = "a module of each store")]
+#[path = "shared/retain.rs"]
+mod retain;
+#[expect(clippy::duplicate_mod, reason = "a module of each store")]
 #[path = "shared/users.rs"]
 pub(super) mod users;
 
-use super::{Connection, Database, MADE_AT_S, accounts, deletion, now};
+use super::{
+    Connection, Database, FOR_KEY_SHARE, FOR_UPDATE, MADE_AT_S, SKIP_LOCKED, accounts, deletion, now,
+};

@@ -36,6 +36,10 @@ type Connection = SqliteConnection;
 type Database = Sqlite;
 /// When an account was made, in seconds since 1970.
 const MADE_AT_S: &str = "a.made_at";
+// One transaction writes at a time: there is nobody to hold rows against.
+const FOR_KEY_SHARE: &str = "";
+const FOR_UPDATE: &str = "";
+const SKIP_LOCKED: &str = "";
 
 /// The store in a file.
 #[derive(Debug)]

@@ -28,7 +28,7 @@ impl Scene {
         let (here, there) = (world.gateway(), world.gateway());
         let people =
             [world.person(&here, 1).await, world.person(&here, 2).await, world.person(&here, 3).await];
-        world.store.found_group(founding(&people)).await.expect("it answers");
+        world.store.found_group(founding(&[&people[0], &people[1], &people[2]])).await.expect("it answers");
         let alice = people[0].connect(&here).await;
         let (bob, carol) = (people[1].connect(&there).await, people[2].connect(&there).await);
         Self { world, here, there, people, alice, bob, carol }
@@ -64,7 +64,7 @@ fn epoch(number: u64) -> Epoch {
     Epoch { generation: 0, number }
 }
 
-fn founding(people: &[Person; 3]) -> NewGroup {
+pub(crate) fn founding(people: &[&Person; 3]) -> NewGroup {
     let welcome = Some(Bytes::from_static(b"welcome"));
     let role = |at| if at == 0 { Role::Owner } else { Role::Member };
     NewGroup {

@@ -3,6 +3,7 @@
 
 mod admission;
 mod assign;
+mod blobs;
 mod fleet;
 mod groups;
 mod guests;
@@ -11,3 +12,4 @@ mod kit;
 #[expect(unreachable_pub, dead_code, reason = "public in the harness that it belongs to")]
 mod nats_server;
 mod receipts;
+mod web;

@@ -6,6 +6,7 @@
 
 mod accounts;
 mod append;
+mod blobs;
 mod cluster;
 mod commit;
 mod differential;
@@ -21,6 +22,7 @@ mod read;
 mod receipts;
 mod removal;
 mod restored;
+mod retain;
 mod world;
 mod writer;
 
@@ -125,6 +127,21 @@ contract! {
         ends_race_with_everything;
     removal:
         remove_against_send;
+    blobs:
+        a_blob_is_begun_put_and_finished,
+        a_part_is_put_once,
+        a_blob_is_for_those_who_were_there,
+        whoever_is_put_out_meanwhile_puts_nothing_more,
+        a_blocked_party_puts_nothing,
+        an_account_keeps_as_much_as_its_quota,
+        a_blob_is_dropped_by_its_account_or_an_admin,
+        tokens_expire,
+        what_is_past_its_time_goes_in_steps;
+    retain:
+        old_rows_go_from_the_front,
+        rows_wait_for_devices_that_are_about,
+        a_look_finds_logs_whose_front_is_old,
+        one_holds_a_lease;
     restored:
         another_incarnation_says_where_the_backup_ended,
         a_conversation_of_two_goes_on_in_a_generation;

@@ -11,13 +11,15 @@ use fastchat_gateway::{
     },
     store::{
         Recovery, Store,
+        blobs::{Begun, BlobKey, Blobs, Finished, NewBlob, NewPart},
         operate::{NewInvite, Operate, Quotas},
         postgres::Postgres,
         receipts::ReadMark,
+        retain::Retain,
         sqlite::Sqlite,
     },
 };
-use fastchat_protocol::{ConversationId, Role, Seq, SlotId};
+use fastchat_protocol::{BlobId, ConversationId, Role, Seq, SlotId};
 use sqlx::{AssertSqlSafe, Connection, PgConnection, Row, SqliteConnection};
 use std::{collections::BTreeSet, path::Path};
 use tempfile::TempDir;
@@ -71,6 +73,16 @@ async fn scene() -> Scene {
     store.make_invite("operator", invite).await.unwrap();
     let quotas = Quotas { devices: Some(3), ..Quotas::default() };
     store.set_quotas("operator", alice.account, quotas).await.unwrap();
+    let key = BlobKey { conversation: circle, blob: BlobId::new([5; 16]) };
+    let (device, account) = (alice.devices[0], alice.account);
+    let new = NewBlob { key, device, account, size_bytes: 3, parts: 2, outside: false };
+    assert_eq!(store.begin_blob(new, 9).await.unwrap(), Begun::Open(vec![]));
+    for (number, bytes) in [(0, Some("ab".into())), (1, None)] {
+        let size_bytes = 2 - u64::from(number);
+        store.put_part(key, NewPart { number, hash: [9; 32], size_bytes, bytes }).await.unwrap();
+    }
+    assert_eq!(store.finish_blob(device, key).await.unwrap(), Finished::Done);
+    store.devices_seen(&alice.devices).await.unwrap();
     store.set_disabled("operator", bob.account, true).await.unwrap();
     store.close().await;
     Scene { folder, alice, bob, direct, group: circle }

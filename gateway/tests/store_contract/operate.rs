@@ -187,7 +187,12 @@ pub(crate) async fn quotas_replace_what_the_deployment_allows(world: World) {
     let alice = world.person("alice", 1).await;
     let store = &world.store;
     assert_eq!(store.quotas(alice.account).await.unwrap(), Quotas::default());
-    let quotas = Quotas { devices: Some(2), slot_bytes: Some(5_000), sends_per_second: Some(7) };
+    let quotas = Quotas {
+        devices: Some(2),
+        slot_bytes: Some(5_000),
+        blob_bytes: Some(6_000),
+        sends_per_second: Some(7),
+    };
     for quotas in [quotas, Quotas { devices: None, ..quotas }] {
         store.set_quotas(BY, alice.account, quotas).await.unwrap();
         assert_eq!(store.quotas(alice.account).await.unwrap(), quotas);

@@ -11,7 +11,7 @@ use sqlx::{
 };
 
 /// Each migration once, in order. A released one never changes: its checksum is stored.
-const MIGRATIONS: [(i64, &str, &str); 8] = [
+const MIGRATIONS: [(i64, &str, &str); 9] = [
     (1, "accounts", include_str!("../../../migrations/postgres/0001_accounts.sql")),
     (2, "conversations", include_str!("../../../migrations/postgres/0002_conversations.sql")),
     (3, "append", include_str!("../../../migrations/postgres/0003_append.sql")),
@@ -20,6 +20,7 @@ const MIGRATIONS: [(i64, &str, &str); 8] = [
     (6, "administration", include_str!("../../../migrations/postgres/0006_administration.sql")),
     (7, "restorations", include_str!("../../../migrations/postgres/0007_restorations.sql")),
     (8, "receipts", include_str!("../../../migrations/postgres/0008_receipts.sql")),
+    (9, "blobs", include_str!("../../../migrations/postgres/0009_blobs.sql")),
 ];
 
 pub(super) async fn migrate(options: &PgConnectOptions) -> Result<()> {

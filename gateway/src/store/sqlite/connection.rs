@@ -24,13 +24,14 @@ const PATIENCE: Duration = Duration::from_secs(2);
 const READERS: u32 = 4;
 
 /// Each migration once, in order. A released one never changes: its checksum is stored.
-const MIGRATIONS: [(i64, &str, &str); 6] = [
+const MIGRATIONS: [(i64, &str, &str); 7] = [
     (1, "accounts", include_str!("../../../migrations/sqlite/0001_accounts.sql")),
     (2, "conversations", include_str!("../../../migrations/sqlite/0002_conversations.sql")),
     (3, "groups", include_str!("../../../migrations/sqlite/0003_groups.sql")),
     (4, "administration", include_str!("../../../migrations/sqlite/0004_administration.sql")),
     (5, "restorations", include_str!("../../../migrations/sqlite/0005_restorations.sql")),
     (6, "receipts", include_str!("../../../migrations/sqlite/0006_receipts.sql")),
+    (7, "blobs", include_str!("../../../migrations/sqlite/0007_blobs.sql")),
 ];
 
 pub(super) async fn open(path: &Path) -> Result<Sqlite> {
