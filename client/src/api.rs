@@ -7,6 +7,7 @@
 mod devices;
 mod files;
 mod groups;
+mod kinds;
 mod receipts;
 
 use crate::devices::archive::Share;
@@ -19,6 +20,7 @@ pub use groups::{
     GroupChange, GroupView, MemberView, PersonView, PictureChange, PictureView, ProgressView, RequestView,
     UnreadView,
 };
+pub use kinds::{ExcerptView, GoneView, LINK, MessageChange};
 pub use receipts::{PrivacyChange, PrivacyView, ReceiptView, ReceiptsView, TypingView};
 
 /// What can be asked.
@@ -36,6 +38,9 @@ pub enum Request {
         to: String,
         /// The text.
         text: String,
+        /// The message that it answers: its number, its id or its link.
+        #[serde(default)]
+        reply: Option<String>,
         /// How long to wait for the server's word.
         wait_ms: u64,
     },
@@ -95,6 +100,42 @@ pub enum Request {
         with: String,
         /// As in `FileGet`.
         message: String,
+    },
+    /// Changes a message that was sent. Answered as `Send` is: the change is a message, too.
+    ChangeMessage {
+        /// 32 hexadecimal digits, drawn at random by the caller.
+        id: String,
+        /// As `to` of `Send`.
+        with: String,
+        /// Its number, its id or its link.
+        target: String,
+        /// What.
+        change: MessageChange,
+        /// How long to wait for the server's word.
+        wait_ms: u64,
+    },
+    /// What is written from now on is kept for a time only. Of a group this is a change to it, and answered
+    /// as `GroupChange` is; between two it is answered as `Send` is.
+    SetTimer {
+        /// 32 hexadecimal digits, drawn at random by the caller.
+        id: String,
+        /// As `to` of `Send`.
+        with: String,
+        /// For how long, a year at most; 0: it stays.
+        seconds: u32,
+        /// How long to wait for the server's word.
+        wait_ms: u64,
+    },
+    /// A message with those around it. Answered by `Messages`.
+    Message {
+        /// As `to` of `Send`; may be left out where `target` is an id or a link.
+        #[serde(default)]
+        with: Option<String>,
+        /// Its number, its id or its link.
+        target: String,
+        /// How many on either side.
+        #[serde(default)]
+        around: usize,
     },
     /// The last messages of a conversation, or of each. Answered by `Messages`.
     History {
@@ -459,6 +500,8 @@ pub enum Event {
     Message(MessageView),
     /// Something that was shown is different now: edited, deleted, reacted to.
     Changed(MessageView),
+    /// Something that was shown is gone: its time was over.
+    Gone(GoneView),
     /// The server has a message of ours.
     Sent(SentView),
     /// A message waits, and why.
@@ -520,6 +563,9 @@ pub struct MessageView {
     /// The id of the message that it answers.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reply_to: Option<String>,
+    /// How that message begins, if this device has it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reply: Option<ExcerptView>,
     /// Names of accounts that are to look.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub mentions: Vec<String>,
@@ -529,6 +575,9 @@ pub struct MessageView {
     /// It was taken back; the text is gone.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub deleted: bool,
+    /// Who has taken it back, if that was not its author.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub deleted_by: Option<String>,
     /// What people think of it, by name.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub reactions: BTreeMap<String, String>,
@@ -652,6 +701,9 @@ pub struct ConversationView {
     pub seq: u64,
     /// `ready`, `founding`, `rejoining` or `removed`.
     pub state: String,
+    /// Seconds for which what is written now is kept; 0: it stays.
+    #[serde(default)]
+    pub timer_s: u32,
     /// The last message or notice.
     pub last: Option<MessageView>,
 }

@@ -4,10 +4,12 @@ mod account;
 mod ask;
 mod backup;
 mod block;
+mod change;
 mod context;
 mod conversations;
 mod debug;
 mod device;
+mod disappear;
 mod doctor;
 mod file;
 mod group;
@@ -26,6 +28,7 @@ mod register;
 mod requests;
 mod send;
 mod server;
+mod show;
 mod verify;
 mod whoami;
 
@@ -100,6 +103,12 @@ enum Command {
     Backup(backup::Args),
     Account(account::Args),
     Send(send::Args),
+    Edit(change::EditArgs),
+    Delete(change::DeleteArgs),
+    React(change::ReactArgs),
+    Disappear(disappear::Args),
+    Show(show::Args),
+    Link(show::LinkArgs),
     Listen(listen::Args),
     History(history::Args),
     File(file::Args),
@@ -177,6 +186,12 @@ async fn dispatch(global: Global, command: Command) -> Result<(), ApiError> {
         Command::Backup(args) => backup::run(&context, args).await,
         Command::Account(args) => account::run(&context, args).await,
         Command::Send(args) => send::run(&context, args).await,
+        Command::Edit(args) => change::edit(&context, args).await,
+        Command::Delete(args) => change::delete(&context, args).await,
+        Command::React(args) => change::react(&context, args).await,
+        Command::Disappear(args) => disappear::run(&context, args).await,
+        Command::Show(args) => show::run(&context, args).await,
+        Command::Link(args) => show::link(&context, args).await,
         Command::Listen(args) => listen::run(&context, args).await,
         Command::History(args) => history::run(&context, args).await,
         Command::File(args) => file::run(&context, args).await,

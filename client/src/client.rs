@@ -2,6 +2,7 @@
 
 mod devices;
 mod groups;
+mod kinds;
 
 use crate::{
     account::{self, Registration},
@@ -150,7 +151,12 @@ impl Client {
     pub async fn send(&self, to: &str, text: &str, wait: Duration) -> Result<SentView, ApiError> {
         let id = hex::encode(rand::random::<[u8; 16]>());
         let wait_ms = wait.as_millis() as u64;
-        let request = Request::Send { id, to: to.to_owned(), text: text.to_owned(), wait_ms };
+        let request = Request::Send { id, to: to.to_owned(), text: text.to_owned(), reply: None, wait_ms };
+        self.sent(request).await
+    }
+
+    /// Asks what is answered once the server has a message.
+    async fn sent(&self, request: Request) -> Result<SentView, ApiError> {
         match self.request(request).await? {
             Response::Sent(sent) => Ok(sent),
             Response::Waiting(waiting) => Err(ApiError::new(ErrorKind::Timeout, waiting.reason)),

@@ -18,15 +18,18 @@ mod contacts;
 mod counts;
 mod devices;
 mod error;
+mod expire;
 mod files;
 mod found;
 mod group_rows;
 mod group_views;
 mod groups;
 mod keys;
+mod kinds;
 mod mailbox;
 pub(crate) mod manifest;
 mod members;
+mod messages;
 mod notices;
 mod parked;
 mod presence;
@@ -178,6 +181,8 @@ pub(crate) struct Engine {
     presence_waiters: Vec<PresenceWaiter>,
     sync_waiters: Vec<SyncWaiter>,
     problems: HashMap<ItemId, String>,
+    /// When the next entry goes, in milliseconds since 1970.
+    expires_ms: Option<u64>,
     started: Instant,
     stopping: bool,
     online: bool,
@@ -249,6 +254,7 @@ impl Engine {
             presence_waiters: Vec::new(),
             sync_waiters: Vec::new(),
             problems: HashMap::new(),
+            expires_ms: None,
             started: Instant::now(),
             stopping: false,
             online,
@@ -256,6 +262,7 @@ impl Engine {
         engine.load().map_err(ApiError::internal)?;
         engine.load_chores().map_err(ApiError::internal)?;
         engine.load_files().map_err(ApiError::internal)?;
+        engine.forget_due().map_err(ApiError::internal)?;
         Ok(engine)
     }
 
@@ -336,6 +343,7 @@ impl Engine {
             thread.forget_past(now);
         }
         self.apply_all().await?;
+        self.forget_due()?;
         if self.session.is_some() {
             self.sync_if_wanted().await?;
         }
@@ -369,7 +377,7 @@ impl Engine {
     }
 
     fn deadline(&mut self) -> Instant {
-        let now = self.clock();
+        let (now, forgets) = (self.clock(), self.forgets_at());
         let online = self.session.is_some();
         // Before what is here was compared, nothing else is done.
         let settled = online && self.compared;
@@ -401,7 +409,7 @@ impl Engine {
             .chain(files)
             .chain(patience)
             .chain(stirred);
-        let earliest = threads.chain(session).chain(waiters).chain(sync_waiters).min();
+        let earliest = threads.chain(session).chain(waiters).chain(sync_waiters).chain(forgets).min();
         // Never a busy loop, even where something due cannot be done yet.
         earliest.unwrap_or_else(|| Instant::now() + IDLE).max(floor).min(Instant::now() + IDLE)
     }

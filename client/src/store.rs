@@ -10,6 +10,7 @@
 
 mod contacts;
 mod conversations;
+mod expiry;
 mod group;
 mod history;
 mod model;

@@ -290,6 +290,9 @@ impl Policy<'_> {
         if external && before != after {
             return Err(PolicyError::Forbidden { role, what: "changing a group by joining it" });
         }
+        if before.timer_s() != after.timer_s() {
+            allow(role >= Role::Admin, role, "setting how long messages are kept")?;
+        }
         for (account, new) in after.roles() {
             match before.role(*account) {
                 Some(old) if old == *new => {}

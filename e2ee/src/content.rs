@@ -28,7 +28,7 @@ pub const MAX_MENTIONS: usize = 64;
 /// Limit: bytes of a reaction; a family of four with skin tones has 41.
 pub const MAX_REACTION: usize = 64;
 /// Limit: seconds for which a message is kept at most by a timer, a year.
-pub const MAX_TIMER: u32 = 366 * 24 * 3600;
+pub const MAX_TIMER: u32 = fastchat_delivery::group_data::MAX_TIMER;
 /// Limit: characters of a group's name.
 pub const MAX_GROUP_NAME: usize = 64;
 /// Limit: bytes of a group's picture, so that the message fits an envelope.

@@ -41,6 +41,11 @@ pub enum GroupChange {
     },
     /// This account leaves.
     Leave,
+    /// What is written from now on is kept for a time only.
+    Timer {
+        /// For how long; 0: it stays.
+        seconds: u32,
+    },
 }
 
 /// A picture. The bytes are hexadecimal in JSON.
@@ -86,6 +91,9 @@ pub struct GroupView {
     pub picture: Option<String>,
     /// As in `ConversationView`.
     pub state: String,
+    /// Seconds for which what is written now is kept; 0: it stays.
+    #[serde(default)]
+    pub timer_s: u32,
     /// Messages of others that nobody has seen.
     pub unread: u64,
     /// Nobody has said yes to it.

@@ -26,7 +26,7 @@ const MARK_DELAY: Duration = Duration::from_millis(50);
 /// work at the same time.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:\n  fastchat listen\n  fastchat listen --json --count 1\n  \
-    fastchat listen --until-idle 2    # what is new, then end")]
+    fastchat listen --until-idle 2    # what is new, then end\n  fastchat listen --mentions --json")]
 pub(crate) struct Args {
     /// End when nothing new has come for this long (after everything on the server is here).
     #[arg(long, value_name = "SECONDS")]
@@ -37,6 +37,9 @@ pub(crate) struct Args {
     /// Also print what this account sends.
     #[arg(long)]
     own: bool,
+    /// Only print messages in which this account is mentioned (`@name` in a group).
+    #[arg(long)]
+    mentions: bool,
 }
 
 /// One run of the command, across owners of the profile.
@@ -172,7 +175,8 @@ impl Listener<'_> {
                     self.show(&view);
                 }
             }
-            Event::Changed(view) => {
+            Event::Changed(view) if self.wants(&view) => {
+                self.idle_since = Instant::now();
                 self.context.print(&Event::Changed(view.clone()), || output::message(&view));
             }
             Event::Synced => {
@@ -202,6 +206,7 @@ impl Listener<'_> {
             Event::Failed(failed) => {
                 output::note(&format!("message {} was refused: {}", failed.id, failed.reason))
             }
+            Event::Gone(gone) if self.context.json() => output::object(&Event::Gone(gone)),
             Event::Typing(view) if !self.context.json() && view.typing => {
                 output::note(&format!("{} types ({})", view.by, view.with));
             }
@@ -211,6 +216,7 @@ impl Listener<'_> {
             Event::Sent(_) | Event::Waiting(_) | Event::Progress(_) | Event::Transfer(_) => {}
             // For people the messages are enough: `receipts` and `online` show the rest.
             Event::Receipt(_) | Event::Typing(_) | Event::Presence(_) => {}
+            Event::Changed(_) | Event::Gone(_) => {}
         }
         Ok(None)
     }
@@ -237,13 +243,18 @@ impl Listener<'_> {
         }
     }
 
+    /// Whether it is to be printed at all.
+    fn wants(&self, view: &MessageView) -> bool {
+        !self.args.mentions || view.mentions.contains(&self.me)
+    }
+
     fn show(&mut self, view: &MessageView) {
         if self.left == Some(0) {
             return;
         }
         let mark = self.marks.entry(view.conversation.clone()).or_default();
         *mark = view.seq.max(*mark);
-        if view.own && !self.args.own && view.with != self.me {
+        if (view.own && !self.args.own && view.with != self.me) || !self.wants(view) {
             return;
         }
         self.idle_since = Instant::now();

@@ -48,18 +48,7 @@ pub(crate) fn error(as_json: bool, error: &ApiError) {
 /// A message as a line (or more, set in).
 pub(crate) fn message(view: &MessageView) -> String {
     let (time, with) = (time(view.at_ms), clean_line(&view.with));
-    let said = match (&view.file, view.text.is_empty()) {
-        (None, _) => view.text.clone(),
-        (Some(file), true) => format!("[file {}: {}, {}]", view.seq, file.name, size(file.size)),
-        (Some(file), false) => {
-            format!("[file {}: {}, {}] {}", view.seq, file.name, size(file.size), view.text)
-        }
-    };
-    let text = match (view.deleted, view.edited) {
-        (true, _) => "(deleted)".to_owned(),
-        (false, true) => format!("{} (edited)", clean_block(&said)),
-        (false, false) => clean_block(&said),
-    };
+    let text = body(view);
     let from = clean_line(&view.from);
     // A name cannot hold a blank, so no account can look like this.
     let mark = if view.request { " (request)" } else { "" };
@@ -87,6 +76,49 @@ pub(crate) fn size(bytes: u64) -> String {
     }
 }
 
+/// What a message says, what it answers, and what became of it.
+fn body(view: &MessageView) -> String {
+    let quoted = match (&view.reply, &view.reply_to) {
+        (Some(excerpt), _) if excerpt.deleted => format!("> {}: (deleted)\n    ", clean_line(&excerpt.from)),
+        (Some(excerpt), _) => {
+            format!("> {}: {}\n    ", clean_line(&excerpt.from), clean_line(&excerpt.text))
+        }
+        (None, Some(_)) => "> (a message that is not on this device)\n    ".to_owned(),
+        (None, None) => String::new(),
+    };
+    let said = match (&view.file, view.text.is_empty()) {
+        (None, _) => view.text.clone(),
+        (Some(file), true) => format!("[file {}: {}, {}]", view.seq, file.name, size(file.size)),
+        (Some(file), false) => {
+            format!("[file {}: {}, {}] {}", view.seq, file.name, size(file.size), view.text)
+        }
+    };
+    let text = match (view.deleted, &view.deleted_by, view.edited) {
+        (true, Some(by), _) => format!("(deleted by {})", clean_line(by)),
+        (true, None, _) => "(deleted)".to_owned(),
+        (false, _, true) => format!("{} (edited)", clean_block(&said)),
+        (false, _, false) => clean_block(&said),
+    };
+    let goes = view.expires_at_ms.map(|at_ms| format!(" (goes {})", time(at_ms))).unwrap_or_default();
+    let reactions = view
+        .reactions
+        .iter()
+        .map(|(who, emoji)| format!("{} {}", clean_line(emoji), clean_line(who)))
+        .collect::<Vec<_>>()
+        .join(", ");
+    let reactions = if reactions.is_empty() { reactions } else { format!("\n    [{reactions}]") };
+    format!("{quoted}{text}{goes}{reactions}")
+}
+
+/// A time in the largest unit that says it whole: `90s`, `2h`, `1w`.
+pub(crate) fn span(seconds: u32) -> String {
+    let units = [(7 * 86_400, "w"), (86_400, "d"), (3_600, "h"), (60, "m")];
+    match units.into_iter().find(|(unit, _)| seconds.is_multiple_of(*unit)) {
+        Some((unit, name)) => format!("{}{name}", seconds / unit),
+        None => format!("{seconds}s"),
+    }
+}
+
 /// UTC, because this program knows no time zones: `2026-11-21 02:40:05Z`.
 pub(crate) fn time(at_ms: u64) -> String {
     let seconds = at_ms / 1000;
@@ -106,6 +138,41 @@ pub(crate) fn time(at_ms: u64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use fastchat_client::api::ExcerptView;
+
+    #[test]
+    fn what_became_of_a_message() {
+        let plain: MessageView = serde_json::from_value(serde_json::json!({
+            "with": "bob", "conversation": "", "seq": 1, "kind": "text", "from": "bob", "own": false,
+            "text": "hello", "at_ms": 0,
+        }))
+        .unwrap();
+        let excerpt = |deleted| {
+            let text = if deleted { "" } else { "a\u{1b}[2Jb" };
+            Some(ExcerptView { from: "carol".into(), text: text.into(), deleted })
+        };
+        let reactions = [("bob".to_owned(), "👍".to_owned()), ("carol".to_owned(), "\u{202e}x".to_owned())];
+        let cases = [
+            (plain.clone(), "hello"),
+            (MessageView { edited: true, ..plain.clone() }, "hello (edited)"),
+            (MessageView { deleted: true, text: String::new(), ..plain.clone() }, "(deleted)"),
+            (
+                MessageView { deleted: true, deleted_by: Some("carol".into()), ..plain.clone() },
+                "(deleted by carol)",
+            ),
+            (MessageView { reply: excerpt(false), ..plain.clone() }, "> carol: a[2Jb\n    hello"),
+            (MessageView { reply: excerpt(true), ..plain.clone() }, "> carol: (deleted)\n    hello"),
+            (
+                MessageView { reply_to: Some("x-1".into()), ..plain.clone() },
+                "> (a message that is not on this device)\n    hello",
+            ),
+            (MessageView { reactions: reactions.into(), ..plain.clone() }, "hello\n    [👍 bob, x carol]"),
+            (MessageView { expires_at_ms: Some(0), ..plain }, "hello (goes 1970-01-01 00:00:00Z)"),
+        ];
+        for (view, want) in cases {
+            assert_eq!(message(&view), format!("1970-01-01 00:00:00Z bob: {want}"));
+        }
+    }
 
     #[test]
     fn sizes_as_people_say_them() {

@@ -23,7 +23,7 @@ const MAX_STDIN: u64 = 1024 * 1024;
 /// What cannot be sent in time stays in the outbox and goes out with the next command that connects.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:\n  fastchat send bob 'hello'\n  fastchat send bob - < letter.txt\n  \
-    uptime | fastchat send ops --timeout 5\n  \
+    uptime | fastchat send ops --timeout 5\n  fastchat send '#team' --reply 12 'I agree, @carol'\n  \
     fastchat send bob 'lunch?' --wait delivered=60   # exit 8: sent, and not received in time")]
 pub(crate) struct Args {
     /// An account's name.
@@ -34,6 +34,9 @@ pub(crate) struct Args {
     /// (30 s), 5 if the group is too large for it; the message is sent in either case.
     #[arg(long, value_name = "WHAT", value_parser = wait_for)]
     wait: Option<Duration>,
+    /// The message that it answers: its number (`history --json` shows it as seq), its id or its link.
+    #[arg(long, value_name = "MESSAGE")]
+    reply: Option<String>,
 }
 
 fn wait_for(text: &str) -> Result<Duration, String> {
@@ -51,7 +54,8 @@ pub(crate) async fn run(context: &Context, args: Args) -> Result<(), ApiError> {
     let options = Options::default();
     let mut client = context.client(options).await?;
     let wait_ms = context.timeout().as_millis() as u64;
-    let request = Request::Send { id: id.clone(), to: args.to.clone(), text, wait_ms };
+    let request =
+        Request::Send { id: id.clone(), to: args.to.clone(), text, reply: args.reply.clone(), wait_ms };
     let hints = tokio::spawn(hints(client.clone(), id));
     let answer = context.request(&mut client, options, request).await;
     hints.abort();
@@ -79,14 +83,7 @@ async fn after_sending(
                 None => Ok(()),
             }
         }
-        Response::Waiting(waiting) => {
-            let message = format!(
-                "no answer from the server within {} s ({}); the message is kept in the outbox and goes out with the next command that connects",
-                context.timeout().as_secs(),
-                waiting.reason
-            );
-            Err(ApiError::new(ErrorKind::Timeout, message))
-        }
+        Response::Waiting(waiting) => Err(waits(context, &waiting.reason)),
         other => Err(unexpected(&other)),
     }
 }
@@ -118,6 +115,38 @@ async fn delivered(
     }
 }
 
+/// Sends what `request` makes of an id and of how long it may take; `said` is for people.
+pub(crate) async fn deliver(
+    context: &Context,
+    request: impl FnOnce(String, u64) -> Request,
+    said: &str,
+) -> Result<(), ApiError> {
+    let (id, options) = (hex::encode(rand::random::<[u8; 16]>()), Options::default());
+    let mut client = context.client(options).await?;
+    let request = request(id.clone(), context.timeout().as_millis() as u64);
+    let hints = tokio::spawn(hints(client.clone(), id));
+    let answer = context.request(&mut client, options, request).await;
+    hints.abort();
+    client.close().await;
+    match answer? {
+        sent @ Response::Sent(_) => {
+            context.print(&sent, || said.to_owned());
+            Ok(())
+        }
+        Response::Waiting(waiting) => Err(waits(context, &waiting.reason)),
+        other => Err(unexpected(&other)),
+    }
+}
+
+/// The server has not answered in time.
+pub(crate) fn waits(context: &Context, reason: &str) -> ApiError {
+    let message = format!(
+        "no answer from the server within {} s ({reason}); the message is kept in the outbox and goes out with the next command that connects",
+        context.timeout().as_secs(),
+    );
+    ApiError::new(ErrorKind::Timeout, message)
+}
+
 /// Says why it takes long, once for each reason.
 async fn hints(client: Client, id: String) {
     let Ok(mut events) = client.events().await else { return };
@@ -137,7 +166,8 @@ async fn hints(client: Client, id: String) {
     }
 }
 
-fn text(argument: Option<&str>) -> Result<String, ApiError> {
+/// What was given, or what is piped in.
+pub(crate) fn text(argument: Option<&str>) -> Result<String, ApiError> {
     let usage = |message: &str| ApiError::new(ErrorKind::Usage, message);
     let text = match argument {
         Some(text) if text != "-" => text.to_owned(),

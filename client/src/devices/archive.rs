@@ -10,7 +10,12 @@ use super::{
 use crate::store::{Contact, Conversation, Entry, Standing, StoreError, Tx};
 use fastchat_protocol::{AccountId, ConversationId, Seq, codec};
 use serde::{Deserialize, Serialize};
-use std::{collections::VecDeque, fmt, str::FromStr};
+use std::{
+    collections::VecDeque,
+    fmt,
+    str::FromStr,
+    time::{SystemTime, UNIX_EPOCH},
+};
 
 const FORM: u8 = 1;
 /// Entries that are read from the store at a time.
@@ -93,7 +98,7 @@ struct Range {
     upto_in: u32,
 }
 
-/// Which history is handed on. Entries are never changed, so the same plan always gives the same parts.
+/// Which history is handed on.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Plan(Vec<Range>);
 
@@ -152,6 +157,20 @@ impl Exporter {
         Ok((codec::encode(&part), last))
     }
 
+    /// What is still to be handed on. After a restart it goes on from there: what was handed on may have
+    /// changed since, so it cannot be counted again.
+    pub fn rest(&self) -> Plan {
+        let mut ranges = self.ranges.clone();
+        if let (Some(range), Some((_, next))) = (ranges.front_mut(), self.page.front()) {
+            range.after_in = next.incarnation;
+            range.after = match next.part.checked_sub(1) {
+                Some(part) => (next.seq, part),
+                None => (Seq(next.seq.0.saturating_sub(1)), u32::MAX),
+            };
+        }
+        Plan(ranges.into())
+    }
+
     /// Reads on if nothing is at hand; false at the end.
     fn fill(&mut self, tx: &Tx<'_>) -> Result<bool, StoreError> {
         while self.page.is_empty() {
@@ -164,7 +183,8 @@ impl Exporter {
                 None => drop(self.ranges.pop_front()),
             }
             if let Some(id) = self.ranges.front().map(|range| range.conversation) {
-                self.page.extend(entries.into_iter().map(|entry| (id, entry)));
+                let kept = entries.into_iter().filter(|entry| !is_over(entry));
+                self.page.extend(kept.map(|entry| (id, entry)));
             }
         }
         Ok(true)
@@ -225,10 +245,16 @@ pub fn import(tx: &Tx<'_>, own: AccountId, bytes: &[u8]) -> Result<Imported, Arc
             _ => tx.set_setting(&head_name(head.id), &head)?,
         }
     }
-    for (conversation, entry) in entries {
+    for (conversation, entry) in entries.into_iter().filter(|(_, entry)| !is_over(entry)) {
         imported.entries += u64::from(tx.add_entry_if_new(conversation, &entry)?);
     }
     Ok(imported)
+}
+
+/// Whether an entry's time is over: it goes nowhere, and is nowhere taken in.
+fn is_over(entry: &Entry) -> bool {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as u64);
+    entry.extra.expires_at_ms.is_some_and(|at_ms| at_ms <= now)
 }
 
 /// Whether a part holds history: people and conversations are in the parts before it.
@@ -243,6 +269,7 @@ pub(crate) fn inherit(tx: &Tx<'_>, record: &mut Conversation) -> Result<(), Stor
     if head.peer() == record.peer() {
         record.party = head.party;
         record.request = head.request;
+        record.timer_s = head.timer_s;
     }
     Ok(())
 }

@@ -43,7 +43,7 @@ pub(super) struct Sharing {
     pub(super) share: Share,
     until_ms: u64,
     joined: bool,
-    /// What is sent, once the other device has joined: the same after a restart.
+    /// What is still to be sent, once the other device has joined.
     plan: Option<Plan>,
     /// Parts that are on the server.
     pub(super) parts: u32,
@@ -130,14 +130,6 @@ pub(super) fn in_parts(exporter: &mut Exporter, tx: &Tx<'_>) -> Result<Vec<Vec<u
     }
 }
 
-/// After a restart: so many parts are there already.
-fn skip(mut exporter: Exporter, parts: u32, tx: &Tx<'_>) -> Result<Exporter, StoreError> {
-    for _ in 0..parts {
-        exporter.next_part(tx)?;
-    }
-    Ok(exporter)
-}
-
 impl Engine {
     pub(super) fn keep_sharing(&mut self, sharing: Option<Sharing>) -> Result<(), Halt> {
         self.store.write(|tx| tx.set_setting(Sharing::NAME, &sharing))?;
@@ -200,12 +192,11 @@ impl Engine {
             Some(plan) => plan,
             None => self.store.read(|tx| Plan::of(tx, sharing.share))?,
         };
-        sharing.plan = Some(plan.clone());
         let kept = self.chores.exporter.take().filter(|(number, _)| *number == sharing.parts);
         let (part, last, exporter) = self.store.read(|tx| {
             let mut exporter = match kept {
                 Some((_, exporter)) => exporter,
-                None => skip(Exporter::new(plan), sharing.parts, tx)?,
+                None => Exporter::new(plan),
             };
             let (part, last) = exporter.next_part(tx)?;
             Ok::<_, StoreError>((part, last, exporter))
@@ -218,6 +209,7 @@ impl Engine {
             return Ok(again(&error));
         }
         sharing.parts += 1;
+        sharing.plan = Some(exporter.rest());
         self.chores.exporter = Some((sharing.parts, exporter));
         sharing.sent = last;
         sharing.until_ms = now_ms() + PATIENCE_MS;

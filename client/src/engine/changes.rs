@@ -209,11 +209,13 @@ impl Engine {
         }
         let Some((info, _)) = self.info_of(id)? else { return Ok(()) };
         let left = self.threads.get(&id).and_then(|thread| thread.record.group()).map(|g| g.left.clone());
+        let timer_s = info.data.as_ref().map_or(0, fastchat_delivery::GroupData::timer_s);
         let mut roles = info.data.map(|data| data.roles().clone()).unwrap_or_default();
         roles.retain(|account, _| !left.as_ref().is_some_and(|left| left.contains(account)));
         roles.extend(new.into_iter().map(|account| (account, fastchat_protocol::Role::Member)));
         let accounts: Vec<AccountId> = roles.keys().copied().collect();
-        let data = match fastchat_delivery::GroupData::new(roles) {
+        let data = fastchat_delivery::GroupData::new(roles);
+        let data = match data.and_then(|data| data.with_timer(timer_s)) {
             Ok(data) => data,
             Err(error) => {
                 let error = ApiError::new(ErrorKind::Refused, error.to_string());

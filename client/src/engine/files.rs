@@ -408,7 +408,16 @@ impl Engine {
         let Direction::Out { to, path, spooled, .. } = direction else { return Ok(()) };
         let text = file.caption.clone().unwrap_or_default();
         let what = What::File(Box::new(file));
-        let item = Item { id, to, conversation, text, at_ms: now_ms(), state: ItemState::Draft, what };
+        let item = Item {
+            id,
+            to,
+            conversation,
+            text,
+            at_ms: now_ms(),
+            state: ItemState::Draft,
+            what,
+            expires_s: None,
+        };
         let added = self.store.write(|tx| {
             tx.delete_transfer(id)?;
             tx.add_item(&item)

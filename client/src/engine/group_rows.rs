@@ -205,6 +205,9 @@ pub(super) fn follow_commit(
         (None, true) => info(tx, record)?.and_then(|info| info.data),
         (None, false) => None,
     };
+    if let Some(data) = &data {
+        record.timer_s = data.timer_s();
+    }
     if summary.moves_leaves() {
         follow(record, summary.epoch, data.as_ref());
     } else if let (Some(group), Some(data)) = (record.group_mut(), data) {
@@ -220,6 +223,7 @@ pub(super) fn follow_commit(
 }
 
 fn follow(record: &mut Conversation, epoch: Epoch, data: Option<&GroupData>) {
+    let timer_s = data.map_or(record.timer_s, GroupData::timer_s);
     let Some(group) = record.group_mut() else { return };
     group.fence = epoch;
     if let Some(data) = data {
@@ -227,6 +231,7 @@ fn follow(record: &mut Conversation, epoch: Epoch, data: Option<&GroupData>) {
     }
     let GroupRecord { left, roles, .. } = group;
     left.retain(|account| roles.contains_key(account));
+    record.timer_s = timer_s;
 }
 
 /// A message that says a group's name and picture. Returns what a person is told, if anything is new.

@@ -79,6 +79,7 @@ impl Engine {
             post_quantum: suite == Suite::PostQuantum,
             picture: group.picture.map(|picture| picture.mime),
             state: standing_name(&record.standing).to_owned(),
+            timer_s: record.timer_s,
             unread: record.unread,
             request: record.request.is_some(),
         })

@@ -213,6 +213,7 @@ impl Engine {
                 one(self, &to).map(|account| MemberChange::Transfer(account, mine))
             }
             GroupChange::Leave => Ok(MemberChange::Leave),
+            GroupChange::Timer { seconds } => Ok(MemberChange::Timer(seconds)),
         })
     }
 
@@ -290,6 +291,7 @@ impl Engine {
             at_ms: now_ms(),
             state: ItemState::Draft,
             what: What::Profile { name: group.name.clone(), picture: group.picture.clone() },
+            expires_s: None,
         }
     }
 

@@ -13,7 +13,7 @@ use crate::{
     failpoint,
     store::{Conversation, EntryKind, GroupRecord, Party, Standing},
 };
-use fastchat_delivery::{Policy, Rules};
+use fastchat_delivery::{GroupData, Policy, Rules};
 use fastchat_e2ee::conversation::{self, ConversationError, Info, Joined};
 use fastchat_protocol::{
     AccountId, Bytes, ClientFrame, ConversationId, Seq, ServerFrame, client, codec, server,
@@ -314,6 +314,8 @@ fn record_of(
         refused: false,
         gone: false,
         incarnation,
+        // Of a group its state says it; between two what was read in the log.
+        timer_s: joined.data.as_ref().map_or(old.timer_s, GroupData::timer_s),
         ..old
     }
 }
@@ -329,5 +331,7 @@ fn new_record(own: AccountId, joined: &Joined, join_seq: Seq) -> Conversation {
             ..GroupRecord::default()
         })),
     };
-    Conversation::new(joined.conversation, party, Standing::Ready, join_seq, now_ms())
+    let timer_s = joined.data.as_ref().map_or(0, GroupData::timer_s);
+    let record = Conversation::new(joined.conversation, party, Standing::Ready, join_seq, now_ms());
+    Conversation { timer_s, ..record }
 }

@@ -65,6 +65,7 @@ pub(super) fn plan(change: &MemberChange, view: &View<'_>) -> Result<Next, ApiEr
         MemberChange::Role(account, new) => give_role(*account, *new, role, data, view),
         MemberChange::Transfer(account, mine) => transfer(*account, *mine, role, data, view),
         MemberChange::Leave => leave(role, data, view),
+        MemberChange::Timer(seconds) => timer(*seconds, role, data),
     }
 }
 
@@ -126,7 +127,7 @@ fn batch(new: &[AccountId], data: &GroupData, view: &View<'_>) -> Result<Next, A
     }
     let mut roles = data.roles().clone();
     roles.extend(add.iter().map(|account| (*account, Role::Member)));
-    Ok(Next::Commit(Plan { add, data: Some(declare(roles)?), ..Plan::default() }))
+    Ok(Next::Commit(Plan { add, data: Some(declare(data, roles)?), ..Plan::default() }))
 }
 
 fn remove(accounts: &[AccountId], role: Role, data: &GroupData, view: &View<'_>) -> Result<Next, ApiError> {
@@ -171,7 +172,7 @@ fn give_role(
         return Err(usage("the owner stays the owner: `fastchat group transfer` hands the group over"));
     }
     let roles = with(data, [(account, new)]);
-    Ok(Next::Commit(Plan { data: Some(declare(roles)?), ..Plan::default() }))
+    Ok(Next::Commit(Plan { data: Some(declare(data, roles)?), ..Plan::default() }))
 }
 
 fn transfer(
@@ -192,7 +193,18 @@ fn transfer(
         return Err(not_in(&name));
     }
     let roles = with(data, [(view.own, mine), (account, Role::Owner)]);
-    Ok(Next::Commit(Plan { data: Some(declare(roles)?), ..Plan::default() }))
+    Ok(Next::Commit(Plan { data: Some(declare(data, roles)?), ..Plan::default() }))
+}
+
+fn timer(seconds: u32, role: Role, data: &GroupData) -> Result<Next, ApiError> {
+    if data.timer_s() == seconds {
+        return Ok(Next::Done);
+    }
+    if role < Role::Admin {
+        return Err(refused("only the owner and admins set how long a group's messages are kept"));
+    }
+    let data = data.with_timer(seconds).map_err(|error| refused(error.to_string()))?;
+    Ok(Next::Commit(Plan { data: Some(data), ..Plan::default() }))
 }
 
 fn leave(role: Role, data: &GroupData, view: &View<'_>) -> Result<Next, ApiError> {
@@ -225,7 +237,8 @@ fn evict(view: &View<'_>) -> Next {
     let before = roles.len();
     roles.retain(|account, _| *account == view.own || !view.left.contains(account));
     // Leaving is not for owners, so one is left.
-    let data = (roles.len() != before).then(|| GroupData::new(roles).ok()).flatten();
+    let left = view.info.data.as_ref().filter(|_| roles.len() != before);
+    let data = left.and_then(|data| data.with_roles(roles).ok());
     Next::Commit(Plan { add: Vec::new(), remove, data })
 }
 
@@ -234,7 +247,7 @@ fn without(going: &BTreeSet<AccountId>, data: &GroupData, members: &[Leaf]) -> R
     roles.retain(|account, _| !going.contains(account));
     let remove =
         members.iter().filter(|leaf| going.contains(&leaf.account)).map(|leaf| leaf.device).collect();
-    Ok(Plan { add: Vec::new(), remove, data: Some(declare(roles)?) })
+    Ok(Plan { add: Vec::new(), remove, data: Some(declare(data, roles)?) })
 }
 
 fn with<const N: usize>(data: &GroupData, new: [(AccountId, Role); N]) -> BTreeMap<AccountId, Role> {
@@ -243,8 +256,8 @@ fn with<const N: usize>(data: &GroupData, new: [(AccountId, Role); N]) -> BTreeM
     roles
 }
 
-fn declare(roles: BTreeMap<AccountId, Role>) -> Result<GroupData, ApiError> {
-    GroupData::new(roles).map_err(|error| refused(error.to_string()))
+fn declare(data: &GroupData, roles: BTreeMap<AccountId, Role>) -> Result<GroupData, ApiError> {
+    data.with_roles(roles).map_err(|error| refused(error.to_string()))
 }
 
 fn not_in(name: &str) -> ApiError {

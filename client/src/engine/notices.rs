@@ -47,6 +47,15 @@ impl Words<'_> {
         said
     }
 
+    /// Another timer.
+    pub(super) fn of_timer(&self, by: AccountId, seconds: u32) -> String {
+        let who = self.who(by);
+        match seconds {
+            0 => format!("{who} set messages to stay"),
+            seconds => format!("{who} set messages to disappear after {}", span(seconds)),
+        }
+    }
+
     fn of_people(&self, by: AccountId, before: &GroupData, after: &GroupData, said: &mut Vec<String>) {
         let who = self.who(by);
         let came: Vec<_> = after.roles().keys().filter(|a| before.role(**a).is_none()).copied().collect();
@@ -62,6 +71,9 @@ impl Words<'_> {
             && old != new
         {
             said.push(format!("{who} handed the group over to {}", self.who(new)));
+        }
+        if before.timer_s() != after.timer_s() {
+            said.push(self.of_timer(by, after.timer_s()));
         }
         for (account, role) in after.roles() {
             let whom = self.who(*account);
@@ -113,6 +125,17 @@ fn and(mut names: Vec<String>) -> String {
         None => String::new(),
         Some(last) if names.is_empty() => last,
         Some(last) => format!("{} and {last}", names.join(", ")),
+    }
+}
+
+/// A time in words, in the largest unit that says it whole.
+fn span(seconds: u32) -> String {
+    let units = [(7 * 86_400, "week"), (86_400, "day"), (3_600, "hour"), (60, "minute"), (1, "second")];
+    let fits = units.into_iter().find(|(unit, _)| seconds.is_multiple_of(*unit));
+    let (unit, name) = fits.unwrap_or((1, "second"));
+    match seconds / unit {
+        1 => format!("1 {name}"),
+        n => format!("{n} {name}s"),
     }
 }
 
@@ -206,6 +229,24 @@ mod tests {
         for (by, before, after, left, want) in cases {
             let summary = commit(by, Some((before.clone(), after.clone())));
             assert_eq!(said(&summary, left), want);
+        }
+    }
+
+    #[test]
+    fn how_long_messages_are_kept() {
+        let team = group(&[YOU, BOB], &[]);
+        let timed = |seconds| team.with_timer(seconds).unwrap();
+        let cases = [
+            (&team, timed(86_400), "alice set messages to disappear after 1 day"),
+            (&timed(5), timed(90), "alice set messages to disappear after 90 seconds"),
+            (&team, timed(1_209_600), "alice set messages to disappear after 2 weeks"),
+            (&team, timed(7_200), "alice set messages to disappear after 2 hours"),
+            (&timed(60), timed(0), "alice set messages to stay"),
+            (&timed(60), timed(60), ""),
+        ];
+        for (before, after, want) in cases {
+            let summary = commit(ALICE, Some((before.clone(), after)));
+            assert_eq!(said(&summary, &[]), want);
         }
     }
 

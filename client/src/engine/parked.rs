@@ -169,9 +169,9 @@ impl Engine {
         let now = Instant::now();
         let ready = self.session.is_some() && self.synced;
         for mut parked in std::mem::take(&mut self.parked) {
-            if let (true, Request::Send { id, to, text, wait_ms }) = (ready, &mut parked.request) {
+            if let (true, Request::Send { id, to, text, reply, wait_ms }) = (ready, &mut parked.request) {
                 let (to, text) = (std::mem::take(to), std::mem::take(text));
-                self.on_send(&id.clone(), to, text, *wait_ms, parked.reply)?;
+                self.on_send(&id.clone(), to, text, reply.take(), *wait_ms, parked.reply)?;
                 continue;
             }
             match (ready, self.ended.is_some() || parked.deadline <= now) {

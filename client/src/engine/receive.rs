@@ -172,6 +172,7 @@ impl Engine {
         for effect in effects {
             match effect {
                 Effect::Entry(entry) => self.say_entry(id, &entry),
+                Effect::Changed(entry) => self.say_changed(id, &entry),
                 Effect::OwnSent(position) => self.own_sent(id, position),
                 Effect::OwnCommit => self.own_commit_done(id),
                 Effect::NewEpoch => {
@@ -221,6 +222,12 @@ impl Engine {
             }
         }
         tracing::debug!(id = short_of(&item.id), "in the log");
+    }
+
+    fn say_changed(&self, id: ConversationId, entry: &Entry) {
+        if let Some(thread) = self.threads.get(&id).filter(|thread| !self.is_hidden(&thread.record)) {
+            self.say(Event::Changed(self.view_entry(&thread.record, entry)));
+        }
     }
 
     pub(super) fn say_entry(&self, id: ConversationId, entry: &Entry) {

@@ -164,7 +164,10 @@ impl Engine {
                 }
             }
         }
-        let data = match roles.map(GroupData::new).transpose() {
+        // As this device has seen it: the others judge by the same.
+        let timer_s = self.threads.get(&id).map_or(0, |thread| thread.record.timer_s);
+        let declare = |roles| GroupData::new(roles)?.with_timer(timer_s);
+        let data = match roles.map(declare).transpose() {
             Ok(data) => data,
             Err(error) => return self.cannot_refound(id, &ApiError::internal(error)),
         };

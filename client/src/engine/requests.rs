@@ -9,7 +9,7 @@ use super::{
 use crate::{
     api::{ApiError, ErrorKind, MessageView, Request, Response, SafetyView, SentView},
     link::LinkError,
-    store::{Contact, Conversation, Item, ItemId, ItemState, Standing, What},
+    store::{Contact, Conversation, Item, ItemId, ItemState, Standing},
     trust,
 };
 use fastchat_e2ee::safety_number;
@@ -27,9 +27,19 @@ const MAX_ENTRIES: usize = 10_000;
 
 impl Engine {
     pub(super) async fn on_command(&mut self, Command { request, reply }: Command) -> Result<(), Halt> {
+        let request = self.as_group_change(request);
         let Some((request, reply)) = self.on_patient(request, reply).await? else { return Ok(()) };
         let answer = match request {
-            Request::Send { id, to, text, wait_ms } => return self.on_send(&id, to, text, wait_ms, reply),
+            Request::Send { id, to, text, reply: answers, wait_ms } => {
+                return self.on_send(&id, to, text, answers, wait_ms, reply);
+            }
+            Request::ChangeMessage { id, with, target, change, wait_ms } => {
+                return self.on_change_message(&id, (&with, &target), change, wait_ms, reply);
+            }
+            Request::SetTimer { id, with, seconds, wait_ms } => {
+                return self.on_set_timer(&id, with, seconds, wait_ms, reply);
+            }
+            Request::Message { with, target, around } => self.on_message(with.as_deref(), &target, around),
             Request::UpdateKeys { with } => return self.on_update_keys(&with, reply),
             Request::Synced { wait_ms } => return self.on_synced(wait_ms, reply),
             Request::AwaitDelivered { with, seq, wait_ms } => {
@@ -102,6 +112,7 @@ impl Engine {
         id: &str,
         to: String,
         text: String,
+        answers: Option<String>,
         wait_ms: u64,
         reply: Reply,
     ) -> Result<(), Halt> {
@@ -112,18 +123,15 @@ impl Engine {
                 return Ok(());
             }
         };
-        if let Some((conversation, seq, at_ms)) = self.store.read(|tx| tx.recall_sent(id))? {
-            let (id, conversation) = (id.to_string(), conversation.to_string());
-            let _ = reply.send(Ok(Response::Sent(SentView { id, conversation, seq, at_ms })));
-            return Ok(());
-        }
+        let Some(reply) = self.sent_before(id, reply)? else { return Ok(()) };
         // Behind earlier ones that have no conversation yet, or the order would change.
         let behind = self.unrouted.iter().any(|at| self.items.get(at).is_some_and(|item| item.to == to));
         let known = match self.sendable(&to) {
             Ok(known) => known,
             Err(error) if error.kind != ErrorKind::Usage && !self.synced && self.ended.is_none() => {
                 let id = id.to_string();
-                self.park_send(Request::Send { id, to, text, wait_ms }, wait_ms, reply);
+                let request = Request::Send { id, to, text, reply: answers, wait_ms };
+                self.park_send(request, wait_ms, reply);
                 return Ok(());
             }
             Err(error) => {
@@ -131,19 +139,41 @@ impl Engine {
                 return Ok(());
             }
         };
-        let conversation = known.filter(|_| !behind);
-        let changed = self.distrusted(&to, conversation);
+        let what = match self.said(known, &text, answers.as_deref())? {
+            Ok(what) => what,
+            Err(error) => {
+                let _ = reply.send(Err(error));
+                return Ok(());
+            }
+        };
+        let (conversation, at_ms) = (known.filter(|_| !behind), now_ms());
+        let state = ItemState::Draft;
+        self.post(Item { id, to, conversation, text, at_ms, state, what, expires_s: None }, wait_ms, reply)
+    }
+
+    /// Answers whoever asks again for what was sent; gives the others back.
+    pub(super) fn sent_before(&self, id: ItemId, reply: Reply) -> Result<Option<Reply>, Halt> {
+        let Some((conversation, seq, at_ms)) = self.store.read(|tx| tx.recall_sent(id))? else {
+            return Ok(Some(reply));
+        };
+        let (id, conversation) = (id.to_string(), conversation.to_string());
+        let _ = reply.send(Ok(Response::Sent(SentView { id, conversation, seq, at_ms })));
+        Ok(None)
+    }
+
+    /// Stores a message, and answers once the server has it.
+    pub(super) fn post(&mut self, item: Item, wait_ms: u64, reply: Reply) -> Result<(), Halt> {
+        let (id, conversation) = (item.id, item.conversation);
+        let changed = self.distrusted(&item.to, conversation);
         if let Some(id) = conversation {
             self.accept_by_writing(id)?;
         }
-        let (at_ms, what) = (now_ms(), What::Text);
-        let item = Item { id, to, conversation, text, at_ms, state: ItemState::Draft, what };
         if let Some(position) = self.store.write(|tx| tx.add_item(&item))? {
             match conversation.and_then(|id| self.threads.get_mut(&id)) {
                 Some(thread) => thread.lane.push(position),
                 None => self.unrouted.push_back(position),
             }
-            self.items.insert(position, item.clone());
+            self.items.insert(position, item);
         }
         if let Some(name) = changed {
             let _ = reply.send(Err(self.untrusted(&name)));
@@ -165,13 +195,7 @@ impl Engine {
             to.parse::<AccountName>()
                 .map_err(|e| usage(format!("{to:?} cannot be an account's name: {e}")))?;
         }
-        match text.len() {
-            0 => Err(usage("there is nothing to send: the message is empty".into())),
-            n if n > MAX_TEXT_BYTES => {
-                Err(usage(format!("the message has {n} bytes; at most {MAX_TEXT_BYTES} can be sent at once")))
-            }
-            _ => Ok(id),
-        }
+        check_text(text).map(|()| id)
     }
 
     /// Where a message to `to` goes, if it is known; an error where nothing can go.
@@ -467,7 +491,19 @@ impl Engine {
     }
 }
 
-fn parse_id(text: &str) -> Option<ItemId> {
+/// Whether a text can be sent.
+pub(super) fn check_text(text: &str) -> Result<(), ApiError> {
+    let usage = |message: String| ApiError::new(ErrorKind::Usage, message);
+    match text.len() {
+        0 => Err(usage("there is nothing to send: the message is empty".into())),
+        n if n > MAX_TEXT_BYTES => {
+            Err(usage(format!("the message has {n} bytes; at most {MAX_TEXT_BYTES} can be sent at once")))
+        }
+        _ => Ok(()),
+    }
+}
+
+pub(super) fn parse_id(text: &str) -> Option<ItemId> {
     let mut id = [0; 16];
     hex::decode_to_slice(text, &mut id).ok()?;
     Some(ItemId(id))

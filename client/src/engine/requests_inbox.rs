@@ -122,6 +122,7 @@ impl Engine {
             at_ms: now_ms(),
             state: ItemState::Draft,
             what: What::Accepted,
+            expires_s: None,
         })?;
         Ok(Then::Item { item, group: None })
     }

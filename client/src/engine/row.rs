@@ -3,7 +3,9 @@
 use super::{
     counts::Counts,
     group_rows,
+    kinds::{self, Deed},
     notices::Words,
+    send::content_of,
     state::{Arrived, now_ms},
 };
 use crate::{
@@ -11,13 +13,13 @@ use crate::{
     failpoint,
     store::{
         CommitReason, Contact, Conversation, Entry, EntryKind, Extra, Item, ItemState, Standing, StoreError,
-        Tx, What, quarantined,
+        Tx, quarantined,
     },
     trust::{self, Gossip},
 };
 use fastchat_delivery::{CommitSummary, Policy};
 use fastchat_e2ee::{
-    Content, Device, FileInfo, GroupProfile, Message, Picture,
+    Content, Device, Message, Text,
     conversation::{self, OpenError, Opened},
 };
 use fastchat_protocol::{
@@ -76,6 +78,8 @@ pub(super) enum Step {
 pub(super) enum Effect {
     /// To be shown.
     Entry(Box<Entry>),
+    /// Something that was shown is different now.
+    Changed(Box<Entry>),
     /// Our message at this position of the outbox is in the log.
     OwnSent(i64),
     /// Our commit was accepted.
@@ -137,6 +141,16 @@ fn own_item<'a>(env: &Env<'a>, envelope: &Bytes) -> Option<(i64, &'a Item)> {
     })
 }
 
+/// Who says something, and what goes with it.
+struct Said {
+    account: AccountId,
+    device: DeviceId,
+    /// None for what this device has sent.
+    epoch: Option<Epoch>,
+    /// Seconds for which it is kept.
+    expires_s: Option<u32>,
+}
+
 /// An echo of what this device sent. Its text was stored when it was sealed.
 fn own_message(
     tx: &Tx<'_>,
@@ -146,31 +160,19 @@ fn own_message(
     position: i64,
     item: &Item,
 ) -> Result<Step, StoreError> {
-    let account = env.me.account();
-    let shown = match &item.what {
-        What::Text => {
-            Some(entry(record, row, EntryKind::Text, Some((account, env.me.id())), item.text.clone()))
+    let (account, device) = (env.me.account(), env.me.id());
+    let said = Said { account, device, epoch: None, expires_s: item.expires_s };
+    let step = match content_of(item) {
+        Content::Profile(profile) => {
+            let words = group_rows::profile(env, record, account, profile).unwrap_or_else(Some);
+            words.map_or_else(|| Ok(Step::Done(Vec::new())), |words| noted(tx, record, row, words))?
         }
-        What::File(file) => {
-            let from = Some((account, env.me.id()));
-            Some(file_entry(entry(record, row, EntryKind::File, from, item.text.clone()), (**file).clone()))
-        }
-        What::Profile { name, picture } => {
-            let picture = picture.as_ref().map(|p| Picture { mime: p.mime.clone(), bytes: p.bytes.to_vec() });
-            let profile = GroupProfile { name: name.clone(), picture };
-            let said = group_rows::profile(env, record, account, profile).unwrap_or_else(Some);
-            said.map(|said| entry(record, row, EntryKind::Notice, None, said))
-        }
-        What::Accepted => None,
+        other => content(tx, env, record, row, &said, other)?,
     };
-    if let Some(entry) = &shown {
-        tx.add_entry(record.id, entry)?;
-    }
+    let Step::Done(effects) = step else { return Ok(Step::Refetch) };
     tx.delete_item(item.id)?;
     tx.remember_sent(item.id, &(record.id, row.seq.0, row.at_ms))?;
-    // What one has written, one has read, and with it what came before.
-    let shown = shown.map(|entry| Effect::Entry(Box::new(entry)));
-    Ok(Step::Done([Effect::OwnSent(position)].into_iter().chain(shown).collect()))
+    Ok(Step::Done([Effect::OwnSent(position)].into_iter().chain(effects).collect()))
 }
 
 fn opened(
@@ -231,8 +233,8 @@ fn settle(
                 Err(error) => return quarantine(tx, record, row, error.to_string()),
             };
             let heard = heard(env, account, &message);
-            let from = (account, device, epoch);
-            let Step::Done(mut effects) = content(tx, env, record, row, from, message.content)? else {
+            let said = Said { account, device, epoch: Some(epoch), expires_s: message.expires_s };
+            let Step::Done(mut effects) = content(tx, env, record, row, &said, message.content)? else {
                 return Ok(Step::Refetch);
             };
             effects.extend(heard);
@@ -296,21 +298,37 @@ fn content(
     env: &Env<'_>,
     record: &mut Conversation,
     row: &LogRow,
-    (account, device, epoch): (AccountId, DeviceId, Epoch),
+    said: &Said,
     content: Content,
 ) -> Result<Step, StoreError> {
+    let account = said.account;
     let own = account == env.me.account();
     if own {
         // Another device of this account writes here: it has said yes.
         record.request = None;
     }
+    let mut extra = Extra { expires_at_ms: expires_at(said.expires_s, row.at_ms), ..Extra::default() };
     let (kind, text) = match content {
-        Content::Text(text) => (EntryKind::Text, text.text),
         Content::File(file) => {
             let text = file.caption.clone().unwrap_or_default();
-            let entry = entry(record, row, EntryKind::File, Some((account, device)), text);
-            return said_by(tx, record, own, file_entry(Entry { epoch: Some(epoch), ..entry }, *file));
+            extra.file = Some(file);
+            (EntryKind::File, text)
         }
+        Content::Text(Text { text, reply, mentions }) => {
+            (extra.reply, extra.mentions) = (reply, members_among(record, mentions));
+            (EntryKind::Text, text)
+        }
+        Content::Edit { target, mut text } => {
+            text.mentions = members_among(record, text.mentions);
+            return kinds::apply(tx, env, record, row, account, target, &Deed::Edit(text));
+        }
+        Content::Delete { target } => {
+            return kinds::apply(tx, env, record, row, account, target, &Deed::Delete);
+        }
+        Content::Reaction { target, emoji } => {
+            return kinds::apply(tx, env, record, row, account, target, &Deed::React(emoji));
+        }
+        Content::Timer { seconds } => return kinds::timer(tx, env, record, row, account, seconds),
         Content::Profile(profile) => {
             return match group_rows::profile(env, record, account, profile) {
                 Ok(Some(said)) => noted(tx, record, row, said),
@@ -328,20 +346,24 @@ fn content(
         ),
         _ => (EntryKind::Unknown, "a message that this version cannot show: update fastchat".to_owned()),
     };
-    let entry = Entry { epoch: Some(epoch), ..entry(record, row, kind, Some((account, device)), text) };
-    said_by(tx, record, own, entry)
-}
-
-/// With the file that the entry is about.
-fn file_entry(entry: Entry, file: FileInfo) -> Entry {
-    Entry { extra: Extra { file: Some(Box::new(file)), ..entry.extra }, ..entry }
-}
-
-/// Somebody has said something.
-fn said_by(tx: &Tx<'_>, record: &mut Conversation, own: bool, entry: Entry) -> Result<Step, StoreError> {
+    let entry = entry(record, row, kind, Some((account, said.device)), text);
+    let entry = Entry { epoch: said.epoch, extra, ..entry };
     tx.add_entry(record.id, &entry)?;
     record.unread += u64::from(!own);
     Ok(Step::Done(vec![Effect::Entry(Box::new(entry))]))
+}
+
+/// When a message goes: counted from the server's time or this device's, whichever is earlier, so that a
+/// server that says a later time keeps nothing for longer.
+fn expires_at(expires_s: Option<u32>, at_ms: u64) -> Option<u64> {
+    expires_s.map(|seconds| at_ms.min(now_ms()).saturating_add(u64::from(seconds) * 1000))
+}
+
+/// Those of these accounts who are in the group; between two, nobody has to be named.
+fn members_among(record: &Conversation, accounts: Vec<AccountId>) -> Vec<AccountId> {
+    let Some(group) = record.group() else { return Vec::new() };
+    let unique: BTreeSet<AccountId> = accounts.into_iter().collect();
+    unique.into_iter().filter(|account| group.roles.contains_key(account)).collect()
 }
 
 /// What a commit did, in words; empty for new keys.

@@ -16,7 +16,7 @@ use crate::{
 };
 use fastchat_delivery::VerifiedManifest;
 use fastchat_e2ee::{
-    Content, GroupProfile, ManifestView, Message, Picture,
+    Content, GroupProfile, ManifestView, Message, Picture, Text,
     conversation::{self, ConversationError},
 };
 use fastchat_protocol::{
@@ -105,7 +105,12 @@ impl Engine {
             false => self.manifest(me.account()).map(|manifest| view_of(&manifest)),
         };
         record.gossiped = epoch;
-        let message = Message { manifest, ..Message::new(content_of(&item)) };
+        if let What::Timer { seconds } = item.what {
+            // What is typed behind it is sealed before it is read in the log.
+            record.timer_s = seconds;
+        }
+        item.expires_s = (record.timer_s > 0 && item.what.expires()).then_some(record.timer_s);
+        let message = Message { manifest, expires_s: item.expires_s, ..Message::new(content_of(&item)) };
         let plaintext = fastchat_e2ee::Zeroizing::new(message.encode());
         let sealed = self.store.write(|tx| {
             let sealed = conversation::seal(&tx.vault(), &me, id, counter, &plaintext)?;
@@ -427,7 +432,8 @@ impl Engine {
     }
 }
 
-fn content_of(item: &Item) -> Content {
+/// What an item says.
+pub(super) fn content_of(item: &Item) -> Content {
     match &item.what {
         What::Text => Content::Text(item.text.as_str().into()),
         What::File(file) => Content::File(file.clone()),
@@ -438,6 +444,16 @@ fn content_of(item: &Item) -> Content {
                 .map(|picture| Picture { mime: picture.mime.clone(), bytes: picture.bytes.to_vec() }),
         }),
         What::Accepted => Content::Accepted,
+        What::Said { reply, mentions } => {
+            Content::Text(Text { text: item.text.clone(), reply: *reply, mentions: mentions.clone() })
+        }
+        What::Edit { target, mentions } => Content::Edit {
+            target: *target,
+            text: Text { text: item.text.clone(), reply: None, mentions: mentions.clone() },
+        },
+        What::Delete { target } => Content::Delete { target: *target },
+        What::Reaction { target, emoji } => Content::Reaction { target: *target, emoji: emoji.clone() },
+        What::Timer { seconds } => Content::Timer { seconds: *seconds },
     }
 }
 

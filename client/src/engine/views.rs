@@ -3,13 +3,16 @@
 use super::{Engine, group_views::standing_name};
 use crate::{
     api::{
-        ApiError, ConversationView, FileView, MessageKind, MessageView, OutboxView, Response, StatusView,
-        WhoAmI,
+        ApiError, ConversationView, ExcerptView, FileView, MessageKind, MessageView, OutboxView, Response,
+        StatusView, WhoAmI,
     },
     link::LinkError,
     store::{Conversation, Entry, EntryKind, Item, ItemState, StoreError, What},
 };
 use fastchat_e2ee::{FileInfo, MessageRef};
+
+/// Limit: characters of a message that an answer shows.
+const MAX_EXCERPT: usize = 80;
 
 impl Engine {
     pub(super) fn view_entry(&self, record: &Conversation, entry: &Entry) -> MessageView {
@@ -34,14 +37,35 @@ impl Engine {
             request: record.request.is_some(),
             id: entry.reference().map(name_of_message),
             reply_to: extra.reply.map(name_of_message),
+            reply: extra.reply.and_then(|name| self.excerpt(record, name)),
             mentions: extra.mentions.iter().map(|account| self.name_of(*account)).collect(),
             edited: extra.edited.is_some(),
             deleted: extra.deleted.is_some(),
+            deleted_by: self.other_deleter(entry),
             reactions: extra.reactions.iter().map(|(by, what)| (self.name_of(*by), what.clone())).collect(),
             file: extra.file.as_deref().map(view_file),
             expires_at_ms: extra.expires_at_ms,
             shared_by: extra.shared_by.map(|account| self.name_of(account)),
         }
+    }
+
+    /// How a message begins, if it is here.
+    fn excerpt(&self, record: &Conversation, name: MessageRef) -> Option<ExcerptView> {
+        // What cannot be read now is as what is not here: the answer is shown all the same.
+        let original = self.store.read(|tx| tx.find_message(record.id, name)).ok().flatten()?;
+        let text = match (&original.extra.file, original.text.is_empty()) {
+            (Some(file), true) => &file.name,
+            _ => &original.text,
+        };
+        let line = text.lines().find(|line| !line.trim().is_empty()).unwrap_or_default();
+        let from = original.from.map(|(account, _)| self.name_of(account)).unwrap_or_default();
+        let deleted = original.extra.deleted.is_some();
+        Some(ExcerptView { from, text: line.chars().take(MAX_EXCERPT).collect(), deleted })
+    }
+
+    fn other_deleter(&self, entry: &Entry) -> Option<String> {
+        let by = entry.extra.deleted?.by;
+        entry.from.filter(|(author, _)| *author != by).map(|_| self.name_of(by))
     }
 
     pub(super) fn view_conversations(&self) -> Result<Response, StoreError> {
@@ -57,6 +81,7 @@ impl Engine {
                 unread: record.unread,
                 seq: record.cursor.0,
                 state: standing_name(&record.standing).to_owned(),
+                timer_s: record.timer_s,
                 last: last.map(|entry| self.view_entry(record, &entry)),
             });
         }

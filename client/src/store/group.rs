@@ -77,6 +77,8 @@ pub enum MemberChange {
     Evict,
     /// This account goes, by its own statement.
     Leave,
+    /// Messages are kept for so many seconds from now on; 0: they stay.
+    Timer(u32),
 }
 
 impl Party {

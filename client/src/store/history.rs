@@ -51,6 +51,9 @@ impl Tx<'_> {
         let row = params![key, entry.incarnation, number(entry.seq), entry.part, value];
         let rows = self.conn.prepare_cached(sql)?.execute(row)?;
         self.add_reference(conversation, entry)?;
+        if rows == 1 {
+            self.add_expiry(&key, entry)?;
+        }
         Ok(rows)
     }
 
@@ -137,6 +140,23 @@ impl Tx<'_> {
         self.entries(&key, sql, bounds)
     }
 
+    /// The last `limit` entries before a place, oldest first.
+    pub fn entries_before(
+        &self,
+        conversation: ConversationId,
+        (incarnation, seq, part): Place,
+        limit: usize,
+    ) -> Result<Vec<Entry>> {
+        let key = self.index("conversation", conversation.as_bytes());
+        let sql = "SELECT incarnation, seq, part, value FROM messages \
+             WHERE conversation = ?1 AND (incarnation, seq, part) < (?2, ?3, ?4) \
+             ORDER BY incarnation DESC, seq DESC, part DESC LIMIT ?5";
+        let bounds = params![key, incarnation, number(seq), part, limit as i64];
+        let mut entries = self.entries(&key, sql, bounds)?;
+        entries.reverse();
+        Ok(entries)
+    }
+
     /// The place after which the last `count` entries are; `None` if there are no more than that.
     pub fn place_before_last(&self, conversation: ConversationId, count: u32) -> Result<Option<Place>> {
         let key = self.index("conversation", conversation.as_bytes());
@@ -148,7 +168,12 @@ impl Tx<'_> {
         Ok(found.optional()?)
     }
 
-    fn entries(&self, key: &[u8; 32], sql: &str, bounds: impl rusqlite::Params) -> Result<Vec<Entry>> {
+    pub(super) fn entries(
+        &self,
+        key: &[u8; 32],
+        sql: &str,
+        bounds: impl rusqlite::Params,
+    ) -> Result<Vec<Entry>> {
         let mut query = self.conn.prepare_cached(sql)?;
         let rows = query.query_map(bounds, |row| {
             let place = (row.get(0)?, Seq(row.get::<_, i64>(1)?.unsigned_abs()), row.get(2)?);
@@ -180,7 +205,7 @@ impl Tx<'_> {
 }
 
 /// What names a message in all conversations.
-fn named(conversation: ConversationId, MessageRef { device, counter }: MessageRef) -> Vec<u8> {
+pub(super) fn named(conversation: ConversationId, MessageRef { device, counter }: MessageRef) -> Vec<u8> {
     [conversation.as_bytes().as_slice(), device.as_bytes(), &counter.0.to_be_bytes()].concat()
 }
 
@@ -195,6 +220,6 @@ fn sealed_for(key: &[u8], (incarnation, seq, part): Place) -> Vec<u8> {
 }
 
 /// SQLite's integers are signed; a seq beyond 2^63 does not happen.
-fn number(seq: Seq) -> i64 {
+pub(super) fn number(seq: Seq) -> i64 {
     i64::try_from(seq.0).unwrap_or(i64::MAX)
 }

@@ -75,6 +75,10 @@ pub struct Conversation {
     /// The last epoch in which this device has told the others which manifest it has.
     #[serde(default)]
     pub gossiped: Option<Epoch>,
+    /// Seconds for which what is sent now is kept; 0 keeps it. Of a group its state says so, between two
+    /// the last timer message in the log.
+    #[serde(default)]
+    pub timer_s: u32,
 }
 
 /// A conversation that waits for a yes.
@@ -219,6 +223,9 @@ pub struct Extra {
 pub struct Changed {
     /// Who did it.
     pub by: AccountId,
+    /// The incarnation of the log.
+    #[serde(default)]
+    pub incarnation: u32,
     /// The row's place.
     pub seq: Seq,
     /// Milliseconds since 1970 by the server's clock.
@@ -277,6 +284,9 @@ pub struct Item {
     /// What it is; text, before there was anything else.
     #[serde(default)]
     pub what: What,
+    /// Seconds for which it is kept, as it was sealed.
+    #[serde(default)]
+    pub expires_s: Option<u32>,
 }
 
 /// What a message is.
@@ -296,6 +306,45 @@ pub enum What {
     Accepted,
     /// A file whose blob is complete; the item's text is what is said of it.
     File(Box<FileInfo>),
+    /// The item's text, as an answer or for somebody.
+    Said {
+        /// What it answers.
+        reply: Option<MessageRef>,
+        /// Who is to look.
+        mentions: Vec<AccountId>,
+    },
+    /// The item's text takes the place of another one.
+    Edit {
+        /// Of which message.
+        target: MessageRef,
+        /// Who is to look.
+        mentions: Vec<AccountId>,
+    },
+    /// A message is taken back.
+    Delete {
+        /// Which.
+        target: MessageRef,
+    },
+    /// What this account thinks of a message.
+    Reaction {
+        /// Of which.
+        target: MessageRef,
+        /// `None` takes it back.
+        emoji: Option<String>,
+    },
+    /// How long messages between two are kept from now on.
+    Timer {
+        /// 0 keeps them.
+        seconds: u32,
+    },
+}
+
+impl What {
+    /// Whether it is gone with the others when messages are kept for a time only. What says how a
+    /// conversation stands is not.
+    pub fn expires(&self) -> bool {
+        !matches!(self, Self::Profile { .. } | Self::Accepted | Self::Timer { .. })
+    }
 }
 
 /// How far a message is on its way.
@@ -350,6 +399,7 @@ impl Conversation {
             request: None,
             changes: Vec::new(),
             gossiped: None,
+            timer_s: 0,
         }
     }
 

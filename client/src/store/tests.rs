@@ -37,6 +37,7 @@ fn item(id: u8, text: &str) -> Item {
         at_ms: 1,
         state,
         what: What::default(),
+        expires_s: None,
     }
 }
 
@@ -276,4 +277,66 @@ fn an_older_profile_keeps_its_history() {
 
 fn texts(entries: Vec<Entry>) -> Vec<String> {
     entries.into_iter().map(|entry| entry.text).collect()
+}
+
+/// Every value of the file that can be opened with the key is not asked for: the file itself is, and what
+/// was deleted or is over opens nowhere in it.
+#[test]
+fn what_is_over_or_taken_back_is_nowhere_any_more() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut store = Store::open(&dir.path().join("store.db"), key()).unwrap();
+    let of = |seq, expires_at_ms| {
+        let extra = Extra { expires_at_ms, ..Extra::default() };
+        Entry { counter: Some(Counter(seq)), extra, ..entry(seq, 0, MARKER) }
+    };
+    let row = Quarantined {
+        conversation: ID,
+        incarnation: 0,
+        seq: Seq(2),
+        reason: MARKER.into(),
+        envelope: Some(Bytes::from_static(MARKER.as_bytes())),
+    };
+    write(&mut store, |tx| {
+        for (seq, at_ms) in [(1, None), (2, Some(20)), (3, Some(10)), (4, Some(30))] {
+            tx.add_entry(ID, &of(seq, at_ms))?;
+        }
+        tx.quarantine(&row)
+    });
+    let name = |seq| MessageRef { device: DeviceId::new([9; 16]), counter: Counter(seq) };
+    assert_eq!(store.read(|tx| tx.next_expiry().unwrap()), Some(10));
+    let gone = write(&mut store, |tx| tx.forget_due(9, [ID].into_iter(), 10));
+    assert!(gone.is_empty());
+    let gone = write(&mut store, |tx| tx.forget_due(20, [ID].into_iter(), 10));
+    assert_eq!(gone.iter().map(|(_, entry)| entry.seq.0).collect::<Vec<_>>(), [3, 2], "the earlier first");
+    store.read(|tx| {
+        assert_eq!(tx.next_expiry().unwrap(), Some(30));
+        assert_eq!(tx.quarantined().unwrap(), 0);
+        assert!(tx.find_message(ID, name(2)).unwrap().is_none());
+        assert_eq!(tx.last_entries(ID, 10).unwrap().len(), 2);
+    });
+    // Of a conversation that nothing is known of, it goes all the same.
+    assert!(write(&mut store, |tx| tx.forget_due(30, [].into_iter(), 10)).is_empty());
+    // What was taken back keeps its place and nothing of what it said.
+    let taken = Entry { text: String::new(), ..of(1, None) };
+    write(&mut store, |tx| tx.update_entry(ID, &taken));
+    assert_eq!(values(&store).iter().filter(|value| holds(value, MARKER)).count(), 0);
+    store.read(|tx| assert_eq!(tx.find_message(ID, name(1)).unwrap(), Some(taken)));
+    assert_eq!(count(&store, "SELECT count(*) FROM refs") - 1, 1, "the one of the unknown, and the one here");
+    assert_eq!(count(&store, "SELECT count(*) FROM expiries"), 0);
+}
+
+fn count(store: &Store, sql: &str) -> i64 {
+    store.conn.query_row(sql, [], |row| row.get(0)).unwrap()
+}
+
+fn holds(value: &[u8], text: &str) -> bool {
+    value.windows(text.len()).any(|window| window == text.as_bytes())
+}
+
+/// Everything that the file has about messages, opened.
+fn values(store: &Store) -> Vec<Vec<u8>> {
+    let key = key().index("conversation", ID.as_bytes());
+    let sql = "SELECT incarnation, seq, part, value FROM messages WHERE conversation = ?1";
+    let entries = store.read(|tx| tx.entries(&key, sql, params![key]).unwrap());
+    entries.iter().map(codec::encode).collect()
 }

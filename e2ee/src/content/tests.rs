@@ -150,3 +150,84 @@ fn a_message_says_how_long_it_is_kept_and_never_for_ever_by_mistake() {
     }
     assert!(Message::decode(b"\xa4\x61v\x01\x61k\x64text\x61t\x62hi\x61x\x61y").is_err());
 }
+
+mod arbitrary {
+    use super::*;
+    use fastchat_protocol::{Counter, DeviceId};
+    use proptest::{collection::vec, option, prelude::*};
+
+    fn target() -> impl Strategy<Value = MessageRef> {
+        (any::<[u8; 16]>(), any::<u64>())
+            .prop_map(|(device, n)| MessageRef { device: DeviceId::new(device), counter: Counter(n) })
+    }
+
+    fn text() -> impl Strategy<Value = Text> {
+        let accounts = vec(any::<[u8; 16]>().prop_map(AccountId::new), 0..4);
+        (".*", option::of(target()), accounts).prop_map(|(text, reply, mentions)| Text {
+            text,
+            reply,
+            mentions,
+        })
+    }
+
+    fn described() -> impl Strategy<Value = FileInfo> {
+        let preview = (1..=512u16, 1..=512u16, vec(any::<u8>(), 0..64));
+        let preview = preview.prop_map(|(width, height, bytes)| Preview { width, height, bytes });
+        let fixed = (any::<[u8; 16]>(), any::<[u8; 32]>(), any::<u64>(), any::<[u8; 32]>());
+        (fixed, "[^/]{1,40}", "[a-z/]{0,20}", option::of(preview), option::of(".{0,40}")).prop_map(
+            |((blob, key, size, hash), name, mime, preview, caption)| FileInfo {
+                blob,
+                key,
+                size,
+                hash,
+                name,
+                mime,
+                preview,
+                caption,
+            },
+        )
+    }
+
+    fn content() -> impl Strategy<Value = Content> {
+        let edited = text().prop_map(|text| Text { reply: None, ..text });
+        let accounts = vec(any::<[u8; 16]>().prop_map(AccountId::new), 0..4);
+        prop_oneof![
+            text().prop_map(Content::Text),
+            described().prop_map(|file| Content::File(Box::new(file))),
+            (target(), edited).prop_map(|(target, text)| Content::Edit { target, text }),
+            target().prop_map(|target| Content::Delete { target }),
+            (target(), option::of(".{1,10}")).prop_map(|(target, emoji)| Content::Reaction { target, emoji }),
+            (0..=MAX_TIMER).prop_map(|seconds| Content::Timer { seconds }),
+            (described(), any::<u32>(), accounts).prop_map(|(file, count, accounts)| {
+                Content::History(Box::new(HistoryShare { file, count, accounts }))
+            }),
+            "[a-z][a-z ]{0,40}".prop_map(|name| Content::Profile(GroupProfile { name, picture: None })),
+            Just(Content::Accepted),
+        ]
+    }
+
+    proptest! {
+        #[test]
+        fn whatever_bytes_come_nothing_panics(bytes in vec(any::<u8>(), 0..300)) {
+            let _ = Message::decode(&bytes);
+            // Behind the beginning of each kind, too.
+            for kind in ["text", "file", "edit", "delete", "reaction", "timer", "history", "profile"] {
+                let mut known = b"\xa3\x61v\x01\x61k".to_vec();
+                known.push(0x60 + kind.len() as u8);
+                known.extend(kind.as_bytes());
+                known.extend(&bytes);
+                let _ = Message::decode(&known);
+            }
+        }
+
+        #[test]
+        fn whatever_is_said_comes_back(content in content(), expires in option::of(1..=MAX_TIMER)) {
+            let message = Message { expires_s: expires, ..Message::new(content) };
+            let bytes = message.encode();
+            prop_assert_eq!(Message::decode(&bytes).unwrap(), message);
+            for length in 0..bytes.len() {
+                prop_assert!(Message::decode(&bytes[..length]).is_err(), "{} of {}", length, bytes.len());
+            }
+        }
+    }
+}

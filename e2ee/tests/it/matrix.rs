@@ -248,6 +248,7 @@ fn effect(world: &World, action: &str, by: AccountId) -> Option<Effect> {
         "promote self" if by == OWNER || world.data.role(by).is_none() => return None,
         "promote self" => declare(crown(by)),
         "demote" => declare(world.with(ERIN, Some(Member))),
+        "set timer" => declare(world.data.with_timer(60).unwrap()),
         "transfer" => declare(crown(ERIN)),
         "two owners" => respell(ERIN, Owner),
         "drop owner" => respell(OWNER, Admin),
@@ -276,7 +277,7 @@ fn effect(world: &World, action: &str, by: AccountId) -> Option<Effect> {
 }
 
 /// Action, and whether owner, admin and member may. Nobody else may do anything.
-const TABLE: [(&str, [bool; 3]); 33] = [
+const TABLE: [(&str, [bool; 3]); 34] = [
     ("update keys", [true, true, true]),
     ("add account", [true, true, false]),
     ("add account, keep who left", [false, false, false]),
@@ -292,6 +293,7 @@ const TABLE: [(&str, [bool; 3]); 33] = [
     ("promote", [true, false, false]),
     ("promote self", [false, false, false]),
     ("demote", [true, false, false]),
+    ("set timer", [true, true, false]),
     ("transfer", [true, false, false]),
     ("two owners", [false, false, false]),
     ("drop owner", [false, false, false]),

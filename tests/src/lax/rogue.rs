@@ -197,11 +197,15 @@ impl Rogue {
 
     /// Seals a text.
     pub fn seal(&mut self, text: &str) -> Result<Bytes> {
+        self.seal_plaintext(&Content::Text(text.into()).encode())
+    }
+
+    /// Seals whatever it is.
+    pub fn seal_plaintext(&mut self, plaintext: &[u8]) -> Result<Bytes> {
         let aad = aad(self.next());
         let group = self.group.as_mut().context("not in a conversation")?;
         group.set_aad(aad);
-        let plaintext = Content::Text(text.into()).encode();
-        Ok(group.create_message(&self.provider, &self.device, &plaintext)?.to_bytes()?.into())
+        Ok(group.create_message(&self.provider, &self.device, plaintext)?.to_bytes()?.into())
     }
 
     /// Who it says to be and under which number its last deed goes.

@@ -7,6 +7,7 @@ mod keys;
 mod log;
 mod members;
 mod order;
+mod poison;
 mod scene;
 
 use anyhow::Result;

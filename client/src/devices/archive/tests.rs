@@ -128,3 +128,60 @@ fn how_much_is_read_as_typed() {
     }
     assert!("some".parse::<Share>().is_err());
 }
+
+#[test]
+fn what_is_over_is_not_handed_on_and_the_rest_keeps_its_time() {
+    let (_dir, mut from) = filled(1, 10);
+    let kept = |seq, at_ms| {
+        let mut kept = entry(seq, "kept for a time");
+        kept.extra.expires_at_ms = Some(at_ms);
+        kept
+    };
+    from.write(|tx| {
+        tx.add_entry(id(1), &kept(2, 1))?;
+        let mut record = tx.conversations()?.into_iter().find(|record| record.id == id(1)).unwrap();
+        (record.cursor, record.timer_s) = (Seq(3), 60);
+        tx.put_conversation(&record)?;
+        tx.add_entry(id(1), &kept(3, u64::MAX / 4))
+    })
+    .unwrap();
+    let (_dir, mut to) = store();
+    for part in parts(&from, true, Share::All) {
+        to.write(|tx| import(tx, OWN, &part)).unwrap();
+    }
+    to.read(|tx| {
+        let seqs: Vec<u64> = tx.last_entries(id(1), 10).unwrap().iter().map(|entry| entry.seq.0).collect();
+        assert_eq!(seqs, [1, 3]);
+        assert_eq!(tx.next_expiry().unwrap(), Some(u64::MAX / 4), "it goes here, too");
+        let mut met = Conversation::new(id(1), Party::Direct(PEER), Standing::Ready, Seq(3), 0);
+        inherit(tx, &mut met).unwrap();
+        assert_eq!(met.timer_s, 60);
+    });
+    // What was fine when it was handed on may be over when it is taken in.
+    let late = Part { form: FORM, people: vec![], heads: vec![], entries: vec![(id(1), kept(4, 1))] };
+    assert_eq!(to.write(|tx| import(tx, OWN, &codec::encode(&late))).unwrap().entries, 0);
+}
+
+/// Whatever was edited or deleted meanwhile: nothing is left out, because it is not counted again.
+#[test]
+fn handing_on_goes_on_where_it_was_after_a_restart() {
+    let (_dir, mut from) = filled(40, 60_000);
+    let (_dir, mut to) = store();
+    let mut plan = from.read(|tx| Plan::of(tx, Share::All)).unwrap();
+    let mut parts = 0;
+    loop {
+        let (part, last, rest) = from.read(|tx| {
+            let mut exporter = Exporter::new(plan.clone());
+            let (part, last) = exporter.next_part(tx).unwrap();
+            (part, last, exporter.rest())
+        });
+        to.write(|tx| import(tx, OWN, &part)).unwrap();
+        from.write(|tx| tx.update_entry(id(1), &entry(parts + 1, "short"))).unwrap();
+        (plan, parts) = (rest, parts + 1);
+        if last {
+            break;
+        }
+    }
+    assert!(parts > 5, "{parts}");
+    assert_eq!((count(&to, 1), count(&to, 2)), (40, 40));
+}

@@ -191,3 +191,25 @@ fn the_last_owner_may_leave_and_lock_the_door() {
     let left = Case { left: &[ADMIN, BOB], ..case(OWNER) };
     assert_eq!(run(&left, &MemberChange::Leave), Ok(Next::Leave));
 }
+
+#[test]
+fn who_sets_how_long_messages_are_kept() {
+    for (own, want) in [(OWNER, Ok(60)), (ADMIN, Ok(60)), (BOB, Err(ErrorKind::Refused))] {
+        let next = run(&case(own), &MemberChange::Timer(60)).map_err(|error| error.kind);
+        let timer = next.map(|next| match next {
+            Next::Commit(Plan { data: Some(data), .. }) => data.timer_s(),
+            other => panic!("{other:?}"),
+        });
+        assert_eq!(timer, want, "{own}");
+    }
+    let timed = || Case { info: info(Some(team().with_timer(60).unwrap())), ..case(OWNER) };
+    assert_eq!(run(&timed(), &MemberChange::Timer(60)), Ok(Next::Done));
+    assert!(run(&timed(), &MemberChange::Timer(u32::MAX)).is_err());
+    // Whatever else changes, the timer stays as it is.
+    for change in [gone(&[BOB]), MemberChange::Role(account(BOB), Role::Admin), add(&[DAVE])] {
+        let Ok(Next::Commit(Plan { data: Some(data), .. })) = run(&timed(), &change) else {
+            panic!("{change:?}")
+        };
+        assert_eq!(data.timer_s(), 60, "{change:?}");
+    }
+}
