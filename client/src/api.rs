@@ -4,9 +4,11 @@
 //! Ids are hexadecimal text here, because people and scripts copy them. Text from others is as it
 //! came: whoever shows it passes it through [`crate::terminal`].
 
+mod archive;
 mod devices;
 mod files;
 mod groups;
+mod history;
 mod kinds;
 mod receipts;
 
@@ -14,12 +16,15 @@ use crate::devices::archive::Share;
 use serde::{Deserialize, Serialize};
 use std::{collections::BTreeMap, fmt};
 
+pub(crate) use archive::to_hex;
+pub use archive::{ARCHIVE_FORM, ArchiveLine, Archived};
 pub use devices::{BackupAction, BackupView, DeviceView, HandoverView, ImportView, OfferView};
 pub use files::{FilesView, PreviewView, SavedView, TransferView};
 pub use groups::{
     GroupChange, GroupView, MemberView, PersonView, PictureChange, PictureView, ProgressView, RequestView,
     UnreadView,
 };
+pub use history::{FoundView, Page, SearchQuery};
 pub use kinds::{ExcerptView, GoneView, LINK, MessageChange};
 pub use receipts::{PrivacyChange, PrivacyView, ReceiptView, ReceiptsView, TypingView};
 
@@ -137,13 +142,34 @@ pub enum Request {
         #[serde(default)]
         around: usize,
     },
-    /// The last messages of a conversation, or of each. Answered by `Messages`.
+    /// The last messages of a conversation, or of each; or a page of one. Answered by `Messages`.
     History {
         /// As `to` of `Send`; `None` for all conversations.
         #[serde(default)]
         with: Option<String>,
         /// How many at most, of each.
         limit: usize,
+        /// Another page than the last one.
+        #[serde(default)]
+        page: Page,
+    },
+    /// Looks for messages. Answered by `Found`.
+    Search(SearchQuery),
+    /// A page of an archive of what is here. Answered by `Exported`.
+    Export {
+        /// As `to` of `Send`; `None` for everything.
+        #[serde(default)]
+        with: Option<String>,
+        /// What the page before said; the first page has none.
+        #[serde(default)]
+        after: Option<String>,
+    },
+    /// Takes lines of an archive in, all of them or none. Answered by `Imported`.
+    Import {
+        /// Whose archive it is: its first line says so.
+        account: String,
+        /// As they are in the file.
+        lines: Vec<ArchiveLine>,
     },
     /// Messages of others that nobody has seen, oldest first. Answered by `Messages`.
     Unread {
@@ -414,6 +440,30 @@ pub enum Response {
     Messages {
         /// They.
         messages: Vec<MessageView>,
+        /// There are older ones.
+        #[serde(default)]
+        older: bool,
+        /// There are newer ones.
+        #[serde(default)]
+        newer: bool,
+    },
+    /// To `Search`.
+    Found(FoundView),
+    /// To `Export`.
+    Exported {
+        /// What the file gets.
+        lines: Vec<ArchiveLine>,
+        /// For the next page; `None` at the end.
+        next: Option<String>,
+    },
+    /// To `Import`: messages.
+    Imported {
+        /// They are here now.
+        new: u64,
+        /// They have been here before.
+        present: u64,
+        /// They have disappeared meanwhile, and were not taken in.
+        gone: u64,
     },
     /// To `Conversations`.
     Conversations {

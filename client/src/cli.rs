@@ -11,9 +11,11 @@ mod debug;
 mod device;
 mod disappear;
 mod doctor;
+mod export;
 mod file;
 mod group;
 mod history;
+mod import;
 mod listen;
 mod login;
 mod logout;
@@ -26,6 +28,8 @@ mod recover;
 mod recovery;
 mod register;
 mod requests;
+mod rpc;
+mod search;
 mod send;
 mod server;
 mod show;
@@ -112,6 +116,10 @@ enum Command {
     Listen(listen::Args),
     History(history::Args),
     File(file::Args),
+    Search(search::Args),
+    Export(export::Args),
+    Import(import::Args),
+    Rpc(rpc::Args),
     Conversations(conversations::Args),
     Group(group::Args),
     Requests(requests::Args),
@@ -195,6 +203,10 @@ async fn dispatch(global: Global, command: Command) -> Result<(), ApiError> {
         Command::Listen(args) => listen::run(&context, args).await,
         Command::History(args) => history::run(&context, args).await,
         Command::File(args) => file::run(&context, args).await,
+        Command::Search(args) => search::run(&context, args).await,
+        Command::Export(args) => export::run(&context, args).await,
+        Command::Import(args) => import::run(&context, args).await,
+        Command::Rpc(args) => rpc::run(&context, args).await,
         Command::Conversations(args) => conversations::run(&context, args).await,
         Command::Group(args) => group::run(&context, args).await,
         Command::Requests(args) => requests::run(&context, args).await,

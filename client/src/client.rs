@@ -6,7 +6,7 @@ mod kinds;
 
 use crate::{
     account::{self, Registration},
-    api::{ApiError, ErrorKind, Event, MessageView, Request, Response, SentView, StatusView},
+    api::{ApiError, ErrorKind, Event, MessageView, Page, Request, Response, SentView, StatusView},
     engine::{COMMANDS, Command, EVENTS, Engine},
     local::{self, Remote},
     profile::{Location, Profile},
@@ -166,8 +166,11 @@ impl Client {
 
     /// The last messages of a conversation, oldest first. `with`: an account's name, or a group.
     pub async fn history(&self, with: &str, limit: usize) -> Result<Vec<MessageView>, ApiError> {
-        match self.request(Request::History { with: Some(with.to_owned()), limit }).await? {
-            Response::Messages { messages } => Ok(messages),
+        match self
+            .request(Request::History { with: Some(with.to_owned()), limit, page: Page::default() })
+            .await?
+        {
+            Response::Messages { messages, .. } => Ok(messages),
             other => Err(unexpected(&other)),
         }
     }

@@ -19,11 +19,13 @@ mod counts;
 mod devices;
 mod error;
 mod expire;
+mod export;
 mod files;
 mod found;
 mod group_rows;
 mod group_views;
 mod groups;
+mod history;
 mod keys;
 mod kinds;
 mod mailbox;
@@ -157,6 +159,7 @@ pub(crate) struct Engine {
 
     chores: chores::Chores,
     files: files::Files,
+    index: history::Index,
 
     dirty: HashSet<ConversationId>,
     ack_at: Option<Instant>,
@@ -236,6 +239,7 @@ impl Engine {
             key_packages: None,
             chores: chores::Chores::default(),
             files: files::Files::default(),
+            index: history::Index::default(),
             dirty: HashSet::new(),
             ack_at: None,
             commands,
@@ -373,7 +377,7 @@ impl Engine {
         self.keep_receipts(false)?;
         self.answer_delivery_waiters()?;
         self.answer_waiters();
-        Ok(())
+        self.index_due()
     }
 
     fn deadline(&mut self) -> Instant {
@@ -409,7 +413,9 @@ impl Engine {
             .chain(files)
             .chain(patience)
             .chain(stirred);
-        let earliest = threads.chain(session).chain(waiters).chain(sync_waiters).chain(forgets).min();
+        let index = self.index.next_at();
+        let waiting = waiters.chain(sync_waiters);
+        let earliest = threads.chain(session).chain(index).chain(waiting).chain(forgets).min();
         // Never a busy loop, even where something due cannot be done yet.
         earliest.unwrap_or_else(|| Instant::now() + IDLE).max(floor).min(Instant::now() + IDLE)
     }

@@ -15,6 +15,7 @@ mod group;
 mod history;
 mod model;
 mod outbox;
+pub mod search;
 #[cfg(test)]
 mod tests;
 mod transfers;
@@ -91,6 +92,9 @@ pub enum StoreError {
     /// A value opened and is not what was expected.
     #[error("a value in the local store cannot be read: {0}")]
     Decode(#[from] codec::DecodeError),
+    /// The index opens and is not what was expected.
+    #[error("the search index in the local store cannot be read")]
+    Index,
     /// Written by a newer program.
     #[error("the local store has form {0}, which this version does not know: update fastchat")]
     Schema(i32),
@@ -133,6 +137,7 @@ impl Store {
                 tx.execute_batch(HISTORY)?;
                 tx.execute_batch(MESSAGES)?;
                 tx.execute_batch(TRANSFERS)?;
+                tx.execute_batch(search::TABLES)?;
                 Vault::new(&Tx { conn: &tx, key: &self.key }, &self.key).put(PROBE.0, PROBE.1, b"ok")?;
                 tx.pragma_update(None, "user_version", SCHEMA)?;
             }
@@ -148,11 +153,13 @@ impl Store {
                 if form < SCHEMA {
                     tx.execute_batch(MESSAGES)?;
                     tx.execute_batch(TRANSFERS)?;
+                    tx.execute_batch(search::TABLES)?;
                     tx.pragma_update(None, "user_version", SCHEMA)?;
                 }
             }
             newer => return Err(StoreError::Schema(newer)),
         }
+        Tx { conn: &tx, key: &self.key }.check_search_form()?;
         Ok(tx.commit()?)
     }
 

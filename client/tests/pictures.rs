@@ -235,7 +235,10 @@ fn png_bombs(bombs: &mut Vec<Bomb>) {
     ] {
         bombs.push((format!("PNG with {name}"), png(width, height, kind, &data())));
     }
-    bombs.push(("PNG of a gigabyte of zeros".into(), png(4_000, 4_000, RGBA, &[chunk(b"IDAT", &deep)])));
+    bombs.push((
+        "PNG of a gigabyte of zeros (shown)".into(),
+        png(4_000, 4_000, RGBA, &[chunk(b"IDAT", &deep)]),
+    ));
     let pixel = || chunk(b"IDAT", &zeros(258));
     let text = |name: &[u8; 4], head: &[u8]| chunk(name, &[head, &deep].concat());
     for (name, body) in [

@@ -3,7 +3,8 @@
 use crate::process::Process;
 use anyhow::{Context, Result, bail};
 use serde_json::Value;
-use std::path::PathBuf;
+use std::{path::PathBuf, time::Duration};
+use tokio::process::Command;
 
 /// Somebody with a profile in a folder.
 #[derive(Debug)]
@@ -23,6 +24,21 @@ pub struct Ran {
     pub stdout: String,
     /// Both streams, for messages of failing tests.
     pub log: String,
+}
+
+/// Makes `new` a device of the account of `old`, with as much history as `history` says.
+pub async fn link(old: &Person, new: &Person, history: &str) -> Result<()> {
+    const LONG: Duration = Duration::from_secs(120);
+    let mut linking = new.start(&["device", "link", &old.name, "--yes", "--json"], &[])?;
+    let shown = linking.line(LONG, |line| line.contains("link_code")).await?;
+    let code: Value = serde_json::from_str(&shown)?;
+    let code = code["code"].as_str().context("a code")?;
+    old.run(&["device", "add", code, "--yes", "--history", history]).await?.ok()?;
+    let status = linking.wait(LONG).await?;
+    if !status.success() {
+        bail!("{status}: {}", linking.log());
+    }
+    Ok(())
 }
 
 impl Ran {
@@ -78,16 +94,19 @@ impl Person {
         let silent = arguments.first() == Some(&"register")
             && !arguments.iter().any(|argument| argument.contains("recovery"));
         Process::spawn("fastchat", |command| {
-            command
-                .args(arguments)
-                .args(silent.then_some("--no-recovery"))
-                .env("FASTCHAT_DATA_DIR", self.dir.join("data"))
-                .env("XDG_RUNTIME_DIR", self.dir.join("run"))
-                .env("FASTCHAT_PASSWORD_FILE", self.dir.join("password"))
-                .env("FASTCHAT_SERVER", &self.url)
-                .env("FASTCHAT_TEST_CHEAP_KDF", "1")
-                .envs(environment.iter().copied());
+            self.prepare(command.args(arguments).args(silent.then_some("--no-recovery")));
+            command.envs(environment.iter().copied());
         })
+    }
+
+    /// Gives a command the environment in which `fastchat` is this person's.
+    pub fn prepare(&self, command: &mut Command) {
+        command
+            .env("FASTCHAT_DATA_DIR", self.dir.join("data"))
+            .env("XDG_RUNTIME_DIR", self.dir.join("run"))
+            .env("FASTCHAT_PASSWORD_FILE", self.dir.join("password"))
+            .env("FASTCHAT_SERVER", &self.url)
+            .env("FASTCHAT_TEST_CHEAP_KDF", "1");
     }
 
     /// The folder of everything of this person.

@@ -225,7 +225,7 @@ impl Listener<'_> {
     async fn catch_up(&mut self, client: &Client) -> Result<(), ApiError> {
         loop {
             let response = client.request(Request::Unread { limit: PAGE }).await?;
-            let Response::Messages { messages } = response else { return Err(unexpected(&response)) };
+            let Response::Messages { messages, .. } = response else { return Err(unexpected(&response)) };
             let mut news = false;
             for view in &messages {
                 if self.left == Some(0) {

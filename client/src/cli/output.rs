@@ -20,7 +20,12 @@ pub(crate) fn object(value: &impl Serialize) {
     line(&json(&versioned(value)));
 }
 
-fn versioned(value: &impl Serialize) -> serde_json::Value {
+/// A JSON object on stdout, as it is.
+pub(crate) fn plain(value: &serde_json::Value) {
+    line(&json(value));
+}
+
+pub(crate) fn versioned(value: &impl Serialize) -> serde_json::Value {
     let mut value = serde_json::to_value(value).unwrap_or_default();
     if let Some(object) = value.as_object_mut() {
         object.insert("v".to_owned(), 1.into());
@@ -133,6 +138,38 @@ pub(crate) fn time(at_ms: u64) -> String {
     let (day, month) = (doy - (153 * mp + 2) / 5 + 1, if mp < 10 { mp + 3 } else { mp - 9 });
     let year = yoe + era * 400 + i64::from(month <= 2);
     format!("{year:04}-{month:02}-{day:02} {:02}:{:02}:{:02}Z", of_day / 3600, of_day / 60 % 60, of_day % 60)
+}
+
+/// A day or a minute (UTC): when it begins in milliseconds since 1970, and how long it is.
+pub(crate) fn instant(text: &str) -> Result<(u64, u64), String> {
+    let wrong = || format!("{text:?} is not a day (2026-11-21) or a time (2026-11-21T02:40), both UTC");
+    let (day, clock) = text.split_once(['T', ' ']).map_or((text, None), |(day, clock)| (day, Some(clock)));
+    let numbers =
+        |text: &str, by: char| -> Option<Vec<u64>> { text.split(by).map(|part| part.parse().ok()).collect() };
+    let Some([year, month, date]) = numbers(day, '-').and_then(|n| <[u64; 3]>::try_from(n).ok()) else {
+        return Err(wrong());
+    };
+    let minutes = match clock.map(|clock| numbers(clock.trim_end_matches('Z'), ':')) {
+        None => None,
+        Some(Some(parts)) if parts.len() == 2 && parts[0] < 24 && parts[1] < 60 => {
+            Some(parts[0] * 60 + parts[1])
+        }
+        Some(_) => return Err(wrong()),
+    };
+    if !(1970..10_000).contains(&year) || !(1..=12).contains(&month) || !(1..=31).contains(&date) {
+        return Err(wrong());
+    }
+    // Days from civil: as in `time`.
+    let shifted = year - u64::from(month <= 2);
+    let (era, yoe) = (shifted / 400, shifted % 400);
+    let doy = (153 * ((month + 9) % 12) + 2) / 5 + date - 1;
+    let days = era * 146_097 + yoe * 365 + yoe / 4 - yoe / 100 + doy - 719_468;
+    let at_ms = (days * 1440 + minutes.unwrap_or(0)) * 60_000;
+    // A day that its month has not would be another one.
+    match time(at_ms).starts_with(&format!("{year:04}-{month:02}-{date:02}")) {
+        true => Ok((at_ms, if minutes.is_some() { 60_000 } else { 86_400_000 })),
+        false => Err(wrong()),
+    }
 }
 
 #[cfg(test)]

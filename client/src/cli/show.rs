@@ -84,7 +84,7 @@ async fn find(
     let answers = answers.await;
     client.close().await;
     match answers? {
-        (Response::Messages { messages: mut one }, Response::Messages { messages }) => {
+        (Response::Messages { messages: mut one, .. }, Response::Messages { messages, .. }) => {
             let wanted = one.pop().ok_or_else(|| ApiError::internal("no message"))?;
             Ok((wanted, messages))
         }

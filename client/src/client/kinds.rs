@@ -63,7 +63,7 @@ impl Client {
     ) -> Result<Vec<MessageView>, ApiError> {
         let (with, target) = (with.map(str::to_owned), target.to_owned());
         match self.request(Request::Message { with, target, around }).await? {
-            Response::Messages { messages } => Ok(messages),
+            Response::Messages { messages, .. } => Ok(messages),
             other => Err(unexpected(&other)),
         }
     }

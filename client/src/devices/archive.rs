@@ -201,7 +201,7 @@ fn take<T: Serialize>(from: &mut VecDeque<T>, to: &mut Vec<T>, room: &mut usize)
 }
 
 /// A conversation as another device needs to know it: what it is, not how this device's keys stand.
-fn head(mut conversation: Conversation) -> Option<Conversation> {
+pub(crate) fn head(mut conversation: Conversation) -> Option<Conversation> {
     if matches!(conversation.standing, Standing::Founding(_)) {
         return None;
     }

@@ -258,16 +258,20 @@ impl Engine {
             Err(error) => return Ok(Err(error)),
         };
         let around = around.min(MAX_AROUND);
-        let entries = self.store.read(|tx| {
-            let mut entries = tx.entries_before(id, entry.place(), around)?;
+        let (entries, older, newer) = self.store.read(|tx| {
+            let mut entries = tx.entries_before(id, entry.place(), around + 1)?;
+            let older = entries.len() > around;
+            entries.drain(..usize::from(older));
             let upto = (record.incarnation, record.cursor);
-            let after = tx.entries_between(id, entry.place(), upto, around)?;
+            let mut after = tx.entries_between(id, entry.place(), upto, around + 1)?;
+            let newer = after.len() > around;
+            after.truncate(around);
             entries.push(entry);
             entries.extend(after);
-            Ok::<_, crate::store::StoreError>(entries)
+            Ok::<_, crate::store::StoreError>((entries, older, newer))
         })?;
         let messages = entries.iter().map(|entry| self.view_entry(&record, entry)).collect();
-        Ok(Ok(Response::Messages { messages }))
+        Ok(Ok(Response::Messages { messages, older, newer }))
     }
 
     fn conversation_of(&self, name: MessageRef) -> Result<Option<ConversationId>, Halt> {

@@ -9,7 +9,7 @@ use super::{
 use crate::{
     api::{ApiError, ErrorKind, MessageView, Request, Response, SafetyView, SentView},
     link::LinkError,
-    store::{Contact, Conversation, Item, ItemId, ItemState, Standing},
+    store::{Contact, Conversation, Item, ItemId, ItemState},
     trust,
 };
 use fastchat_e2ee::safety_number;
@@ -49,7 +49,12 @@ impl Engine {
             Request::Verify { name, accept } => self.on_verify(&name, accept).await,
             Request::ChangePassword { old, new } => self.on_change_password(&old, &new).await,
             Request::WhoAmI => Ok(Ok(self.view_whoami())),
-            Request::History { with, limit } => self.on_history(with.as_deref(), limit.min(MAX_ENTRIES)),
+            Request::History { with, limit, page } => {
+                self.on_history(with.as_deref(), limit.min(MAX_ENTRIES), &page)
+            }
+            Request::Export { with, after } => self.on_export(with.as_deref(), after.as_deref()),
+            Request::Import { account, lines } => self.on_import(&account, &lines),
+            Request::Search(query) => self.on_search(&query),
             Request::Unread { limit } => self.on_unread(limit.min(MAX_ENTRIES)).map(Ok),
             Request::MarkRead { conversation, seq } => self.on_mark_read(&conversation, Seq(seq)),
             Request::Read { with, seq } => self.on_read(&with, seq),
@@ -346,51 +351,24 @@ impl Engine {
         }
     }
 
-    fn on_history(&mut self, with: Option<&str>, limit: usize) -> Result<Answer, Halt> {
-        let ids = match with.map(|with| self.conversations_named(with)) {
-            Some(Ok(ids)) => ids,
-            Some(Err(error)) => return Ok(Err(error)),
-            None => {
-                let shown = self.threads.values().filter(|thread| !self.is_hidden(&thread.record));
-                shown.map(|thread| thread.record.id).collect()
-            }
-        };
-        let mut messages = Vec::new();
-        for id in ids {
-            let Some(thread) = self.threads.get(&id) else { continue };
-            let entries = self.store.read(|tx| tx.last_entries(id, limit))?;
-            messages.extend(entries.iter().map(|entry| self.view_entry(&thread.record, entry)));
-        }
-        Ok(Ok(Response::Messages { messages }))
-    }
-
-    /// All conversations with an account (one may be over, and begun anew: that one comes first), or the
-    /// one that is meant.
-    pub(super) fn conversations_named(&self, with: &str) -> Result<Vec<ConversationId>, ApiError> {
-        let direct = |thread: &&super::state::Thread| {
-            thread.record.peer().is_some_and(|peer| self.name_of(peer) == with)
-        };
-        let mut ids: Vec<_> = self.threads.values().filter(direct).map(|thread| thread.record.id).collect();
-        ids.sort_by_key(|id| {
-            let over = self.threads.get(id).map(|thread| thread.record.standing == Standing::Removed);
-            (over == Some(false), *id)
-        });
-        match ids.is_empty() {
-            true => self.find_known(with).map(|id| vec![id]),
-            false => Ok(ids),
-        }
-    }
-
     fn on_unread(&self, limit: usize) -> Result<Response, Halt> {
-        let mut messages: Vec<MessageView> = Vec::new();
+        let mut messages: Vec<(u64, MessageView)> = Vec::new();
         for thread in self.threads.values().filter(|thread| !self.is_hidden(&thread.record)) {
             let record = &thread.record;
             let entries = self.store.read(|tx| tx.entries_after(record.id, (record.read_in, record.read)))?;
-            messages.extend(entries.iter().map(|entry| self.view_entry(record, entry)));
+            // Clocks of gateways may differ; a conversation keeps its order, so that who marks each message
+            // as read after the other leaves none out.
+            let mut latest = 0;
+            messages.extend(entries.iter().map(|entry| {
+                latest = entry.at_ms.max(latest);
+                (latest, self.view_entry(record, entry))
+            }));
         }
-        messages.sort_by_key(|message| message.at_ms);
+        messages.sort_by_key(|(at_ms, _)| *at_ms);
+        let newer = messages.len() > limit;
         messages.truncate(limit);
-        Ok(Response::Messages { messages })
+        let messages = messages.into_iter().map(|(_, view)| view).collect();
+        Ok(Response::Messages { messages, older: false, newer })
     }
 
     fn on_mark_read(&mut self, conversation: &str, seq: Seq) -> Result<Answer, Halt> {

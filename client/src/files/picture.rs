@@ -20,7 +20,7 @@ pub use fastchat_e2ee::{MAX_PREVIEW, Preview};
 /// The hidden command by which the child is started.
 pub const COMMAND: &str = "picture-worker";
 /// Limit: from start to end; a picture of a camera takes a tenth.
-const PATIENCE: Duration = Duration::from_millis(1_800);
+const PATIENCE: Duration = Duration::from_millis(1_500);
 /// Limit: bytes of a picture that is looked at.
 pub const MAX_BYTES: u64 = 24 * 1024 * 1024;
 /// Limit: pixels of a side of what is asked for.

@@ -38,13 +38,12 @@ impl Tx<'_> {
             known.map(|id| (self.index("conversation", id.as_bytes()), id)).collect();
         let mut gone = Vec::new();
         for (at_ms, key, place) in due {
-            let entry = self.entry_under(&key, place)?;
+            let entry = self.entry_of(&key, place)?;
             let id = ids.get(&key).copied();
-            self.forget(&key, id, place, entry.as_ref())?;
-            let sql = "DELETE FROM expiries \
-                 WHERE at_ms = ?1 AND conversation = ?2 AND incarnation = ?3 AND seq = ?4 AND part = ?5";
-            let (incarnation, seq, part) = place;
-            self.conn.prepare_cached(sql)?.execute(params![at_ms, key, incarnation, number(seq), part])?;
+            if let Some(entry) = &entry {
+                self.forget(&key, id, entry)?;
+            }
+            self.drop_expiry(at_ms, &key, place)?;
             gone.extend(id.zip(entry));
         }
         Ok(gone)
@@ -61,20 +60,17 @@ impl Tx<'_> {
         Ok(rows.collect::<Result<_, _>>()?)
     }
 
-    fn entry_under(&self, key: &[u8; 32], (incarnation, seq, part): Place) -> Result<Option<Entry>> {
-        let sql = "SELECT incarnation, seq, part, value FROM messages \
-             WHERE conversation = ?1 AND incarnation = ?2 AND seq = ?3 AND part = ?4";
-        Ok(self.entries(key, sql, params![key, incarnation, number(seq), part])?.pop())
+    fn drop_expiry(&self, at_ms: i64, key: &[u8; 32], (incarnation, seq, part): Place) -> Result<()> {
+        let sql = "DELETE FROM expiries \
+             WHERE at_ms = ?1 AND conversation = ?2 AND incarnation = ?3 AND seq = ?4 AND part = ?5";
+        self.conn.prepare_cached(sql)?.execute(params![at_ms, key, incarnation, number(seq), part])?;
+        Ok(())
     }
 
-    /// Removes an entry and what was kept beside it.
-    fn forget(
-        &self,
-        key: &[u8; 32],
-        id: Option<ConversationId>,
-        (incarnation, seq, part): Place,
-        entry: Option<&Entry>,
-    ) -> Result<()> {
+    /// Removes an entry with what was kept beside it, what leads to it, and its words in the index.
+    pub(super) fn forget(&self, key: &[u8; 32], id: Option<ConversationId>, entry: &Entry) -> Result<()> {
+        self.search_forgotten(key, entry)?;
+        let (incarnation, seq, part) = entry.place();
         let sql =
             "DELETE FROM messages WHERE conversation = ?1 AND incarnation = ?2 AND seq = ?3 AND part = ?4";
         self.conn.prepare_cached(sql)?.execute(params![key, incarnation, number(seq), part])?;
@@ -82,9 +78,14 @@ impl Tx<'_> {
             let sql = "DELETE FROM quarantine WHERE conversation = ?1 AND incarnation = ?2 AND seq = ?3";
             self.conn.prepare_cached(sql)?.execute(params![key, incarnation, number(seq)])?;
         }
-        if let Some((id, name)) = id.zip(entry.and_then(Entry::reference)) {
+        if let Some(at_ms) = entry.extra.expires_at_ms {
+            self.drop_expiry(time(at_ms), key, entry.place())?;
+        }
+        if let Some((id, name)) = id.zip(entry.reference()) {
             let key = self.index("ref", &named(id, name));
-            self.conn.prepare_cached("DELETE FROM refs WHERE key = ?1")?.execute(params![key])?;
+            // Another row may have the name, by a server that repeats itself.
+            let sql = "DELETE FROM refs WHERE key = ?1 AND incarnation = ?2 AND seq = ?3";
+            self.conn.prepare_cached(sql)?.execute(params![key, incarnation, number(seq)])?;
         }
         Ok(())
     }

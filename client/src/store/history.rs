@@ -50,6 +50,9 @@ impl Tx<'_> {
         let value = self.seal(&sealed_for(&key, entry.place()), entry)?;
         let row = params![key, entry.incarnation, number(entry.seq), entry.part, value];
         let rows = self.conn.prepare_cached(sql)?.execute(row)?;
+        if rows == 1 {
+            self.search_added(&key, entry)?;
+        }
         self.add_reference(conversation, entry)?;
         if rows == 1 {
             self.add_expiry(&key, entry)?;
@@ -59,17 +62,39 @@ impl Tx<'_> {
 
     /// Replaces an entry: what it says or what became of it has changed.
     pub fn update_entry(&self, conversation: ConversationId, entry: &Entry) -> Result<()> {
-        self.insert(conversation, entry, "INSERT OR REPLACE INTO messages VALUES (?1, ?2, ?3, ?4, ?5)")
-            .map(drop)
+        let key = self.index("conversation", conversation.as_bytes());
+        let Some(old) = self.entry_of(&key, entry.place())? else {
+            return self.add_entry(conversation, entry);
+        };
+        self.search_changed(&key, &old, entry)?;
+        let (incarnation, seq, part) = entry.place();
+        let value = self.seal(&sealed_for(&key, entry.place()), entry)?;
+        let sql = "UPDATE messages SET value = ?5 \
+             WHERE conversation = ?1 AND incarnation = ?2 AND seq = ?3 AND part = ?4";
+        self.conn.prepare_cached(sql)?.execute(params![key, incarnation, number(seq), part, value])?;
+        self.add_reference(conversation, entry)
+    }
+
+    /// Removes an entry, with what leads to it and its words in the index.
+    pub fn forget_entry(&self, conversation: ConversationId, place: Place) -> Result<()> {
+        let key = self.index("conversation", conversation.as_bytes());
+        match self.entry_of(&key, place)? {
+            Some(entry) => self.forget(&key, Some(conversation), &entry),
+            None => Ok(()),
+        }
     }
 
     /// The entry at a place.
     pub fn entry_at(&self, conversation: ConversationId, place: Place) -> Result<Option<Entry>> {
-        let key = self.index("conversation", conversation.as_bytes());
+        self.entry_of(&self.index("conversation", conversation.as_bytes()), place)
+    }
+
+    /// The same, by the conversation's key.
+    pub(super) fn entry_of(&self, key: &[u8; 32], place: Place) -> Result<Option<Entry>> {
         let sql = "SELECT incarnation, seq, part, value FROM messages \
              WHERE conversation = ?1 AND incarnation = ?2 AND seq = ?3 AND part = ?4";
         let (incarnation, seq, part) = place;
-        Ok(self.entries(&key, sql, params![key, incarnation, number(seq), part])?.pop())
+        Ok(self.entries(key, sql, params![key, incarnation, number(seq), part])?.pop())
     }
 
     /// The message of this name, if this device has it.
@@ -155,6 +180,20 @@ impl Tx<'_> {
         let mut entries = self.entries(&key, sql, bounds)?;
         entries.reverse();
         Ok(entries)
+    }
+
+    /// Entries from a place on, oldest first: the `limit` next ones.
+    pub fn entries_from(
+        &self,
+        conversation: ConversationId,
+        (incarnation, seq, part): Place,
+        limit: usize,
+    ) -> Result<Vec<Entry>> {
+        let sql = "SELECT incarnation, seq, part, value FROM messages \
+             WHERE conversation = ?1 AND (incarnation, seq, part) >= (?2, ?3, ?4) \
+             ORDER BY incarnation, seq, part LIMIT ?5";
+        let key = self.index("conversation", conversation.as_bytes());
+        self.entries(&key, sql, params![key, incarnation, number(seq), part, limit as i64])
     }
 
     /// The place after which the last `count` entries are; `None` if there are no more than that.

@@ -248,7 +248,8 @@ fn an_older_profile_keeps_its_history() {
             PRIMARY KEY (conversation, seq)) WITHOUT ROWID;
         INSERT INTO messages SELECT conversation, seq, part, value FROM m;
         INSERT INTO quarantine SELECT conversation, seq, value FROM q;
-        DROP TABLE m; DROP TABLE q; DROP TABLE refs; DROP TABLE expiries; DROP TABLE transfers;
+        DROP TABLE m; DROP TABLE q; DROP TABLE refs; DROP TABLE expiries; DROP TABLE search_waiting;
+             DROP TABLE search_conversations; DROP TABLE search_segments; DROP TABLE search_blocks; DROP TABLE transfers;
         PRAGMA user_version = 1;";
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("store");
