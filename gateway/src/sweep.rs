@@ -57,6 +57,8 @@ struct Walk {
 /// Sweeps until told to stop.
 pub async fn run(gateway: Arc<Gateway>, stop: CancellationToken) {
     let mut walk = Walk::default();
+    // What there is can be seen before the first round.
+    tokio::select! { () = stop.cancelled() => return, () = logged(measure(&gateway)) => {} }
     for round in 1_u32.. {
         let pause = gateway.config.sweep_interval.mul_f64(0.5 + random());
         tokio::select! { () = stop.cancelled() => return, () = tokio::time::sleep(pause) => {} }
@@ -75,11 +77,18 @@ async fn work(gateway: &Gateway, walk: &mut Walk, round: u32) {
         if gateway.store.hold_lease(LEASE, gateway.identity.id, lasts.as_secs() as u32).await? {
             sweep(gateway, walk, Instant::now() + ROUND).await?;
         }
-        metrics::blobs(gateway.store.blob_totals().await?, gateway.blobs.transfers());
-        Ok(())
+        measure(gateway).await
     };
-    if let Err(error) = worked.await {
-        let error: crate::store::StoreError = error;
+    logged(worked).await;
+}
+
+async fn measure(gateway: &Gateway) -> Result<()> {
+    metrics::blobs(gateway.store.blob_totals().await?, gateway.blobs.transfers());
+    Ok(())
+}
+
+async fn logged(work: impl Future<Output = Result<()>>) {
+    if let Err(error) = work.await {
         tracing::warn!(%error, "what is past its time stays a little longer");
     }
 }
