@@ -441,9 +441,9 @@ impl Engine {
             let _ = waiter.reply.send(Err(ApiError::new(kind.unwrap_or(ErrorKind::Gone), message.trim())));
         }
         let _ = self.events.send(Event::Ended { reason, kind });
-        self.session = None;
+        let session = self.session.take().is_some();
         if let Some(link) = self.link.take() {
-            link.close().await;
+            link.close(session).await;
         }
     }
 }

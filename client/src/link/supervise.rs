@@ -101,9 +101,12 @@ impl LinkHandle {
         self.hurry.notify_waiters();
     }
 
-    /// Ends the connection politely, at most within a second.
-    pub async fn close(mut self) {
-        self.stop.cancel();
+    /// Ends the connection politely, at most within a second. With a session, what was given to its sender
+    /// is written first: the sender must be gone by now.
+    pub async fn close(mut self, session: bool) {
+        if !session {
+            self.stop.cancel();
+        }
         self.events.close();
         let _ = timeout(Duration::from_secs(1), &mut self.task).await;
     }

@@ -142,7 +142,7 @@ async fn a_session_resumes_by_signature_and_comes_back_after_a_break() {
     let Some(LinkEvent::Up { sender: _held, .. }) = link.next().await else { panic!("no session") };
     // Frames for the old connection do not go out on the new one.
     assert!(sender.send(Bytes::new()).await.is_err());
-    link.close().await;
+    link.close(true).await;
 }
 
 #[tokio::test]
@@ -255,7 +255,7 @@ async fn a_move_replaces_the_connection_once_nobody_waits_for_an_answer() {
     carries(&second, &mut arrived).await;
     assert!(sender.send(Bytes::new()).await.is_err(), "nothing goes out on the old connection");
     while let Some(Ok(_)) = peer.next().await {}
-    link.close().await;
+    link.close(true).await;
 }
 
 #[tokio::test]
@@ -304,7 +304,7 @@ async fn whatever_goes_wrong_with_a_move_leaves_the_old_connection() {
         say(&mut peer, RequestId(7), ServerFrame::Done(server::Done {})).await;
         let event = link.next().await;
         assert!(matches!(event, Some(LinkEvent::Frame(RequestId(7), _))), "{case}: {event:?}");
-        link.close().await;
+        link.close(true).await;
     }
 }
 
@@ -331,7 +331,7 @@ async fn whoever_is_told_to_leave_goes_to_another_gateway_before_the_connection_
         matches!(&event, Some(LinkEvent::Up { url, .. }) if *url == gateways.1.endpoint(None).url),
         "{event:?}"
     );
-    link.close().await;
+    link.close(true).await;
 }
 
 #[tokio::test]
@@ -351,5 +351,5 @@ async fn a_gateway_that_is_full_is_passed_by_without_a_word() {
         tokio::select! { admitted = free.welcome(10) => admitted, () = refuse => unreachable!() };
     let event = link.next().await;
     assert!(matches!(event, Some(LinkEvent::Up { .. })), "{event:?}");
-    link.close().await;
+    link.close(true).await;
 }
