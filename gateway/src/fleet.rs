@@ -13,7 +13,6 @@ pub mod shed;
 pub mod tickets;
 
 use fastchat_protocol::GatewayId;
-use std::time::{SystemTime, UNIX_EPOCH};
 
 /// Who this process is in the fleet, and where clients reach it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -31,10 +30,4 @@ impl Identity {
         getrandom::fill(&mut id).expect("the system has randomness");
         Self { id: GatewayId::new(id), url }
     }
-}
-
-/// Milliseconds since 1970 by this machine's clock.
-fn now_ms() -> u64 {
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    u64::try_from(now.as_millis()).unwrap_or(u64::MAX)
 }

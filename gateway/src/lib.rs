@@ -37,6 +37,7 @@ pub mod queue;
 pub mod rate;
 pub mod refusal;
 pub mod registry;
+mod rim;
 pub mod seen;
 pub mod server;
 pub mod service;

@@ -7,13 +7,13 @@ use crate::{
     limits::{MAX_SEEN, SEEN_FLUSH, SEEN_INTERVAL},
     metrics,
     registry::{Handle, Registry},
+    rim::now_ms,
     store::Store,
 };
 use fastchat_protocol::AccountId;
 use std::{
     collections::HashMap,
     sync::{Arc, Mutex, MutexGuard, PoisonError, atomic::Ordering},
-    time::{SystemTime, UNIX_EPOCH},
 };
 use tokio::{sync::Notify, time::MissedTickBehavior};
 use tokio_util::sync::CancellationToken;
@@ -23,12 +23,6 @@ use tokio_util::sync::CancellationToken;
 pub struct Seen {
     waiting: Mutex<HashMap<AccountId, u64>>,
     some: Notify,
-}
-
-/// Milliseconds since 1970 by this machine's clock.
-pub fn now_ms() -> u64 {
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    u64::try_from(now.as_millis()).unwrap_or(u64::MAX)
 }
 
 impl Seen {

@@ -8,6 +8,7 @@ use crate::{
     gateway::Gateway,
     limits::TRANSFER_PART,
     metrics,
+    rim::share,
     store::{Result, blobs::BlobKey},
 };
 use fastchat_protocol::{ConversationId, DeviceId};
@@ -60,7 +61,7 @@ pub async fn run(gateway: Arc<Gateway>, stop: CancellationToken) {
     // What there is can be seen before the first round.
     tokio::select! { () = stop.cancelled() => return, () = logged(measure(&gateway)) => {} }
     for round in 1_u32.. {
-        let pause = gateway.config.sweep_interval.mul_f64(0.5 + random());
+        let pause = gateway.config.sweep_interval.mul_f64(0.5 + share());
         tokio::select! { () = stop.cancelled() => return, () = tokio::time::sleep(pause) => {} }
         // Cancel safety: a step that is given up was committed or not, and is done again elsewhere.
         tokio::select! { () = stop.cancelled() => return, () = work(&gateway, &mut walk, round) => {} }
@@ -159,8 +160,4 @@ async fn retain(gateway: &Gateway, walk: &mut Walk, until: Instant) -> Result<()
         }
     }
     Ok(())
-}
-
-fn random() -> f64 {
-    getrandom::u32().map_or(0.5, |random| f64::from(random) / (f64::from(u32::MAX) + 1.0))
 }

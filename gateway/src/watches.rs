@@ -19,7 +19,7 @@ use crate::{
     limits::{PRESENCE_LINGER, PRESENCE_TRUST},
     metrics,
     registry::{Handle, Registry},
-    seen::now_ms,
+    rim::now_ms,
     store::receipts::Acquaintance,
 };
 use fastchat_protocol::{

@@ -2,8 +2,8 @@
 //!
 //! The gateway's own reasons, before anything is known of the client; each names where to go instead.
 
-use super::{now_ms, tickets::Verdict};
-use crate::{gateway::Gateway, metrics};
+use super::tickets::Verdict;
+use crate::{gateway::Gateway, metrics, rim::now_ms};
 use fastchat_protocol::{Code, Refusal};
 
 /// Decides. A good ticket is used up by it.

@@ -3,11 +3,8 @@
 //! - One task: a look at the load and a heartbeat every period, and one at once when a drain begins.
 //! - A heartbeat that cannot be sent is lost: the next one says the same.
 
-use super::{
-    load::{SHORTEST, Sampler},
-    now_ms,
-};
-use crate::{gateway::Gateway, metrics};
+use super::load::{SHORTEST, Sampler};
+use crate::{gateway::Gateway, metrics, rim::now_ms};
 use fastchat_protocol::{
     RequestId, VERSIONS,
     fleet::{FleetFrame, FleetSubject, Heartbeat},

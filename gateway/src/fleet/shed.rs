@@ -7,7 +7,7 @@
 
 pub mod turns;
 
-use crate::{gateway::Gateway, metrics, registry::Handle};
+use crate::{gateway::Gateway, metrics, registry::Handle, rim::share};
 use bytes::Bytes;
 use fastchat_protocol::{
     RequestId, ServerFrame,
@@ -98,9 +98,4 @@ fn tell(gateway: &Gateway, turns: &mut Asked) {
             None => metrics::moved("gone", 1),
         }
     }
-}
-
-/// Evenly in 0..1; without randomness from the system, the middle.
-fn share() -> f64 {
-    getrandom::u32().map_or(0.5, |random| f64::from(random) / (f64::from(u32::MAX) + 1.0))
 }

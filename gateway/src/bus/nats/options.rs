@@ -1,5 +1,6 @@
 //! How to reach the NATS servers, checked before anything connects.
 
+use crate::rim::share;
 use async_nats::{ConnectOptions, ServerAddr};
 use std::{fmt, path::PathBuf, time::Duration};
 
@@ -108,7 +109,7 @@ impl NatsOptions {
             .retry_on_initial_connect()
             .connection_timeout(CONNECT_TIMEOUT)
             .ping_interval(PING_INTERVAL)
-            .reconnect_delay_callback(|attempts| reconnect_delay(attempts, random_share()))
+            .reconnect_delay_callback(|attempts| reconnect_delay(attempts, share()))
             .subscription_capacity(SUBSCRIPTION_CAPACITY)
             .custom_inbox_prefix(INBOX_PREFIX)
             // Subjects come from one typed constructor.
@@ -144,11 +145,6 @@ fn reconnect_delay(attempts: usize, share: f64) -> Duration {
     longest.mul_f64(share)
 }
 
-/// Evenly in 0..1; without randomness from the system, the middle.
-fn random_share() -> f64 {
-    getrandom::u32().map_or(0.5, |random| f64::from(random) / (f64::from(u32::MAX) + 1.0))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -161,7 +157,7 @@ mod tests {
             assert_eq!(reconnect_delay(attempts, 1.0), RECONNECT_DELAY_MAX);
             assert_eq!(reconnect_delay(attempts, 0.0), Duration::ZERO);
         }
-        assert!((0..1_000).all(|_| (0.0..1.0).contains(&random_share())));
+        assert!((0..1_000).all(|_| (0.0..1.0).contains(&share())));
     }
 
     #[test]

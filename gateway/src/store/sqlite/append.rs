@@ -10,8 +10,9 @@ use super::{
         rows::{Columns, Ending, Fallible, stored},
         rules::{Conversation, Standing, Used},
     },
-    connection::{next_change, now_ms},
+    connection::next_change,
 };
+use crate::rim::now_ms;
 use fastchat_protocol::{ConversationId, Counter, DeviceId, Seq, server::LogKind};
 use sqlx::SqliteConnection;
 use std::collections::{BTreeMap, HashMap};

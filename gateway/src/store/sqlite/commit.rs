@@ -7,10 +7,11 @@ use super::{
         rules::Conversation,
     },
     append::{Row, conversation, insert_row, raise_counter, standing, used},
-    connection::{next_change, now_ms},
+    connection::next_change,
     mailbox::{self, Entry},
     members,
 };
+use crate::rim::now_ms;
 use bytes::Bytes;
 use fastchat_protocol::{ConversationId, server::LogKind};
 use sqlx::SqliteConnection;

@@ -4,7 +4,7 @@ use super::{
     super::rows::{Columns, Ending, Fallible, Fault, stored},
     Result, Sqlite, StoreError,
 };
-use crate::metrics;
+use crate::{metrics, rim::now_ms};
 use sqlx::{
     ConnectOptions, Connection, SqlSafeStr, SqliteConnection, SqlitePool,
     migrate::{Migration, MigrationType, Migrator},
@@ -15,7 +15,7 @@ use sqlx::{
 };
 use std::{
     path::Path,
-    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
+    time::{Duration, Instant},
 };
 
 /// Limit: as long as a caller waits for Postgres.
@@ -157,13 +157,7 @@ pub(super) async fn next_change(c: &mut SqliteConnection) -> Fallible<i64> {
     row.optional_i64("change")?.ok_or_else(|| Fault::corrupt("settings.change", "null"))
 }
 
-/// Milliseconds since 1970.
-pub(super) fn now_ms() -> u64 {
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    u64::try_from(now.as_millis()).unwrap_or(u64::MAX)
-}
-
-/// The same, as stored, where Postgres would ask its own clock.
+/// The time as stored, where Postgres would ask its own clock.
 pub(super) async fn now(_: &mut SqliteConnection) -> Fallible<i64> {
     std::future::ready(Ok(stored(now_ms()))).await
 }

@@ -8,10 +8,11 @@ use super::{
     append::{Row, insert_row},
     blocks,
     commit::put_state,
-    connection::{next_change, now_ms},
+    connection::next_change,
     mailbox::{self, Entry},
     members,
 };
+use crate::rim::now_ms;
 use fastchat_protocol::{ConversationId, DeviceId, Seq};
 use sqlx::SqliteConnection;
 

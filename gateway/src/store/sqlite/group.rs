@@ -7,10 +7,11 @@ use super::{
     },
     append::{Row, conversation, insert_row, standing, used},
     commit::{put_row, put_state},
-    connection::{next_change, now_ms},
+    connection::next_change,
     mailbox::{self, Entry},
     members,
 };
+use crate::rim::now_ms;
 use fastchat_protocol::{Counter, DeviceId, Seq, server::LogKind};
 use sqlx::SqliteConnection;
 

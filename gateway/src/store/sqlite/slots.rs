@@ -5,9 +5,9 @@ use super::{
         Recovery, SLOT_PART_COST, SLOT_SWEEP,
         rows::{Columns, Ending, Fallible, Fault, stored},
     },
-    connection::now_ms,
     members,
 };
+use crate::rim::now_ms;
 use bytes::Bytes;
 use fastchat_protocol::{AccountId, SlotId, limits::MAX_SLOTS};
 use sqlx::SqliteConnection;
