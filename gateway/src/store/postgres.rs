@@ -306,7 +306,7 @@ impl Store for Postgres {
         device: DeviceId,
         conversation: ConversationId,
     ) -> Result<Option<Vec<MemberReceipt>>> {
-        self.read(async |c| receipts::receipts(c, device, conversation).await).await
+        self.read(async |c| shared::receipts::receipts(c, device, conversation).await).await
     }
 
     async fn circles(&self, conversations: &[ConversationId]) -> Result<Vec<(ConversationId, Circle)>> {
@@ -318,7 +318,8 @@ impl Store for Postgres {
     }
 
     async fn set_sharing(&self, account: AccountId, delivered: bool, last_seen: bool) -> Result<()> {
-        self.transaction(async |c| receipts::set_sharing(c, account, delivered, last_seen).await).await
+        self.transaction(async |c| shared::receipts::set_sharing(c, account, delivered, last_seen).await)
+            .await
     }
 
     async fn note_seen(&self, seen: &[(AccountId, u64)]) -> Result<()> {

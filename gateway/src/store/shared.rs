@@ -30,6 +30,9 @@ mod operate;
 #[path = "shared/quotas.rs"]
 pub(super) mod quotas;
 #[expect(clippy::duplicate_mod, reason = "a module of each store")]
+#[path = "shared/receipts.rs"]
+pub(super) mod receipts;
+#[expect(clippy::duplicate_mod, reason = "a module of each store")]
 #[path = "shared/retain.rs"]
 mod retain;
 #[expect(clippy::duplicate_mod, reason = "a module of each store")]

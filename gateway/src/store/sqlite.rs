@@ -287,7 +287,7 @@ impl Store for Sqlite {
         device: DeviceId,
         conversation: ConversationId,
     ) -> Result<Option<Vec<MemberReceipt>>> {
-        self.read(async |c| receipts::receipts(c, device, conversation).await).await
+        self.read(async |c| shared::receipts::receipts(c, device, conversation).await).await
     }
 
     async fn circles(&self, conversations: &[ConversationId]) -> Result<Vec<(ConversationId, Circle)>> {
@@ -299,7 +299,8 @@ impl Store for Sqlite {
     }
 
     async fn set_sharing(&self, account: AccountId, delivered: bool, last_seen: bool) -> Result<()> {
-        self.transaction(async |c| receipts::set_sharing(c, account, delivered, last_seen).await).await
+        self.transaction(async |c| shared::receipts::set_sharing(c, account, delivered, last_seen).await)
+            .await
     }
 
     async fn note_seen(&self, seen: &[(AccountId, u64)]) -> Result<()> {

@@ -2,14 +2,12 @@
 
 use super::{
     super::{
-        receipts::{Acquaintance, Circle, ReadMark, circle, told},
+        receipts::{Acquaintance, Circle, ReadMark, circle},
         rows::{Columns, Ending, Fallible, stored},
     },
     blocks,
 };
-use fastchat_protocol::{
-    AccountId, ConversationId, DeviceId, limits::MAX_RECEIPT_MEMBERS, server::MemberReceipt,
-};
+use fastchat_protocol::{AccountId, ConversationId, limits::MAX_RECEIPT_MEMBERS};
 use sqlx::SqliteConnection;
 
 /// Of each mark the membership revision under which it was believed; none if it was not.
@@ -49,32 +47,6 @@ pub(super) async fn mark_read(
         .await?;
     }
     Ok(Ending::Commit(believed))
-}
-
-pub(super) async fn receipts(
-    c: &mut SqliteConnection,
-    device: DeviceId,
-    conversation: ConversationId,
-) -> Fallible<Option<Vec<MemberReceipt>>> {
-    let rows = sqlx::query(
-        "SELECT x.account AS asker, m.account, m.barred, c.kind = 1 AS direct, a.shares_delivered,
-                coalesce(u.from_seq, m.from_seq) AS from_seq, u.cursor, p.seq, p.shared_seq
-         FROM admissible x
-         JOIN conversations c ON c.id = x.conversation
-         JOIN members m ON m.conversation = x.conversation AND m.to_seq IS NULL
-         JOIN accounts a ON a.id = m.account
-         LEFT JOIN (
-             SELECT account, min(join_seq) AS from_seq, max(cursor) AS cursor
-             FROM readable WHERE conversation = $2 AND to_seq IS NULL GROUP BY account
-         ) u ON u.account = m.account
-         LEFT JOIN read_positions p ON p.conversation = m.conversation AND p.account = m.account
-         WHERE x.device = $1 AND x.conversation = $2 ORDER BY m.account",
-    )
-    .bind(device.as_bytes().as_slice())
-    .bind(conversation.as_bytes().as_slice())
-    .fetch_all(c)
-    .await?;
-    told(&rows)
 }
 
 pub(super) async fn circles(
@@ -122,25 +94,6 @@ pub(super) async fn acquaintances(
         }
     }
     Ok(acquaintances)
-}
-
-pub(super) async fn set_sharing(
-    c: &mut SqliteConnection,
-    account: AccountId,
-    delivered: bool,
-    last_seen: bool,
-) -> Fallible<Ending<()>> {
-    sqlx::query("UPDATE accounts SET shares_delivered = $2, shares_last_seen = $3 WHERE id = $1")
-        .bind(account.as_bytes().as_slice())
-        .bind(delivered)
-        .bind(last_seen)
-        .execute(&mut *c)
-        .await?;
-    if !last_seen {
-        let forget = sqlx::query("DELETE FROM last_seen WHERE account = $1");
-        forget.bind(account.as_bytes().as_slice()).execute(c).await?;
-    }
-    Ok(Ending::Commit(()))
 }
 
 pub(super) async fn note_seen(c: &mut SqliteConnection, seen: &[(AccountId, u64)]) -> Fallible<Ending<()>> {
