@@ -1,6 +1,6 @@
 //! Pages of the history, searching it, and the index for that.
 
-use super::{Engine, Halt, parked::Answer, state::now_ms};
+use super::{Engine, Halt, parked::Answer, state::now_ms, views::message_of_name};
 use crate::{
     api::{ApiError, ErrorKind, Event, FoundView, Page, ProgressView, Response, SearchQuery},
     store::{
@@ -8,8 +8,7 @@ use crate::{
         search::{BATCH, Query},
     },
 };
-use fastchat_e2ee::MessageRef;
-use fastchat_protocol::{AccountId, ConversationId, Counter, Seq};
+use fastchat_protocol::{AccountId, ConversationId, Seq};
 use std::time::Duration;
 use tokio::time::Instant;
 
@@ -100,7 +99,7 @@ impl Engine {
         incarnation: u32,
         text: &str,
     ) -> Result<Result<Place, ApiError>, StoreError> {
-        if let Some(name) = message_named(text) {
+        if let Some(name) = message_of_name(text) {
             let found = self.store.read(|tx| tx.find_message(id, name))?;
             let missing = || ApiError::new(ErrorKind::NotFound, format!("there is no message {text} here"));
             return Ok(found.map(|entry| entry.place()).ok_or_else(missing));
@@ -218,10 +217,4 @@ fn cut<T>(
     newer.truncate(after);
     older.append(&mut newer);
     (older, too_old || beyond.0, too_new || beyond.1)
-}
-
-/// `<device>-<counter>`, as messages are shown.
-pub(super) fn message_named(text: &str) -> Option<MessageRef> {
-    let (device, counter) = text.split_once('-')?;
-    Some(MessageRef { device: device.parse().ok()?, counter: Counter(counter.parse().ok()?) })
 }

@@ -7,6 +7,7 @@ use super::{
     parked::{Answer, Reply},
     requests::{check_text, parse_id},
     state::now_ms,
+    views::message_of_name,
 };
 use crate::{
     api::{ApiError, ErrorKind, GroupChange, MessageChange, Request, Response},
@@ -16,7 +17,7 @@ use fastchat_e2ee::{
     MessageRef,
     content::{MAX_MENTIONS, MAX_REACTION, MAX_TIMER},
 };
-use fastchat_protocol::{AccountId, ConversationId, Counter, Seq};
+use fastchat_protocol::{AccountId, ConversationId, Seq};
 
 /// Limit: entries on either side of a message that is shown.
 const MAX_AROUND: usize = 1_000;
@@ -31,9 +32,12 @@ impl Engine {
         wait_ms: u64,
         reply: Reply,
     ) -> Result<(), Halt> {
-        let Some(id) = parse_id(id) else {
-            let _ = reply.send(Err(usage("an id has 32 hexadecimal digits")));
-            return Ok(());
+        let id = match parse_id(id) {
+            Ok(id) => id,
+            Err(error) => {
+                let _ = reply.send(Err(error));
+                return Ok(());
+            }
         };
         if let Some(reply) = self.sent_before(id, reply)? {
             match self.change_item(id, (with, target), change)? {
@@ -147,10 +151,10 @@ impl Engine {
         reply: Reply,
     ) -> Result<(), Halt> {
         let checked = match (parse_id(id), seconds > MAX_TIMER, self.find_known(&with)) {
-            (None, ..) => Err(usage("an id has 32 hexadecimal digits")),
+            (Err(error), ..) => Err(error),
             (_, true, _) => Err(usage("messages are kept for a year at most, or they stay")),
-            (Some(_), false, Err(error)) => Err(error),
-            (Some(id), false, Ok(conversation)) => Ok((id, conversation)),
+            (Ok(_), false, Err(error)) => Err(error),
+            (Ok(id), false, Ok(conversation)) => Ok((id, conversation)),
         };
         let (id, conversation) = match checked {
             Ok(checked) => checked,
@@ -304,9 +308,7 @@ impl Target {
             }
             None => (None, text),
         };
-        let (device, counter) = name.split_once('-')?;
-        let name = MessageRef { device: device.parse().ok()?, counter: Counter(counter.parse().ok()?) };
-        Some(Self::Name(conversation, name))
+        Some(Self::Name(conversation, message_of_name(name)?))
     }
 }
 
@@ -342,7 +344,7 @@ fn not_here(target: &str) -> ApiError {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use fastchat_protocol::DeviceId;
+    use fastchat_protocol::{Counter, DeviceId};
 
     #[test]
     fn messages_as_people_name_them() {

@@ -195,7 +195,7 @@ impl Engine {
 
     fn check_send(&self, id: &str, to: &str, text: &str) -> Result<ItemId, ApiError> {
         let usage = |message: String| ApiError::new(ErrorKind::Usage, message);
-        let id = parse_id(id).ok_or_else(|| usage("an id has 32 hexadecimal digits".into()))?;
+        let id = parse_id(id)?;
         if !matches!(self.find(to), Ok(Some(_)) | Err(_)) {
             to.parse::<AccountName>()
                 .map_err(|e| usage(format!("{to:?} cannot be an account's name: {e}")))?;
@@ -481,10 +481,11 @@ pub(super) fn check_text(text: &str) -> Result<(), ApiError> {
     }
 }
 
-pub(super) fn parse_id(text: &str) -> Option<ItemId> {
+/// The caller's id of a message.
+pub(super) fn parse_id(text: &str) -> Result<ItemId, ApiError> {
     let mut id = [0; 16];
-    hex::decode_to_slice(text, &mut id).ok()?;
-    Some(ItemId(id))
+    let parsed = hex::decode_to_slice(text, &mut id).map(|()| ItemId(id));
+    parsed.map_err(|_| ApiError::new(ErrorKind::Usage, "an id has 32 hexadecimal digits"))
 }
 
 fn no_item() -> ApiError {

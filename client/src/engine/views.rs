@@ -10,6 +10,7 @@ use crate::{
     store::{Conversation, Entry, EntryKind, Item, ItemState, StoreError, What},
 };
 use fastchat_e2ee::{FileInfo, MessageRef};
+use fastchat_protocol::Counter;
 
 /// Limit: characters of a message that an answer shows.
 const MAX_EXCERPT: usize = 80;
@@ -149,6 +150,12 @@ impl Engine {
 /// A message's name as people copy it.
 pub(super) fn name_of_message(MessageRef { device, counter }: MessageRef) -> String {
     format!("{device}-{}", counter.0)
+}
+
+/// The reverse of [`name_of_message`].
+pub(super) fn message_of_name(text: &str) -> Option<MessageRef> {
+    let (device, counter) = text.split_once('-')?;
+    Some(MessageRef { device: device.parse().ok()?, counter: Counter(counter.parse().ok()?) })
 }
 
 fn view_file(file: &FileInfo) -> FileView {

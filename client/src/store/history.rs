@@ -75,15 +75,6 @@ impl Tx<'_> {
         self.add_reference(conversation, entry)
     }
 
-    /// Removes an entry, with what leads to it and its words in the index.
-    pub fn forget_entry(&self, conversation: ConversationId, place: Place) -> Result<()> {
-        let key = self.index("conversation", conversation.as_bytes());
-        match self.entry_of(&key, place)? {
-            Some(entry) => self.forget(&key, Some(conversation), &entry),
-            None => Ok(()),
-        }
-    }
-
     /// The entry at a place.
     pub fn entry_at(&self, conversation: ConversationId, place: Place) -> Result<Option<Entry>> {
         self.entry_of(&self.index("conversation", conversation.as_bytes()), place)

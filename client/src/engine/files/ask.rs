@@ -4,7 +4,9 @@ use super::{
     super::{
         Engine, Halt,
         parked::{Answer, Reply, Then},
+        requests::parse_id,
         state::now_ms,
+        views::message_of_name,
     },
     FileWaiter,
 };
@@ -15,8 +17,8 @@ use crate::{
     },
     store::{Direction, Entry, EntryKind, ItemId, StoreError, Transfer},
 };
-use fastchat_e2ee::{FileInfo, MessageRef, Preview};
-use fastchat_protocol::{AccountName, ConversationId, Counter, Seq};
+use fastchat_e2ee::{FileInfo, Preview};
+use fastchat_protocol::{AccountName, ConversationId, Seq};
 use std::path::Path;
 use tokio::time::Instant;
 
@@ -256,10 +258,7 @@ impl Engine {
         if let Ok(seq) = message.parse() {
             return self.store.read(|tx| tx.entry_at(id, (record.incarnation, Seq(seq), 0)));
         }
-        let named = message.split_once('-').and_then(|(device, counter)| {
-            Some(MessageRef { device: device.parse().ok()?, counter: Counter(counter.parse().ok()?) })
-        });
-        match named {
+        match message_of_name(message) {
             Some(named) => self.store.read(|tx| tx.find_message(id, named)),
             None => Ok(None),
         }
@@ -273,10 +272,4 @@ pub(super) fn saved(transfer: &Transfer, path: &Path) -> SavedView {
         size: transfer.file.size,
         sha256: hex::encode(transfer.file.hash),
     }
-}
-
-fn parse_id(text: &str) -> Result<ItemId, ApiError> {
-    let mut id = [0; 16];
-    let parsed = hex::decode_to_slice(text, &mut id).map(|()| ItemId(id));
-    parsed.map_err(|_| ApiError::new(ErrorKind::Usage, "an id has 32 hexadecimal digits"))
 }

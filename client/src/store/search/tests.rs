@@ -149,7 +149,8 @@ fn the_index_finds_what_a_look_at_everything_finds() {
                             Some(Changed { by: account(1), incarnation: 0, seq: Seq(1), at_ms: 1 });
                     }
                     _ => {
-                        tx.forget_entry(at.0, at.1)?;
+                        let key = tx.index("conversation", at.0.as_bytes());
+                        tx.forget(&key, Some(at.0), entry)?;
                         model.remove(at);
                         continue;
                     }
