@@ -12,6 +12,7 @@
 //! - [`lax`]: a server that checks nothing, for what a client must check itself.
 //! - [`crowd`]: many devices that are connected and say nothing, and move when they are asked to.
 //! - [`load`]: many users who write to each other at a steady rate.
+//! - [`wait`]: waiting for what comes about by itself.
 //! - [`leaks`]: whether a planted plaintext is where it must never be (G9).
 //!
 //! Everything here ends only what it started itself, by its process id, and cleans up when dropped.
@@ -32,3 +33,4 @@ pub mod proxy;
 pub mod raw;
 pub mod servers;
 pub mod user;
+pub mod wait;

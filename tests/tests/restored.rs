@@ -3,11 +3,8 @@
 
 use anyhow::{Context, Result, bail};
 use fastchat_client::api::{MessageKind, MessageView};
-use fastchat_tests::{cluster::Cluster, machine::Machine};
-use std::{
-    collections::BTreeMap,
-    time::{Duration, Instant},
-};
+use fastchat_tests::{cluster::Cluster, machine::Machine, wait::until};
+use std::{collections::BTreeMap, time::Duration};
 
 const LONG: Duration = Duration::from_secs(60);
 const GROUP: &str = "#three";
@@ -17,21 +14,9 @@ async fn person(cluster: &Cluster, name: &str, gateway: usize) -> Result<Machine
     Machine::register(&cluster.url(gateway % cluster.gateways()), name, cluster.profile(name)).await
 }
 
-/// Waits until it is so.
-async fn until(what: &str, mut so: impl AsyncFnMut() -> Result<bool>) -> Result<()> {
-    let patience = Instant::now() + LONG;
-    while !so().await? {
-        if Instant::now() > patience {
-            bail!("it does not come to this: {what}");
-        }
-        tokio::time::sleep(Duration::from_millis(50)).await;
-    }
-    Ok(())
-}
-
 /// Waits for a notice in a conversation.
 async fn told(machine: &Machine, with: &str, what: &str) -> Result<()> {
-    let said = until(what, async || {
+    let said = until(LONG, what, async || {
         let messages = machine.messages(with).await?;
         Ok(messages.iter().any(|m| m.kind == MessageKind::Notice && m.text.contains(what)))
     });
@@ -84,7 +69,7 @@ async fn story(mut cluster: Cluster) -> Result<()> {
     says(&alice, "to carol", &[(&carol, "alice")], "carol").await?;
     alice.client.create_group("three", &["bob", "carol"], None, LONG).await?;
     for other in [&bob, &carol] {
-        until("the group is there", async || Ok(other.client.group(GROUP).await.is_ok())).await?;
+        until(LONG, "the group is there", async || Ok(other.client.group(GROUP).await.is_ok())).await?;
     }
     says(&bob, "group before", &[(&alice, GROUP), (&carol, GROUP)], GROUP).await?;
     // Carol misses what the backup misses.
@@ -98,7 +83,7 @@ async fn story(mut cluster: Cluster) -> Result<()> {
     says(&bob, "after 2", &[(&alice, "bob")], "alice").await?;
     alice.send("carol", "lost to carol").await?;
     alice.client.add_members(GROUP, &["dave"], LONG).await?;
-    until("dave is in", async || Ok(dave.client.group(GROUP).await.is_ok())).await?;
+    until(LONG, "dave is in", async || Ok(dave.client.group(GROUP).await.is_ok())).await?;
     says(&dave, "group after", &[(&alice, GROUP), (&bob, GROUP)], GROUP).await?;
     // A conversation and an account that the backup does not know.
     says(&bob, "new between us", &[(&dave, "bob")], "dave").await?;
@@ -141,7 +126,7 @@ async fn story(mut cluster: Cluster) -> Result<()> {
     says(&dave, "begun anew", &[(&bob, "dave")], "bob").await?;
 
     // The account that it does not know hears what to do.
-    until("erin is told", async || {
+    until(LONG, "erin is told", async || {
         let status = erin.client.synced(Duration::from_millis(10)).await?;
         Ok(status.reason.is_some_and(|reason| reason.contains("does not know this device")))
     })
@@ -180,7 +165,7 @@ async fn not_told(mut cluster: Cluster) -> Result<()> {
     cluster.wipe_and_restore(&backup).await?;
     cluster.start_all().await?;
     for machine in [&alice, &bob] {
-        until("they are told", async || {
+        until(LONG, "they are told", async || {
             let status = machine.client.synced(Duration::from_millis(10)).await?;
             Ok(status.reason.is_some_and(|reason| reason.contains("`fastchat-gateway restored`")))
         })

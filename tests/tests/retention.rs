@@ -1,11 +1,11 @@
 //! Messages past their time: who was away past it gets what is left and one notice, and nobody else
 //! loses anything. With a gateway that waits for devices, nobody loses anything at all.
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 use fastchat_client::api::{MessageKind, MessageView};
-use fastchat_tests::{cluster::Cluster, machine::Machine};
+use fastchat_tests::{cluster::Cluster, machine::Machine, wait::until};
 use sqlx::{AssertSqlSafe, Connection, PgConnection, SqliteConnection};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 const LONG: Duration = Duration::from_secs(90);
 const STRICT: [&str; 6] =
@@ -30,17 +30,6 @@ async fn rows(cluster: &Cluster) -> Result<i64> {
     in_store(cluster, "SELECT count(*) FROM log").await
 }
 
-async fn until(what: &str, mut so: impl AsyncFnMut() -> Result<bool>) -> Result<()> {
-    let patience = Instant::now() + LONG;
-    while !so().await? {
-        if Instant::now() > patience {
-            bail!("it does not come to this: {what}");
-        }
-        tokio::time::sleep(Duration::from_millis(100)).await;
-    }
-    Ok(())
-}
-
 fn notices(messages: &[MessageView]) -> Vec<&str> {
     let notices = messages.iter().filter(|m| m.kind == MessageKind::Notice && m.text.contains("retention"));
     notices.map(|notice| notice.text.as_str()).collect()
@@ -59,7 +48,7 @@ async fn story(cluster: Cluster) -> Result<()> {
     }
     // Everything so far is of a hundred days ago.
     in_store(&cluster, "UPDATE log SET at_ms = at_ms - CAST(100 AS bigint) * 86400000").await?;
-    until("old rows go", async || Ok(rows(&cluster).await? == 0)).await?;
+    until(LONG, "old rows go", async || Ok(rows(&cluster).await? == 0)).await?;
     for n in 1..=3 {
         alice.send("bob", &format!("left {n}")).await.context("the log goes on")?;
     }
@@ -128,12 +117,12 @@ async fn rows_wait_for_a_device_that_is_away() {
             alice.send("bob", &format!("kept {n}")).await?;
         }
         in_store(&cluster, "UPDATE log SET at_ms = at_ms - CAST(100 AS bigint) * 86400000").await?;
-        until("what both have goes", async || Ok(rows(&cluster).await? == 5)).await?;
+        until(LONG, "what both have goes", async || Ok(rows(&cluster).await? == 5)).await?;
         let bob = Machine::open(away).await?;
         bob.has("alice", "kept 5").await?;
         assert_eq!(bob.texts("alice").await?.len(), 6);
         assert_eq!(notices(&bob.messages("alice").await?), [""; 0]);
-        until("now the rest goes", async || Ok(rows(&cluster).await? == 0)).await?;
+        until(LONG, "now the rest goes", async || Ok(rows(&cluster).await? == 0)).await?;
         alice.client.close().await;
         bob.client.close().await;
         anyhow::Ok(())
