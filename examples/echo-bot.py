@@ -3,7 +3,7 @@
 
 What nobody has seen is answered; a message is marked as read when its answer is stored. The answer's id is
 made from the message's place, so that a bot that was killed in between answers once: the same id sends
-nothing twice.
+nothing twice. What can be called, and what comes back, says `fastchat rpc --schema`.
 """
 
 import collections

@@ -593,7 +593,7 @@ pub struct MessageView {
     pub incarnation: u32,
     /// Its place in the log.
     pub seq: u64,
-    /// `text`, `unknown`, `notice` (about the conversation) or `quarantine` (a row that cannot be
+    /// `text`, `file`, `unknown`, `notice` (about the conversation) or `quarantine` (a row that cannot be
     /// read, and why).
     pub kind: MessageKind,
     /// Who sent it, from the encryption, not from the server; empty for notices.
@@ -749,7 +749,7 @@ pub struct ConversationView {
     pub unread: u64,
     /// The last seq that is here.
     pub seq: u64,
-    /// `ready`, `founding`, `rejoining` or `removed`.
+    /// `ready`, `founding`, `rejoining`, `restoring` or `removed`.
     pub state: String,
     /// Seconds for which what is written now is kept; 0: it stays.
     #[serde(default)]
@@ -765,7 +765,7 @@ pub struct SafetyView {
     pub name: String,
     /// Twelve groups of five digits; the same on both sides.
     pub number: String,
-    /// `new`, `unverified`, `verified` or `changed`.
+    /// `unverified`, `verified` or `changed`.
     pub trust: String,
     /// The number with the identity that the server shows now, where it changed.
     pub changed_number: Option<String>,

@@ -234,3 +234,36 @@ async fn interrupted() {
         _ = terminate.recv() => {}
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+    use std::collections::BTreeSet;
+
+    /// Commands that can be given, as `group.create`.
+    fn commands(command: &clap::Command, name: &str, into: &mut BTreeSet<String>) {
+        for below in command.get_subcommands().filter(|below| !below.is_hide_set()) {
+            let name = format!("{name}{}", below.get_name());
+            if !below.is_subcommand_required_set() {
+                into.insert(name.clone());
+            }
+            commands(below, &format!("{name}."), into);
+        }
+    }
+
+    #[test]
+    fn every_command_has_a_schema_of_what_it_prints() {
+        let mut all = BTreeSet::new();
+        commands(&Args::command(), "", &mut all);
+        for (name, schema) in [("listen", listen::SCHEMA), ("rpc", rpc::SCHEMA)] {
+            assert!(all.remove(name) && schema.contains("\"$schema\""), "{name}");
+        }
+        let schema: serde_json::Value =
+            serde_json::from_str(include_str!("../../docs/schemas/commands.schema.json")).unwrap();
+        let defined = schema["$defs"].as_object().unwrap().keys();
+        let defined: BTreeSet<String> =
+            defined.filter_map(|name| name.strip_prefix("command.")).map(str::to_owned).collect();
+        assert_eq!(defined, all, "docs/schemas/commands.schema.json and the commands");
+    }
+}

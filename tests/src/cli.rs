@@ -1,6 +1,7 @@
-//! A person at a terminal: the real `fastchat` as a process, a profile, a password file.
+//! A person at a terminal: the real `fastchat` as a process, a profile, a password file. What it writes with
+//! `--json` must be as docs/schemas says.
 
-use crate::process::Process;
+use crate::{process::Process, schema::spoken::Spoken};
 use anyhow::{Context, Result, bail};
 use serde_json::Value;
 use std::{path::PathBuf, time::Duration};
@@ -93,10 +94,11 @@ impl Person {
         // Nobody is there to whom a recovery code could be shown.
         let silent = arguments.first() == Some(&"register")
             && !arguments.iter().any(|argument| argument.contains("recovery"));
-        Process::spawn("fastchat", |command| {
+        let process = Process::spawn("fastchat", |command| {
             self.prepare(command.args(arguments).args(silent.then_some("--no-recovery")));
             command.envs(environment.iter().copied());
-        })
+        })?;
+        Ok(process.speaking(Spoken::of(arguments)))
     }
 
     /// Gives a command the environment in which `fastchat` is this person's.

@@ -6,6 +6,7 @@
 //! - [`cli`]: a person at a terminal, with the real program; [`admin`]: an operator with the gateway's.
 //! - [`raw`]: a client that speaks the wire by hand, for what a good one would never say.
 //! - [`servers`]: throwaway Postgres, NATS and Prometheus. [`process`]: the real programs as child processes.
+//! - [`schema`]: JSON Schema, and which one holds for what a program writes.
 //! - [`proxy`]: a TCP proxy that delays, swallows and cuts, in place of a bad network.
 //! - [`history`] and [`checker`]: what the clients of a run did and saw, and whether the promises of
 //!   the design (G1 to G7) held.
@@ -31,6 +32,7 @@ pub mod machine;
 pub mod process;
 pub mod proxy;
 pub mod raw;
+pub mod schema;
 pub mod servers;
 pub mod user;
 pub mod wait;

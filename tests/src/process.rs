@@ -1,9 +1,11 @@
 //! The real programs as child processes.
 //!
 //! - [`Process::spawn`] starts one with its output captured; a failing test prints it.
+//! - What `fastchat` writes for programs is checked against its schema when a [`Process`] is dropped.
 //! - Signals go to the one process id that was started here.
 //! - Dropping a [`Process`] kills it.
 
+use crate::schema::spoken::Spoken;
 use anyhow::{Context, Result, bail};
 use rustix::process::{Pid, kill_process};
 use std::{
@@ -60,6 +62,8 @@ pub struct Process {
     stdin: Option<ChildStdin>,
     output: Output,
     readers: Vec<JoinHandle<()>>,
+    spoken: Option<Spoken>,
+    asked: Vec<String>,
 }
 
 impl Process {
@@ -81,7 +85,15 @@ impl Process {
             tokio::spawn(copy(stdout, output.clone(), Stream::Out)),
             tokio::spawn(copy(stderr, output.clone(), Stream::Err)),
         ];
-        Ok(Self { name: name.to_owned(), stdin: child.stdin.take(), child, output, readers })
+        let stdin = child.stdin.take();
+        Ok(Self { name: name.to_owned(), stdin, child, output, readers, spoken: None, asked: Vec::new() })
+    }
+
+    /// What it writes must be as this says, or dropping it panics.
+    #[must_use]
+    pub fn speaking(mut self, spoken: Option<Spoken>) -> Self {
+        self.spoken = spoken;
+        self
     }
 
     /// The process id, or none when it has ended and that was noticed.
@@ -130,6 +142,7 @@ impl Process {
     pub async fn write_line(&mut self, line: &str) -> Result<()> {
         let stdin = self.stdin.as_mut().context("standard input is closed")?;
         stdin.write_all(format!("{line}\n").as_bytes()).await?;
+        self.asked.push(line.to_owned());
         Ok(stdin.flush().await?)
     }
 
@@ -180,7 +193,17 @@ impl Drop for Process {
     fn drop(&mut self) {
         if std::thread::panicking() {
             eprintln!("---- output of {} ----\n{}", self.name, self.log());
+            return;
         }
+        let Some(spoken) = self.spoken.take() else { return };
+        let (out, err) = (self.stdout(), self.output.text(|stream| stream == Stream::Err));
+        let wrong = spoken.faults(&self.asked, out.lines(), err.lines());
+        assert!(
+            wrong.is_empty(),
+            "{} is not as its schema says ({spoken:?}):\n{}",
+            self.name,
+            wrong.join("\n")
+        );
     }
 }
 

@@ -20,13 +20,17 @@ const PAGE: usize = 500;
 /// What was shown is marked as read when nothing has come for this long.
 const MARK_DELAY: Duration = Duration::from_millis(50);
 
+/// What a line of `--json` is.
+pub(super) const SCHEMA: &str = include_str!("../../../docs/schemas/listen.schema.json");
+
 /// Print messages as they come, first those that nobody has seen yet.
 ///
 /// Runs until it is stopped, and connects again whenever it has to. Other commands on this profile
 /// work at the same time.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:\n  fastchat listen\n  fastchat listen --json --count 1\n  \
-    fastchat listen --until-idle 2    # what is new, then end\n  fastchat listen --mentions --json")]
+    fastchat listen --until-idle 2    # what is new, then end\n  fastchat listen --mentions --json\n  \
+    fastchat listen --schema    # what --json prints")]
 pub(crate) struct Args {
     /// End when nothing new has come for this long (after everything on the server is here).
     #[arg(long, value_name = "SECONDS")]
@@ -40,6 +44,9 @@ pub(crate) struct Args {
     /// Only print messages in which this account is mentioned (`@name` in a group).
     #[arg(long)]
     mentions: bool,
+    /// Print the JSON Schema of what `--json` prints, and end.
+    #[arg(long)]
+    schema: bool,
 }
 
 /// One run of the command, across owners of the profile.
@@ -66,6 +73,10 @@ enum Over {
 }
 
 pub(crate) async fn run(context: &Context, args: Args) -> Result<(), ApiError> {
+    if args.schema {
+        output::line(SCHEMA.trim_end());
+        return Ok(());
+    }
     let deadline = context.given_timeout().map(|wait| Instant::now() + wait);
     let left = args.count;
     let mut listener = Listener {

@@ -20,6 +20,9 @@ use wire::{Call, Lines, Parsed};
 /// Limit: calls that run at a time.
 const MAX_RUNNING: usize = 64;
 
+/// What a line in either direction is.
+pub(super) const SCHEMA: &str = include_str!("../../../docs/schemas/rpc.schema.json");
+
 /// Serve a program (a bot): JSON-RPC 2.0 on standard input and output, an object a line.
 ///
 /// Methods and params are those of the profile's socket; what happens comes as notifications `event`.
@@ -27,11 +30,20 @@ const MAX_RUNNING: usize = 64;
 #[derive(Debug, clap::Args)]
 #[command(
     after_help = "Examples:\n  echo '{\"jsonrpc\":\"2.0\",\"id\":1,\"method\":\"conversations\"}' | fastchat rpc\n  \
-    python3 examples/echo-bot.py    # a bot that answers"
+    python3 examples/echo-bot.py    # a bot that answers\n  \
+    fastchat rpc --schema    # all methods, answers and events"
 )]
-pub(crate) struct Args {}
+pub(crate) struct Args {
+    /// Print the JSON Schema of calls, answers and events, and end.
+    #[arg(long)]
+    schema: bool,
+}
 
-pub(crate) async fn run(context: &Context, _: Args) -> Result<(), ApiError> {
+pub(crate) async fn run(context: &Context, args: Args) -> Result<(), ApiError> {
+    if args.schema {
+        output::line(SCHEMA.trim_end());
+        return Ok(());
+    }
     let owner = Owner::open(context).await?;
     let mut events = owner.events().await?;
     let mut lines = Lines::new(tokio::io::stdin());
