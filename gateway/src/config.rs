@@ -7,10 +7,12 @@ mod faults;
 mod file;
 mod fleet;
 mod registration;
+mod storage;
 
 pub use blobs::{BlobRules, MAX_BLOB_QUOTA, Retention};
 pub use faults::ConfigErrors;
 pub use registration::Registration;
+pub use storage::{S3, Storage};
 
 use crate::{
     fleet::{load::Scope, shed::turns::Rules, tickets::Policy},
@@ -159,6 +161,24 @@ pub struct Settings {
     /// Days for which a file is kept; 0 for ever [default: 30]
     #[arg(long, env = "FASTCHAT_GATEWAY_BLOB_KEEP_DAYS", value_name = "DAYS", global = true)]
     pub blob_keep_days: Option<u32>,
+    /// Where the bytes of files are: store, file:///folder (there, and shared by all gateways), or s3://bucket/prefix [default: store]
+    #[arg(long, env = "FASTCHAT_GATEWAY_BLOB_STORAGE", value_name = "URL", global = true)]
+    pub blob_storage: Option<String>,
+    /// Server of s3:// [default: Amazon's of the region]
+    #[arg(long, env = "FASTCHAT_GATEWAY_BLOB_S3_ENDPOINT", value_name = "URL", global = true)]
+    pub blob_s3_endpoint: Option<String>,
+    /// Region of s3:// [default: us-east-1]
+    #[arg(long, env = "FASTCHAT_GATEWAY_BLOB_S3_REGION", value_name = "REGION", global = true)]
+    pub blob_s3_region: Option<String>,
+    /// File that holds the access key of s3:// [default: from AWS_ACCESS_KEY_ID and its like, or the machine's role]
+    #[arg(long, env = "FASTCHAT_GATEWAY_BLOB_S3_ACCESS_KEY_FILE", value_name = "FILE", global = true)]
+    pub blob_s3_access_key_file: Option<PathBuf>,
+    /// File that holds the secret key of s3://
+    #[arg(long, env = "FASTCHAT_GATEWAY_BLOB_S3_SECRET_KEY_FILE", value_name = "FILE", global = true)]
+    pub blob_s3_secret_key_file: Option<PathBuf>,
+    /// Allow http:// to object storage on another machine, e.g. within a tunnel
+    #[arg(long, env = "FASTCHAT_GATEWAY_BLOB_S3_ALLOW_HTTP", num_args = 0..=1, default_missing_value = "true", value_name = "BOOL", global = true)]
+    pub blob_s3_allow_http: Option<bool>,
     /// Days for which messages stay on the server; 0 for ever [default: 0]
     #[arg(long, env = "FASTCHAT_GATEWAY_RETENTION_LOG_DAYS", value_name = "DAYS", global = true)]
     pub retention_log_days: Option<u32>,
@@ -367,6 +387,12 @@ impl Settings {
             blob_max_bytes,
             blob_quota_bytes,
             blob_keep_days,
+            blob_storage,
+            blob_s3_endpoint,
+            blob_s3_region,
+            blob_s3_access_key_file,
+            blob_s3_secret_key_file,
+            blob_s3_allow_http,
             retention_log_days,
             retention_below_cursors,
             sweep_seconds,

@@ -2,7 +2,7 @@
 
 use crate::{
     Config,
-    blobs::BlobState,
+    blobs::{BlobState, Objects},
     bus::{Bus, BusEvents},
     cursors::Cursors,
     fanout::Fanout,
@@ -78,7 +78,14 @@ pub struct Gateway {
 
 impl Gateway {
     /// Puts the parts together and starts what runs in the background.
-    pub fn start(config: Config, store: Arc<dyn Store>, bus: Arc<dyn Bus>, events: BusEvents) -> Arc<Self> {
+    /// `objects` is where the bytes of files go, if not into the store.
+    pub fn start(
+        config: Config,
+        store: Arc<dyn Store>,
+        objects: Option<Objects>,
+        bus: Arc<dyn Bus>,
+        events: BusEvents,
+    ) -> Arc<Self> {
         let registry = Arc::new(Registry::new(config.max_connections));
         let groups = Groups::new(Arc::clone(&store), Arc::clone(&bus));
         let watches = Watches::new(Arc::clone(&registry), Arc::clone(&bus));
@@ -99,7 +106,7 @@ impl Gateway {
             seen: Arc::new(Seen::default()),
             hints,
             watches,
-            blobs: BlobState::new(Arc::clone(&store)),
+            blobs: BlobState::new(Arc::clone(&store), objects),
             connected: Connected::default(),
             draining: CancellationToken::new(),
             ending: CancellationToken::new(),

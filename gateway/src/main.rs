@@ -4,6 +4,7 @@ use anyhow::Context;
 use clap::{Parser, Subcommand, error::ErrorKind};
 use fastchat_gateway::{
     Config, Gateway, admin,
+    blobs::Objects,
     bus::{
         Bus, BusEvents,
         local::LocalHub,
@@ -129,7 +130,7 @@ fn run(cli: Cli) -> anyhow::Result<()> {
     match command {
         Command::CheckConfig => {
             settings.look_for_misnamed(std::env::vars_os().filter_map(|(name, _)| name.into_string().ok()));
-            settings.validate(false)?;
+            objects(&settings.validate(false)?)?;
             say("the settings are good\n")
         }
         Command::PrintConfig => print_config(&settings),
@@ -198,6 +199,7 @@ fn print_config(settings: &Settings) -> anyhow::Result<()> {
     shown.blob_max_bytes = Some(config.blobs.max_bytes);
     shown.blob_quota_bytes = Some(config.blobs.quota_bytes);
     shown.blob_keep_days = Some(config.blobs.keep_days);
+    shown.blob_storage.get_or_insert_with(|| "store".into());
     shown.retention_log_days = Some(config.retention.log_days);
     shown.retention_below_cursors = Some(config.retention.below_cursors);
     say(&toml::to_string(&shown).context("the settings could not be written")?)
@@ -231,6 +233,7 @@ async fn serve(config: Config) -> anyhow::Result<()> {
     let listener = bind("listen", config.listen).await?;
     let admin_listener = bind("admin_listen", config.admin_listen).await?;
     let store = open_store(&config).await?;
+    let objects = objects(&config)?;
     let (bus, events) = open_bus(&config).await?;
     let mut signals = Signals::listen().context("signals")?;
     let scheme = if tls.is_some() { "wss" } else { "ws" };
@@ -238,7 +241,7 @@ async fn serve(config: Config) -> anyhow::Result<()> {
 
     // What was bound: port 0 has become one that clients can dial.
     let config = Config { listen: address, ..config };
-    let gateway = Gateway::start(config, store, bus, events);
+    let gateway = Gateway::start(config, store, objects, bus, events);
     let admin = tokio::spawn(admin::run(Arc::clone(&gateway), metrics.clone(), admin_listener));
     let accepting = tokio::spawn(server::run(Arc::clone(&gateway), listener, tls.clone()));
     let upkeep = tokio::spawn(upkeep(metrics, Arc::clone(&gateway)));
@@ -282,6 +285,13 @@ async fn open_store(config: &Config) -> anyhow::Result<Arc<dyn Store>> {
             Ok(Arc::new(store))
         }
     }
+}
+
+/// Storage for the bytes of files, if they do not go into the store. Nobody is asked yet: messages go on
+/// without it.
+fn objects(config: &Config) -> Result<Option<Objects>, ConfigError> {
+    let opened = Objects::open(&config.blobs.storage, &config.deployment);
+    opened.map_err(|error| ConfigError::new("blob_storage", error.to_string()))
 }
 
 fn postgres_options(url: &str) -> postgres::Options {

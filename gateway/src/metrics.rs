@@ -10,7 +10,7 @@ pub use catalogue::{BUCKETS, CATALOGUE};
 pub use sample::{sample, watch_store};
 
 use crate::{
-    blobs::http::Direction,
+    blobs::{Operation, http::Direction},
     fleet::Identity,
     store::{StoreError, blobs::Totals},
 };
@@ -341,6 +341,7 @@ pub fn blob_request(direction: Direction, status: StatusCode) {
         404 => "not_found",
         408 => "too_slow",
         409 => "conflict",
+        410 => "lost",
         413 => "too_large",
         429 => "rate_limited",
         503 => "unavailable",
@@ -352,6 +353,21 @@ pub fn blob_request(direction: Direction, status: StatusCode) {
 /// Bytes of a part came, or go.
 pub fn blob_bytes(direction: &'static str, bytes: usize) {
     counter!("fastchat_blob_bytes_total", "direction" => direction).increment(bytes as u64);
+}
+
+/// Object storage was asked, and why it failed if it did.
+pub fn blob_storage(operation: Operation, took: Duration, failed: Option<&'static str>) {
+    let operation = match operation {
+        Operation::Put => "put",
+        Operation::Get => "get",
+        Operation::Remove => "remove",
+        Operation::List => "list",
+    };
+    histogram!("fastchat_blob_storage_seconds", "operation" => operation).record(took);
+    if let Some(reason) = failed {
+        let labels = [("operation", operation), ("reason", reason)];
+        counter!("fastchat_blob_storage_failures_total", &labels).increment(1);
+    }
 }
 
 /// How many files the store knows, and how many connections transfer some here.

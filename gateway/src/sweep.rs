@@ -1,15 +1,16 @@
-//! Removes what is past its time: files, tokens of transfers, rows of logs.
+//! Removes what is past its time: files, tokens of transfers, rows of logs; and bytes that no row knows.
 //!
 //! - One gateway does it for all, by a lease; without it, the same work would be done several times.
 //! - Everything goes in small steps, a bounded time each round, and is tried again in the next.
 //! - Bytes go before the rows that know them.
 
 use crate::{
+    blobs::{DEADLINE, Strays},
     gateway::Gateway,
     limits::TRANSFER_PART,
     metrics,
     rim::share,
-    store::{Result, blobs::BlobKey},
+    store::Result,
 };
 use fastchat_protocol::{ConversationId, DeviceId};
 use std::{
@@ -22,14 +23,15 @@ use tokio_util::sync::CancellationToken;
 
 /// The name of the lease.
 const LEASE: &str = "sweep";
-/// Limit: one round; the lease lasts longer.
+/// Limit: one round, in the store and in object storage each; the lease lasts longer.
 const ROUND: Duration = Duration::from_secs(30);
 /// Rounds between looks through all logs.
 const ROUNDS_A_PASS: u32 = 10;
 /// Rounds between notes of who has been connected all along.
 const ROUNDS_A_NOTE: u32 = 60;
-/// After so long nobody puts a part of a doomed blob any more: its time, and that of object storage.
-const OUTSIDE_GRACE: Duration = Duration::from_secs(TRANSFER_PART.as_secs() + 60);
+/// After so long nobody puts a part of a doomed blob any more: the time of its way here, that of putting and
+/// of taking it back, and a minute for the store.
+const OUTSIDE_GRACE: Duration = Duration::from_secs(TRANSFER_PART.as_secs() + 2 * DEADLINE.as_secs() + 60);
 
 /// Devices that were connected since they were noted last.
 #[derive(Debug, Default)]
@@ -53,6 +55,8 @@ struct Walk {
     after: Option<ConversationId>,
     /// Rounds until the next pass.
     rest: u32,
+    /// And with objects that no row knows.
+    strays: Strays,
 }
 
 /// Sweeps until told to stop.
@@ -60,6 +64,7 @@ pub async fn run(gateway: Arc<Gateway>, stop: CancellationToken) {
     let mut walk = Walk::default();
     // What there is can be seen before the first round.
     tokio::select! { () = stop.cancelled() => return, () = logged(measure(&gateway)) => {} }
+    tokio::select! { () = stop.cancelled() => return, () = ask_objects(&gateway) => {} }
     for round in 1_u32.. {
         let pause = gateway.config.sweep_interval.mul_f64(0.5 + share());
         tokio::select! { () = stop.cancelled() => return, () = tokio::time::sleep(pause) => {} }
@@ -74,9 +79,11 @@ async fn work(gateway: &Gateway, walk: &mut Walk, round: u32) {
     }
     let worked = async {
         gateway.store.devices_seen(&gateway.connected.take()).await?;
-        let lasts = ROUND * 2 + gateway.config.sweep_interval * 2;
+        let lasts = ROUND * 4 + gateway.config.sweep_interval * 2;
         if gateway.store.hold_lease(LEASE, gateway.identity.id, lasts.as_secs() as u32).await? {
             sweep(gateway, walk, Instant::now() + ROUND).await?;
+            // Last, and with a time of its own: its outage keeps nothing else from going.
+            sweep_outside(gateway, walk, Instant::now() + ROUND).await?;
         }
         measure(gateway).await
     };
@@ -97,15 +104,7 @@ async fn logged(work: impl Future<Output = Result<()>>) {
 async fn sweep(gateway: &Gateway, walk: &mut Walk, until: Instant) -> Result<()> {
     let store = &gateway.store;
     while Instant::now() < until && store.doom_blobs(gateway.config.blobs.keep_days).await? > 0 {}
-    for outside in [false, true] {
-        let since = if outside { OUTSIDE_GRACE } else { Duration::ZERO };
-        for key in store.doomed_blobs(outside, since.as_secs() as u32).await? {
-            if Instant::now() >= until {
-                return Ok(());
-            }
-            remove(gateway, key, outside).await?;
-        }
-    }
+    remove_doomed(gateway, false, Duration::ZERO, until).await?;
     loop {
         let tokens = store.sweep_tokens().await?;
         metrics::swept("tokens", tokens);
@@ -116,19 +115,45 @@ async fn sweep(gateway: &Gateway, walk: &mut Walk, until: Instant) -> Result<()>
     retain(gateway, walk, until).await
 }
 
-/// First the bytes, then the rows.
-async fn remove(gateway: &Gateway, key: BlobKey, outside: bool) -> Result<()> {
-    let Some(keeper) = gateway.blobs.keeper_of(outside) else {
-        tracing::error!("files that are past their time are where this gateway does not look");
-        return Ok(());
-    };
-    if let Err(error) = keeper.remove(key).await {
-        tracing::warn!(%error, "a file that is past its time stays until the next sweep");
-        return Ok(());
+async fn sweep_outside(gateway: &Gateway, walk: &mut Walk, until: Instant) -> Result<()> {
+    remove_doomed(gateway, true, OUTSIDE_GRACE, until).await?;
+    let Some(objects) = &gateway.blobs.objects else { return Ok(()) };
+    match walk.strays.step(objects, &*gateway.store, until).await {
+        Ok(removed) => metrics::swept("strays", removed),
+        Err(error) => tracing::warn!(error = error.line(), "bytes that no row knows stay a little longer"),
     }
-    while !gateway.store.forget_blob(key).await? {}
-    metrics::swept("blobs", 1);
     Ok(())
+}
+
+/// First the bytes, then the rows. Ends at the first that does not go.
+async fn remove_doomed(gateway: &Gateway, outside: bool, grace: Duration, until: Instant) -> Result<()> {
+    for key in gateway.store.doomed_blobs(outside, grace.as_secs() as u32).await? {
+        if Instant::now() >= until {
+            break;
+        }
+        let Some(keeper) = gateway.blobs.keeper_of(outside) else {
+            tracing::error!("files that are past their time are where this gateway does not look");
+            break;
+        };
+        if let Err(error) = keeper.remove(key).await {
+            tracing::warn!(error = error.line(), "files that are past their time stay until the next sweep");
+            break;
+        }
+        while !gateway.store.forget_blob(key).await? {}
+        metrics::swept("blobs", 1);
+    }
+    Ok(())
+}
+
+/// Said once: a wrong bucket or key is to be known before somebody sends a file.
+async fn ask_objects(gateway: &Gateway) {
+    let Some(objects) = &gateway.blobs.objects else { return };
+    match objects.ask().await {
+        Ok(()) => tracing::info!("object storage answers"),
+        Err(error) => {
+            tracing::error!(%error, "object storage does not answer: files are refused until it does")
+        }
+    }
 }
 
 /// Goes on through all logs, from where the last round ended.

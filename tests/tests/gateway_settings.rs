@@ -7,7 +7,7 @@ use std::time::Duration;
 const LONG: Duration = Duration::from_secs(30);
 
 /// A line of a settings file, and the key that is to be named.
-const FAULTS: [(&str, &str); 24] = [
+const FAULTS: [(&str, &str); 38] = [
     ("listen = 'localhost'", "listen"),
     ("listen = '0.0.0.0:7400'", "listen"),
     ("listen = '127.0.0.1:7401'", "admin_listen"),
@@ -31,6 +31,20 @@ const FAULTS: [(&str, &str); 24] = [
     ("sends_per_second = 0", "sends_per_second"),
     ("ping_seconds = 'ten'", "ping_seconds"),
     ("log_format = 'xml'", "log_format"),
+    ("blob_max_bytes = 1000", "blob_max_bytes"),
+    ("blob_quota_bytes = 'much'", "blob_quota_bytes"),
+    ("blob_keep_days = 1000000", "blob_keep_days"),
+    ("blob_parts_per_minute = 0", "blob_parts_per_minute"),
+    ("blob_storage = 'disk'", "blob_storage"),
+    ("blob_storage = 'file:///does/not/exist'", "blob_storage"),
+    ("blob_storage = 's3://bucket/../other'", "blob_storage"),
+    ("blob_storage = 's3://b'\nblob_s3_endpoint = 'http://s3.example.org'", "blob_s3_endpoint"),
+    ("blob_storage = 's3://b'\nblob_s3_access_key_file = '/etc/hostname'", "blob_s3_secret_key_file"),
+    ("blob_s3_region = 'eu-central-1'", "blob_s3_region"),
+    ("blob_s3_allow_http = true", "blob_s3_allow_http"),
+    ("retention_log_days = 1000000", "retention_log_days"),
+    ("retention_below_cursors = 'no'", "retention_below_cursors"),
+    ("sweep_seconds = 0", "sweep_seconds"),
     ("max-conections = 5", "max-conections"),
 ];
 
@@ -58,6 +72,31 @@ async fn every_seeded_fault_is_found_and_its_key_named() -> Result<()> {
     }
     let (code, log) = check("").await?;
     assert_eq!(code, Some(0), "{log}");
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn keys_of_object_storage_are_named_by_file_and_never_printed() -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    for (name, content) in [("access", "geheim-1"), ("secret", "geheim-2")] {
+        std::fs::write(folder.path().join(name), content)?;
+    }
+    let place = folder.path().display();
+    let toml = format!(
+        "blob_storage = 's3://bucket/files'\nblob_s3_endpoint = 'https://s3.example.org'\n\
+         blob_s3_access_key_file = '{place}/access'\nblob_s3_secret_key_file = '{place}/secret'\n"
+    );
+    let file = folder.path().join("gateway.toml");
+    std::fs::write(&file, &toml)?;
+    assert_eq!(check(&toml).await?.0, Some(0));
+    let mut process = Process::spawn("fastchat-gateway", |command| {
+        command.arg("print-config").arg("--config").arg(&file).current_dir(folder.path());
+        command.env("AWS_SECRET_ACCESS_KEY", "geheim-3");
+    })?;
+    let status = process.wait(LONG).await?;
+    let shown = process.log();
+    assert!(status.success() && shown.contains("s3://bucket/files") && shown.contains("/secret"), "{shown}");
+    assert!(!shown.contains("geheim"), "{shown}");
     Ok(())
 }
 

@@ -5,7 +5,7 @@
 //! - A body has a length that fits before memory is taken for it, and a time in which it comes.
 //! - A refused body is read a little and dropped, or the client would see a broken connection and not why.
 
-use super::KeepError;
+use super::{BlobStore, Busy, KeepError};
 use crate::{
     gateway::Gateway,
     limits::{TRANSFER_DISCARD, TRANSFER_PART, TRANSFER_STALL},
@@ -13,7 +13,7 @@ use crate::{
     rate::TooOften,
     store::{
         StoreError,
-        blobs::{Denied, PutPart, Standing, Transfer},
+        blobs::{BlobKey, Denied, PutPart, Standing, Transfer},
         operate::ShutOut,
     },
 };
@@ -28,7 +28,7 @@ use fastchat_protocol::{BlobId, limits::MAX_BLOB_PART};
 use futures_util::StreamExt;
 use serde::Serialize;
 use sha2::{Digest, Sha256};
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 use tokio::time::timeout;
 
 /// Which way parts go.
@@ -128,7 +128,7 @@ pub async fn serve(
     headers: &HeaderMap,
     body: &mut BodyDataStream,
 ) -> Result<Response, Failure> {
-    let Some(_busy) = gateway.blobs.busy(admitted.transfer.account) else {
+    let Some(busy) = gateway.blobs.busy(admitted.transfer.account) else {
         let error = "too many transfers of this account go on at once";
         return Err(Failure::later(StatusCode::TOO_MANY_REQUESTS, error, Duration::from_secs(1)));
     };
@@ -141,7 +141,7 @@ pub async fn serve(
         Direction::Put => {
             let bytes = read(headers, body, admitted.standing.blob.size_bytes).await?;
             metrics::blob_bytes("in", bytes.len());
-            of_put(keeper.put(key, part, bytes).await.map_err(of_keep)?)
+            put(gateway, keeper, busy, (key, part), bytes).await
         }
         Direction::Get => {
             let bytes = keeper.get(key, part).await.map_err(of_keep)?;
@@ -151,6 +151,24 @@ pub async fn serve(
             Ok(([(header::CONTENT_TYPE, kind), NO_STORE], bytes).into_response())
         }
     }
+}
+
+/// Keeps a part to the end, also when the client goes away meanwhile: bytes in object storage without
+/// their row would count for nobody's quota.
+async fn put(
+    gateway: &Gateway,
+    keeper: Arc<dyn BlobStore>,
+    busy: Busy,
+    (key, part): (BlobKey, u32),
+    bytes: Bytes,
+) -> Result<Response, Failure> {
+    let place = Arc::clone(&gateway.blobs.puts).try_acquire_owned().map_err(|_| Failure::no_place())?;
+    let kept = gateway.tasks.spawn(async move {
+        let _held = (busy, place);
+        keeper.put(key, part, bytes).await
+    });
+    let fault = |_| Failure::new(StatusCode::INTERNAL_SERVER_ERROR, "the gateway found a fault in itself");
+    of_put(kept.await.map_err(fault)?.map_err(of_keep)?)
 }
 
 /// What is sealed for a few is nobody's cache's.
@@ -250,8 +268,20 @@ fn of_denied(why: Denied) -> Failure {
 fn of_keep(error: KeepError) -> Failure {
     match error {
         KeepError::Store(error) => of_store(error),
+        KeepError::Lost { .. } => {
+            tracing::error!(error = error.line(), "a file has lost a part");
+            Failure::new(StatusCode::GONE, "the server has lost this part of the file")
+        }
+        KeepError::Objects(_) | KeepError::Late => {
+            tracing::warn!(error = error.line(), "object storage gave no outcome");
+            let error = "the server's storage of files is not available";
+            Failure::later(StatusCode::SERVICE_UNAVAILABLE, error, STORAGE_PAUSE)
+        }
     }
 }
+
+/// What a client waits that met an outage of object storage.
+const STORAGE_PAUSE: Duration = Duration::from_secs(5);
 
 #[expect(clippy::needless_pass_by_value, reason = "it is what `map_err` calls")]
 fn of_store(error: StoreError) -> Failure {

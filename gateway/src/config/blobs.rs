@@ -1,6 +1,6 @@
 //! What may be kept of files and of logs.
 
-use super::{ConfigError, Settings, between};
+use super::{ConfigError, Settings, Storage, between};
 use fastchat_protocol::limits::{MAX_BLOB_PART, MAX_BLOB_PARTS};
 use std::time::Duration;
 
@@ -22,6 +22,8 @@ pub struct BlobRules {
     pub quota_bytes: u64,
     /// For how long one is kept; 0 for ever.
     pub keep_days: u32,
+    /// Where the bytes are.
+    pub storage: Storage,
 }
 
 /// What becomes of old rows of logs.
@@ -46,6 +48,7 @@ impl Settings {
                 MAX_BLOB_QUOTA,
             )?,
             keep_days: between("blob_keep_days", self.blob_keep_days.unwrap_or(USUAL_DAYS), 0, MOST_DAYS)?,
+            storage: self.storage()?,
         })
     }
 

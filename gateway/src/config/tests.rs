@@ -1,6 +1,7 @@
 //! Seeded faults: each is found, and each answer names the key.
 
 use super::*;
+use crate::blobs::Objects;
 
 fn settings(toml: &str) -> Result<Config, ConfigErrors> {
     Settings::parse(toml).expect("it is TOML").validate(false)
@@ -67,6 +68,23 @@ fn every_fault_is_found_and_names_its_key() {
         ("blob_quota_bytes = 2000000000000000", "blob_quota_bytes"),
         ("blob_keep_days = 1000000", "blob_keep_days"),
         ("blob_parts_per_minute = 0", "blob_parts_per_minute"),
+        ("blob_storage = 'disk'", "blob_storage"),
+        ("blob_storage = 'file://here'", "blob_storage"),
+        ("blob_storage = 'file:///does/not/exist'", "blob_storage"),
+        ("blob_storage = 'file:///dev/null'", "blob_storage"),
+        ("blob_storage = 's3://'", "blob_storage"),
+        ("blob_storage = 's3://bucket/../other'", "blob_storage"),
+        ("blob_storage = 's3://bucket//other'", "blob_storage"),
+        ("blob_storage = 's3://key:secret@bucket'", "blob_storage"),
+        ("blob_s3_region = 'eu-1'", "blob_s3_region"),
+        ("blob_s3_allow_http = true", "blob_s3_allow_http"),
+        ("blob_storage = 's3://b'\nblob_s3_region = 'eu 1'", "blob_s3_region"),
+        ("blob_storage = 's3://b'\nblob_s3_endpoint = 's3.example.org'", "blob_s3_endpoint"),
+        ("blob_storage = 's3://b'\nblob_s3_endpoint = 'https://me:secret@s3'", "blob_s3_endpoint"),
+        ("blob_storage = 's3://b'\nblob_s3_endpoint = 'http://s3.example.org'", "blob_s3_endpoint"),
+        ("blob_storage = 's3://b'\nblob_s3_endpoint = 'http://127.0.0.1.example.org'", "blob_s3_endpoint"),
+        ("blob_storage = 's3://b'\nblob_s3_access_key_file = '/no'", "blob_s3_secret_key_file"),
+        ("blob_storage = 's3://b'\nblob_s3_secret_key_file = '/no'", "blob_s3_access_key_file"),
         ("retention_log_days = 1000000", "retention_log_days"),
         ("retention_below_cursors = 'no'", "retention_below_cursors"),
         ("sweep_seconds = 0", "sweep_seconds"),
@@ -140,4 +158,33 @@ fn passwords_are_not_shown() {
         ..settings("").expect("defaults")
     };
     assert!(!format!("{config:?}").contains("geheim"));
+    let folder = tempfile::tempdir().expect("a folder");
+    let key = folder.path().join("key");
+    std::fs::write(&key, "geheim").expect("it is written");
+    let s3 = format!(
+        "blob_storage = 's3://b/files/'\nblob_s3_access_key_file = '{0}'\nblob_s3_secret_key_file = '{0}'",
+        key.display()
+    );
+    let config = settings(&s3).expect("good settings");
+    assert!(matches!(&config.blobs.storage, Storage::S3(s3) if s3.prefix == "files" && s3.keys.is_some()));
+    assert!(!format!("{config:?}").contains("geheim"));
+    let opened = Objects::open(&config.blobs.storage, &config.deployment).expect("nobody is asked");
+    assert!(!format!("{opened:?}").contains("geheim"));
+}
+
+#[test]
+fn object_storage_is_asked_in_clear_only_within_this_machine_or_by_choice() {
+    let s3 = |endpoint: &str, more: &str| {
+        let toml = format!("blob_storage = 's3://b'\nblob_s3_endpoint = '{endpoint}'\n{more}");
+        match settings(&toml).expect(endpoint).blobs.storage {
+            Storage::S3(s3) => s3.endpoint,
+            other => panic!("{other:?}"),
+        }
+    };
+    for endpoint in
+        ["http://127.0.0.1:9000", "http://[::1]:9000/", "http://localhost", "https://s3.example.org"]
+    {
+        assert_eq!(s3(endpoint, "").as_deref(), Some(endpoint.trim_end_matches('/')));
+    }
+    assert!(s3("http://s3.example.org", "blob_s3_allow_http = true").is_some());
 }

@@ -60,11 +60,13 @@ const BLOB_RESULTS: &[&str] = &[
     "not_found",
     "too_slow",
     "conflict",
+    "lost",
     "too_large",
     "rate_limited",
     "unavailable",
     "other",
 ];
+const BLOB_OPERATIONS: Label = Label::these("operation", &["put", "get", "remove", "list"]);
 
 const CODES: Values = Values::Within("ok, or a code of the protocol");
 const CODE: Label = Label { name: "result", values: CODES };
@@ -275,11 +277,25 @@ pub const CATALOGUE: &[Metric] = &[
     Metric::gauge("fastchat_blob_stored_bytes", "Bytes of complete files; every gateway says the same.")
         .in_unit(Unit::Bytes),
     Metric::gauge("fastchat_blob_transfers", "Connections here that transfer files."),
+    Metric::seconds("fastchat_blob_storage_seconds", "One operation of object storage, with retries.")
+        .by(&[BLOB_OPERATIONS])
+        .only_when("files are in object storage"),
+    Metric::counter(
+        "fastchat_blob_storage_failures_total",
+        "Operations of object storage that failed; lost: the store knows a part, and its object is gone or \
+         altered.",
+    )
+    .by(&[
+        BLOB_OPERATIONS,
+        Label::these("reason", &["unavailable", "denied", "late", "lost", "store"]),
+    ])
+    .only_when("object storage fails"),
     Metric::counter(
         "fastchat_swept_total",
-        "What was past its time and is gone: files, tokens of transfers, rows of logs.",
+        "What was past its time and is gone: files, tokens of transfers, rows of logs; strays are objects that no \
+         row knew.",
     )
-    .by(&[Label::these("what", &["blobs", "tokens", "rows"])])
+    .by(&[Label::these("what", &["blobs", "strays", "tokens", "rows"])])
     .only_when("something is past its time"),
     // Store
     Metric::gauge("fastchat_store_up", "1 while the store answers."),

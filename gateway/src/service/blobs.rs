@@ -21,7 +21,8 @@ pub(super) async fn begin(gateway: &Gateway, me: &Me, request: &BeginBlob) -> An
     let BeginBlob { conversation, blob, size_bytes, parts } = *request;
     check_sizes(size_bytes, parts, gateway.config.blobs.max_bytes)?;
     let key = BlobKey { conversation, blob };
-    let new = NewBlob { key, device: me.device, account: me.account, size_bytes, parts, outside: false };
+    let outside = gateway.blobs.begins_outside();
+    let new = NewBlob { key, device: me.device, account: me.account, size_bytes, parts, outside };
     let begun = gateway.store.begin_blob(new, gateway.config.blobs.quota_bytes).await;
     let (have, complete) = match begun.map_err(store_error)? {
         Begun::Open(there) => (Some(bit_set(&there, parts)), false),

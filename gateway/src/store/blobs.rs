@@ -10,6 +10,7 @@ use super::{Result, operate::ShutOut};
 use async_trait::async_trait;
 use bytes::Bytes;
 use fastchat_protocol::{AccountId, BlobId, ConversationId, DeviceId, Seq};
+use std::collections::HashSet;
 
 /// Parts that one call of the sweep removes at most: some megabytes.
 pub const SWEEP_PARTS: i64 = 64;
@@ -47,6 +48,10 @@ pub trait Blobs: std::fmt::Debug + Send + Sync {
     /// Removes some parts of a doomed blob; once there are none, the blob. True when it is gone, or
     /// somebody else is at it.
     async fn forget_blob(&self, key: BlobKey) -> Result<bool>;
+    /// What object storage may hold of a blob.
+    async fn known_blob(&self, key: BlobKey) -> Result<Known>;
+    /// Dooms a blob that nobody knows and that has bytes in object storage; nothing if it is known by now.
+    async fn doom_unknown(&self, key: BlobKey) -> Result<()>;
     /// Removes expired tokens; a bounded number, and says how many.
     async fn sweep_tokens(&self) -> Result<u64>;
     /// How much there is, for metrics.
@@ -136,6 +141,17 @@ pub enum Dropped {
     Forbidden,
     /// No such blob for this account.
     NoBlob,
+}
+
+/// What the store knows of a blob.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Known {
+    /// There is no such blob.
+    Nothing,
+    /// It is open, or doomed.
+    Changing,
+    /// It has these parts in object storage, by number and hash, and will never have others.
+    Complete(HashSet<(u32, [u8; 32])>),
 }
 
 /// A token to keep.

@@ -20,24 +20,24 @@ use fastchat_protocol::{
 use sha2::{Digest, Sha256};
 use std::{num::NonZeroU32, sync::Arc};
 
-const BLOB: BlobId = BlobId::new([9; 16]);
-const DIRECT: ConversationId = ConversationId::new([66; 16]);
+pub(crate) const BLOB: BlobId = BlobId::new([9; 16]);
+pub(crate) const DIRECT: ConversationId = ConversationId::new([66; 16]);
 
 /// Alice and Bob have a conversation, Eve is not in it; each is at a gateway.
-struct Scene {
-    world: World,
-    here: Place,
-    there: Place,
-    alice: Person,
-    bob: Person,
-    eve: Person,
-    a: Client,
-    b: Client,
-    e: Client,
+pub(crate) struct Scene {
+    pub(crate) world: World,
+    pub(crate) here: Place,
+    pub(crate) there: Place,
+    pub(crate) alice: Person,
+    pub(crate) bob: Person,
+    pub(crate) eve: Person,
+    pub(crate) a: Client,
+    pub(crate) b: Client,
+    pub(crate) e: Client,
 }
 
 impl Scene {
-    async fn new(settings: Settings) -> Self {
+    pub(crate) async fn new(settings: Settings) -> Self {
         let world = World::new().await;
         let (here, there) = (world.gateway_with(settings.clone()), world.gateway_with(settings));
         let alice = world.person(&here, 1).await;
@@ -47,7 +47,7 @@ impl Scene {
         Self { world, here, there, alice, bob, eve, a, b, e }
     }
 
-    async fn begin(&mut self, size_bytes: u64, parts: u32) -> BlobGrant {
+    pub(crate) async fn begin(&mut self, size_bytes: u64, parts: u32) -> BlobGrant {
         granted(begin(&mut self.a, size_bytes, parts).await)
     }
 }
@@ -68,28 +68,28 @@ fn founding(founder: &Person, peer: &Person) -> NewDirect {
     }
 }
 
-async fn begin(client: &mut Client, size_bytes: u64, parts: u32) -> ServerFrame {
+pub(crate) async fn begin(client: &mut Client, size_bytes: u64, parts: u32) -> ServerFrame {
     client
         .ask(ClientFrame::BeginBlob(BeginBlob { conversation: DIRECT, blob: BLOB, size_bytes, parts }))
         .await
 }
 
-async fn get(client: &mut Client) -> ServerFrame {
+pub(crate) async fn get(client: &mut Client) -> ServerFrame {
     client.ask(ClientFrame::GetBlob(GetBlob { conversation: DIRECT, blob: BLOB })).await
 }
 
-async fn finish(client: &mut Client) -> ServerFrame {
+pub(crate) async fn finish(client: &mut Client) -> ServerFrame {
     client.ask(ClientFrame::FinishBlob(FinishBlob { conversation: DIRECT, blob: BLOB })).await
 }
 
-fn granted(frame: ServerFrame) -> BlobGrant {
+pub(crate) fn granted(frame: ServerFrame) -> BlobGrant {
     match frame {
         ServerFrame::BlobGrant(grant) => grant,
         other => panic!("no grant: {other:?}"),
     }
 }
 
-fn code(frame: &ServerFrame) -> Option<Code> {
+pub(crate) fn code(frame: &ServerFrame) -> Option<Code> {
     match frame {
         ServerFrame::Refused(refusal) => Some(refusal.code),
         _ => None,
@@ -102,7 +102,7 @@ fn parts() -> Vec<Vec<u8>> {
     vec![whole(1), whole(2), vec![3; 1_000]]
 }
 
-async fn up_here_and_down_there(settings: Settings) {
+pub(crate) async fn up_here_and_down_there(settings: Settings) {
     let mut scene = Scene::new(settings).await;
     let parts = parts();
     let size = parts.iter().map(Vec::len).sum::<usize>() as u64;

@@ -5,6 +5,7 @@ use bytes::Bytes;
 use ed25519_dalek::{Signer, SigningKey};
 use fastchat_gateway::{
     Config, Gateway,
+    blobs::Objects,
     bus::{
         Bus, BusEvents, FleetLink, Waiting,
         local::LocalHub,
@@ -25,6 +26,7 @@ use fastchat_protocol::{
     server::Move,
 };
 use futures_util::{SinkExt, StreamExt};
+use sqlx::{Connection, SqliteConnection};
 use std::{
     net::{IpAddr, Ipv4Addr},
     sync::{Arc, Mutex},
@@ -94,6 +96,14 @@ impl World {
         Self { store: Arc::new(store), hub: LocalHub::new(), folder }
     }
 
+    /// Changes the store behind its back.
+    pub(crate) async fn sql(&self, sql: &'static str) {
+        let url = format!("sqlite:{}", self.folder.path().join("store.db").display());
+        let mut connection = SqliteConnection::connect(&url).await.expect("it opens");
+        sqlx::query(sql).execute(&mut connection).await.expect("it is done");
+        connection.close().await.expect("it closes");
+    }
+
     /// A gateway whose head checks do not come into a test's way.
     pub(crate) fn gateway(&self) -> Place {
         self.gateway_with(Settings::default())
@@ -127,7 +137,8 @@ impl World {
     fn start(&self, config: Config, bus: impl Bus, events: BusEvents) -> Place {
         let published = Arc::new(Mutex::default());
         let bus = Arc::new(Watched(bus, Arc::clone(&published)));
-        Place { gateway: Gateway::start(config, Arc::clone(&self.store), bus, events), published }
+        let objects = Objects::open(&config.blobs.storage, &config.deployment).expect("it opens");
+        Place { gateway: Gateway::start(config, Arc::clone(&self.store), objects, bus, events), published }
     }
 
     /// Somebody with one device.

@@ -11,5 +11,6 @@ mod kit;
 #[path = "../../../tests/src/servers/nats.rs"]
 #[expect(unreachable_pub, dead_code, reason = "public in the harness that it belongs to")]
 mod nats_server;
+mod objects;
 mod receipts;
 mod web;

@@ -4,13 +4,14 @@ use crate::world::{Person, World, id, leave, stored};
 use bytes::Bytes;
 use fastchat_gateway::store::{
     blobs::{
-        Begun, Blob, BlobKey, Denied, Dropped, Finished, NewBlob, NewPart, NewToken, PutPart, SWEEP_PARTS,
-        Totals,
+        Begun, Blob, BlobKey, Denied, Dropped, Finished, Known, NewBlob, NewPart, NewToken, PutPart,
+        SWEEP_PARTS, Totals,
     },
     operate::{Quotas, ShutOut},
 };
 use fastchat_protocol::{BlobId, ConversationId, DeviceId, Role};
 use sha2::{Digest, Sha256};
+use std::collections::HashSet;
 
 const QUOTA: u64 = 1_000;
 
@@ -351,4 +352,39 @@ pub(crate) async fn what_is_past_its_time_goes_in_steps(world: World) {
     assert_eq!(world.totals().await, Totals { doomed: 0, ..totals });
     assert_eq!(world.number("SELECT count(*) FROM blob_parts").await, 2);
     assert!(world.store.part(young, 0).await.unwrap().is_some());
+}
+
+pub(crate) async fn what_lies_outside_is_known_part_by_part(world: World) {
+    let (alice, bob, conversation) = world.couple().await;
+    let [blob, inside, unknown] = ["blob", "inside", "unknown"].map(|name| key(conversation, name));
+    let known = async |key| world.store.known_blob(key).await.unwrap();
+    assert_eq!(known(blob).await, Known::Nothing);
+    world.begin(NewBlob { outside: true, ..new(blob, &alice, 10, 2) }).await;
+    let parts = [part(0, "01234567"), part(1, "89")];
+    for part in &parts {
+        assert_eq!(known(blob).await, Known::Changing, "parts may be on their way");
+        let outside = NewPart { bytes: None, ..part.clone() };
+        assert_eq!(world.store.put_part(blob, outside).await.unwrap(), PutPart::Stored);
+    }
+    assert_eq!(world.finish(alice.devices[0], blob).await, Finished::Done);
+    assert_eq!(
+        known(blob).await,
+        Known::Complete(parts.iter().map(|part| (part.number, part.hash)).collect())
+    );
+    world.blob(inside, &alice).await;
+    assert_eq!(known(inside).await, Known::Complete(HashSet::new()), "nothing of it is outside");
+
+    // What is known is not doomed by it; what is not, is nobody's, and goes like any other.
+    let before = world.totals().await;
+    for key in [blob, inside, unknown, unknown] {
+        world.store.doom_unknown(key).await.unwrap();
+    }
+    assert_eq!(world.totals().await, Totals { doomed: 1, ..before });
+    assert_eq!(known(unknown).await, Known::Changing);
+    assert_eq!(world.begin(new(unknown, &alice, 10, 2)).await, Begun::Conflict, "not while it goes");
+    assert!(!world.has(bob.devices[0], unknown).await);
+    assert_eq!(world.store.doomed_blobs(false, 0).await.unwrap(), []);
+    assert_eq!(world.store.doomed_blobs(true, 0).await.unwrap(), [unknown]);
+    assert!(world.store.forget_blob(unknown).await.unwrap());
+    assert_eq!((known(unknown).await, world.totals().await), (Known::Nothing, before));
 }

@@ -136,7 +136,8 @@ contract! {
         an_account_keeps_as_much_as_its_quota,
         a_blob_is_dropped_by_its_account_or_an_admin,
         tokens_expire,
-        what_is_past_its_time_goes_in_steps;
+        what_is_past_its_time_goes_in_steps,
+        what_lies_outside_is_known_part_by_part;
     retain:
         old_rows_go_from_the_front,
         rows_wait_for_devices_that_are_about,

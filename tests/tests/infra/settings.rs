@@ -127,16 +127,24 @@ fn certificates(secrets: &Secrets) -> Result<String> {
 fn the_programs_take_what_the_units_give_them() -> Result<()> {
     let secrets = Secrets::make(&[])?;
     let tls = certificates(&secrets)?;
-    for (name, unit, files) in [
-        ("fastchat-gateway", "fastchat-gateway@.service", &["gateway.env", "gateway-0.env"][..]),
-        ("fastchat-balancer", "fastchat-balancer.service", &["balancer.env"]),
+    // `scripts/secrets` makes no keys of other people's servers.
+    for name in ["s3-access-key", "s3-secret-key"] {
+        std::fs::write(secrets.path(name), "a key")?;
+    }
+    let gateway = ["systemd/gateway.env", "systemd/gateway-0.env", "examples/files-in-s3/gateway.env"];
+    let gateway_units = ["systemd/fastchat-gateway@.service", "examples/files-in-s3/s3.conf"];
+    for (name, units, files) in [
+        ("fastchat-gateway", &gateway_units[..1], &gateway[..2]),
+        ("fastchat-gateway", &gateway_units, &gateway),
+        ("fastchat-balancer", &["systemd/fastchat-balancer.service"], &["systemd/balancer.env"]),
     ] {
         let mut environment: BTreeMap<String, String> =
             of_file(&secrets.read("balancer-keys.env")?).into_iter().collect();
         for file in files {
-            environment.extend(of_file(&std::fs::read_to_string(root().join("infra/systemd").join(file))?));
+            environment.extend(of_file(&std::fs::read_to_string(root().join("infra").join(file))?));
         }
-        let unit = std::fs::read_to_string(root().join("infra/systemd").join(unit))?;
+        let read = |unit: &&str| std::fs::read_to_string(root().join("infra").join(unit));
+        let unit = units.iter().map(read).collect::<std::io::Result<Vec<_>>>()?.join("\n");
         // LoadCredential=NAME:FILE, and Environment=VARIABLE=%d/NAME.
         let lines = |key: &'static str| unit.lines().filter_map(move |line| line.strip_prefix(key));
         let credentials: BTreeMap<&str, &str> =

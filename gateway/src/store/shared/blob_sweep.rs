@@ -6,8 +6,8 @@ use super::{
     now,
 };
 use crate::store::{
-    blobs::{BlobKey, SWEEP_PARTS, SWEEP_ROWS, Totals},
-    rows::{Columns, Ending, Fallible},
+    blobs::{BlobKey, Known, SWEEP_PARTS, SWEEP_ROWS, Totals},
+    rows::{Columns, Ending, Fallible, Fault},
 };
 use fastchat_protocol::limits::BLOB_UNFINISHED_HOURS;
 use sqlx::AssertSqlSafe;
@@ -70,6 +70,41 @@ pub(in crate::store) async fn forget(c: &mut Connection, key: BlobKey) -> Fallib
     let row = sqlx::query("DELETE FROM blobs WHERE conversation = $1 AND blob = $2");
     row.bind(conversation).bind(blob).execute(c).await?;
     Ok(Ending::Commit(true))
+}
+
+/// State and parts are one statement: a blob that ends meanwhile is not seen in between.
+pub(in crate::store) async fn known(c: &mut Connection, key: BlobKey) -> Fallible<Known> {
+    let query = sqlx::query(
+        "SELECT b.state, p.part, p.hash FROM blobs b
+         LEFT JOIN blob_parts p ON p.conversation = b.conversation AND p.blob = b.blob AND p.bytes IS NULL
+         WHERE b.conversation = $1 AND b.blob = $2",
+    );
+    let query = query.bind(key.conversation.as_bytes().as_slice()).bind(key.blob.as_bytes().as_slice());
+    let rows = query.fetch_all(c).await?;
+    let Some(first) = rows.first() else { return Ok(Known::Nothing) };
+    if first.optional_i64("state")? != Some(COMPLETE) {
+        return Ok(Known::Changing);
+    }
+    let of_parts =
+        rows.iter().filter_map(|row| row.optional_blob("hash").transpose().map(|hash| (row, hash)));
+    let parts = of_parts.map(|(row, hash)| {
+        let hash = hash?.try_into().map_err(|_| Fault::corrupt("blob_parts.hash", "not 32 bytes"))?;
+        Ok((row.small("part")?, hash))
+    });
+    Ok(Known::Complete(parts.collect::<Fallible<_>>()?))
+}
+
+/// Nobody's, of no size: only so that what is under its name goes.
+pub(in crate::store) async fn doom_unknown(c: &mut Connection, key: BlobKey) -> Fallible<Ending<()>> {
+    let at_ms = now(c).await?;
+    let query = sqlx::query(
+        "INSERT INTO blobs (conversation, blob, account, device, size_bytes, parts, outside, state, at_ms)
+         VALUES ($1, $2, $3, $3, 0, 0, $4, $5, $6) ON CONFLICT (conversation, blob) DO NOTHING",
+    );
+    let query = query.bind(key.conversation.as_bytes().as_slice()).bind(key.blob.as_bytes().as_slice());
+    let query = query.bind([0_u8; 16].as_slice()).bind(true).bind(DOOMED).bind(at_ms);
+    query.execute(c).await?;
+    Ok(Ending::Commit(()))
 }
 
 pub(in crate::store) async fn tokens(c: &mut Connection) -> Fallible<Ending<u64>> {

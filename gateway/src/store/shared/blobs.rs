@@ -4,8 +4,8 @@ use super::{Connection, Database, FOR_UPDATE, accounts, blob_sweep, blob_transfe
 use crate::store::{
     Result,
     blobs::{
-        Begun, Blob, BlobKey, Blobs, Dropped, Finished, NewBlob, NewPart, NewToken, Part, PutPart, Totals,
-        Transfer,
+        Begun, Blob, BlobKey, Blobs, Dropped, Finished, Known, NewBlob, NewPart, NewToken, Part, PutPart,
+        Totals, Transfer,
     },
     rows::{Columns, Ending, Fallible, stored},
 };
@@ -64,6 +64,14 @@ impl Blobs for Database {
 
     async fn forget_blob(&self, key: BlobKey) -> Result<bool> {
         self.transaction(async |c| blob_sweep::forget(c, key).await).await
+    }
+
+    async fn known_blob(&self, key: BlobKey) -> Result<Known> {
+        self.read(async |c| blob_sweep::known(c, key).await).await
+    }
+
+    async fn doom_unknown(&self, key: BlobKey) -> Result<()> {
+        self.transaction(async |c| blob_sweep::doom_unknown(c, key).await).await
     }
 
     async fn sweep_tokens(&self) -> Result<u64> {
