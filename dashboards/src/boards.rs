@@ -3,6 +3,7 @@
 mod balancer;
 mod clients;
 mod delivery;
+mod files;
 mod gateway;
 mod nats;
 mod overview;
@@ -20,5 +21,6 @@ pub fn all() -> Vec<Dashboard> {
         nats::board(),
         postgres::board(),
         clients::board(),
+        files::board(),
     ]
 }
