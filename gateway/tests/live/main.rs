@@ -13,4 +13,5 @@ mod kit;
 mod nats_server;
 mod objects;
 mod receipts;
+mod stalls;
 mod web;

@@ -3,7 +3,7 @@
 
 use crate::{
     blobs::{BLOB, DIRECT, Scene, code, finish, get, granted, up_here_and_down_there},
-    web::{Web, bearer, path},
+    web::{Web, bearer, path, until},
 };
 use fastchat_gateway::config::Settings;
 use fastchat_protocol::{
@@ -19,7 +19,7 @@ use tempfile::TempDir;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{TcpListener, TcpStream},
-    time::{Instant, sleep, timeout},
+    time::{sleep, timeout},
 };
 
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -51,14 +51,6 @@ fn object(folder: &Path, conversation: ConversationId, blob: BlobId, name: &str,
     let then = SystemTime::now() - Duration::from_secs(days * 24 * 3_600 + 60);
     fs::File::options().write(true).open(&file).and_then(|file| file.set_modified(then)).expect("it is old");
     file
-}
-
-async fn until(what: &str, mut done: impl AsyncFnMut() -> bool) {
-    let end = Instant::now() + PATIENCE;
-    while !done().await {
-        assert!(Instant::now() < end, "never: {what}");
-        sleep(Duration::from_millis(50)).await;
-    }
 }
 
 async fn doomed(scene: &Scene) -> u64 {

@@ -3,11 +3,12 @@
 use crate::kit::Place;
 use fastchat_gateway::server;
 use fastchat_protocol::{BlobId, server::BlobToken};
-use std::{net::SocketAddr, sync::Arc};
+use std::{net::SocketAddr, sync::Arc, time::Duration};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{TcpListener, TcpStream},
     task::JoinHandle,
+    time::{Instant, sleep},
 };
 
 /// A gateway's public listener, until it is dropped.
@@ -51,6 +52,16 @@ impl Web {
         self.ask("PUT", &path(blob, part), &headers, bytes).await.status
     }
 
+    /// Half of a part; the rest never comes.
+    pub(crate) async fn half(&self, token: &BlobToken, blob: BlobId, part: u32, bytes: &[u8]) -> TcpStream {
+        let mut stream = TcpStream::connect(self.address).await.expect("it accepts");
+        let head = format!("PUT {} HTTP/1.1\r\nHost: here:1\r\nConnection: close\r\n", path(blob, part));
+        let head = format!("{head}{}Content-Length: {}\r\n\r\n", bearer(token), bytes.len());
+        stream.write_all(head.as_bytes()).await.expect("it is written");
+        stream.write_all(&bytes[..bytes.len() / 2]).await.expect("it is written");
+        stream
+    }
+
     pub(crate) async fn get(&self, token: &BlobToken, blob: BlobId, part: u32) -> Answer {
         self.ask("GET", &path(blob, part), &bearer(token), &[]).await
     }
@@ -68,4 +79,13 @@ pub(crate) fn bearer(token: &BlobToken) -> String {
 
 pub(crate) fn path(blob: BlobId, part: impl std::fmt::Display) -> String {
     format!("/v1/blobs/{blob}/{part}")
+}
+
+/// Asks again and again, for a minute.
+pub(crate) async fn until(what: &str, mut done: impl AsyncFnMut() -> bool) {
+    let end = Instant::now() + Duration::from_secs(60);
+    while !done().await {
+        assert!(Instant::now() < end, "never: {what}");
+        sleep(Duration::from_millis(50)).await;
+    }
 }
