@@ -22,7 +22,7 @@ pub use devices::{BackupAction, BackupView, DeviceView, HandoverView, ImportView
 pub use files::{FilesView, PreviewView, SavedView, TransferView};
 pub use groups::{
     GroupChange, GroupView, MemberView, PersonView, PictureChange, PictureView, ProgressView, RequestView,
-    UnreadView,
+    SharedView, UnreadView,
 };
 pub use history::{FoundView, Page, SearchQuery};
 pub use kinds::{ExcerptView, GoneView, LINK, MessageChange};
@@ -241,6 +241,18 @@ pub enum Request {
         group: String,
         /// What.
         change: GroupChange,
+        /// How long to wait for the server's word.
+        wait_ms: u64,
+    },
+    /// Hands the last messages from before they came to members of a group. Answered by `Group` once that
+    /// is in the log, or by `Waiting`.
+    GroupShare {
+        /// As `to` of `Send`.
+        group: String,
+        /// Names.
+        members: Vec<String>,
+        /// How many messages.
+        last: u32,
         /// How long to wait for the server's word.
         wait_ms: u64,
     },
@@ -562,6 +574,8 @@ pub enum Event {
     Progress(ProgressView),
     /// A file on its way is further, waits, or failed.
     Transfer(TransferView),
+    /// What was said before this account came into a group is here.
+    Shared(SharedView),
     /// Somebody is online, or is not any more.
     Presence(PersonView),
     /// Somebody has received or read further.

@@ -26,6 +26,7 @@ mod group_rows;
 mod group_views;
 mod groups;
 mod history;
+mod history_rows;
 mod keys;
 mod kinds;
 mod mailbox;

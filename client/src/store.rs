@@ -26,7 +26,7 @@ use rusqlite::{Connection, OptionalExtension, TransactionBehavior, params};
 use serde::{Serialize, de::DeserializeOwned};
 use std::path::Path;
 
-pub use group::{GroupRecord, MemberChange, Party, StoredPicture};
+pub use group::{Came, GroupRecord, MemberChange, Party, StoredPicture};
 pub use history::{Place, Quarantined, quarantined};
 pub use model::{
     Changed, CommitReason, Contact, Conversation, Entry, EntryKind, Extra, FoundingFrame, Item, ItemId,

@@ -11,7 +11,9 @@ mod file;
 use fastchat_protocol::{AccountId, Counter, DeviceId, codec};
 use serde::{Deserialize, Serialize};
 
-pub use file::{FileInfo, HistoryShare, MAX_CAPTION, MAX_FILE_NAME, MAX_PREVIEW, Preview};
+pub use file::{
+    FileInfo, HistoryShare, MAX_CAPTION, MAX_FILE_NAME, MAX_PREVIEW, MAX_SHARED, MAX_SHARED_BYTES, Preview,
+};
 
 const VERSION: u8 = 1;
 const TEXT: &str = "text";

@@ -15,6 +15,9 @@ pub enum GroupChange {
         /// Go on without post-quantum encryption if the group outgrows it.
         #[serde(default)]
         leave_post_quantum: bool,
+        /// So many of the last messages are handed to them; 0: none.
+        #[serde(default)]
+        history: u32,
     },
     /// These accounts go.
     Remove {
@@ -46,6 +49,19 @@ pub enum GroupChange {
         /// For how long; 0: it stays.
         seconds: u32,
     },
+}
+
+/// History that was handed to this device.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SharedView {
+    /// As in `MessageView`.
+    pub with: String,
+    /// Hexadecimal.
+    pub conversation: String,
+    /// Who says that this was said.
+    pub by: String,
+    /// Messages that were not here.
+    pub new: u32,
 }
 
 /// A picture. The bytes are hexadecimal in JSON.

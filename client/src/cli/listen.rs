@@ -218,6 +218,11 @@ impl Listener<'_> {
                 output::note(&format!("message {} was refused: {}", failed.id, failed.reason))
             }
             Event::Gone(gone) if self.context.json() => output::object(&Event::Gone(gone)),
+            Event::Shared(shared) if self.context.json() => output::object(&Event::Shared(shared)),
+            Event::Shared(shared) => {
+                let n = shared.new;
+                output::note(&format!("{} shared {n} earlier messages of {}", shared.by, shared.with));
+            }
             Event::Typing(view) if !self.context.json() && view.typing => {
                 output::note(&format!("{} types ({})", view.by, view.with));
             }

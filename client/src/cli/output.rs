@@ -105,6 +105,8 @@ fn body(view: &MessageView) -> String {
         (false, _, false) => clean_block(&said),
     };
     let goes = view.expires_at_ms.map(|at_ms| format!(" (goes {})", time(at_ms))).unwrap_or_default();
+    let shared = view.shared_by.as_ref().map(|by| format!(" (shared by {})", clean_line(by)));
+    let shared = shared.unwrap_or_default();
     let reactions = view
         .reactions
         .iter()
@@ -112,7 +114,7 @@ fn body(view: &MessageView) -> String {
         .collect::<Vec<_>>()
         .join(", ");
     let reactions = if reactions.is_empty() { reactions } else { format!("\n    [{reactions}]") };
-    format!("{quoted}{text}{goes}{reactions}")
+    format!("{quoted}{text}{goes}{shared}{reactions}")
 }
 
 /// A time in the largest unit that says it whole: `90s`, `2h`, `1w`.
@@ -204,6 +206,7 @@ mod tests {
                 "> (a message that is not on this device)\n    hello",
             ),
             (MessageView { reactions: reactions.into(), ..plain.clone() }, "hello\n    [👍 bob, x carol]"),
+            (MessageView { shared_by: Some("carol".into()), ..plain.clone() }, "hello (shared by carol)"),
             (MessageView { expires_at_ms: Some(0), ..plain }, "hello (goes 1970-01-01 00:00:00Z)"),
         ];
         for (view, want) in cases {

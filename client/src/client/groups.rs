@@ -58,8 +58,20 @@ impl Client {
         members: &[&str],
         wait: Duration,
     ) -> Result<GroupView, ApiError> {
-        let change = GroupChange::Add { members: owned(members), leave_post_quantum: false };
+        let change = GroupChange::Add { members: owned(members), leave_post_quantum: false, history: 0 };
         self.change_group(group, change, wait).await
+    }
+
+    /// Hands the last messages from before they came to members of a group.
+    pub async fn share_history(
+        &self,
+        group: &str,
+        members: &[&str],
+        last: u32,
+        wait: Duration,
+    ) -> Result<GroupView, ApiError> {
+        let (group, members, wait_ms) = (group.to_owned(), owned(members), ms(wait));
+        self.group_answer(Request::GroupShare { group, members, last, wait_ms }).await
     }
 
     /// Takes people out of a group.

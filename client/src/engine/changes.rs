@@ -260,24 +260,52 @@ impl Engine {
         let Some(thread) = self.threads.get(&id) else { return Ok(()) };
         let mut record = thread.record.clone();
         record.changes.retain(|other| other != change);
-        self.store.write(|tx| tx.put_conversation(&record))?;
+        let order = match (outcome, change) {
+            (Ok(()), MemberChange::Add { accounts, history, .. }) if *history > 0 => {
+                Some(self.history_for(id, accounts, *history))
+            }
+            _ => None,
+        };
+        let (order, why_not) = match order {
+            Some(Ok(order)) => (Some(order), None),
+            Some(Err(error)) => (None, Some(error)),
+            None => (None, None),
+        };
+        self.store.write(|tx| {
+            order.iter().try_for_each(|order| tx.put_transfer(order))?;
+            tx.put_conversation(&record)
+        })?;
         self.set_record(record);
         self.stirred = true;
+        if let Some(error) = why_not {
+            self.note(id, format!("the history was not shared: {error}"))?;
+        }
+        let order = order.map(|order| self.history_ordered(order));
         match outcome {
-            Ok(()) => self.change_done(id, change),
+            Ok(()) => self.change_done(id, change, order),
             Err(error) => self.change_impossible(id, change, error),
         }
     }
 
-    fn change_done(&mut self, id: ConversationId, change: &MemberChange) -> Result<(), Halt> {
+    fn change_done(
+        &mut self,
+        id: ConversationId,
+        change: &MemberChange,
+        order: Option<ItemId>,
+    ) -> Result<(), Halt> {
         // Who came in is told the name of the group right away; the answer waits for that.
         self.tell_profile(id)?;
         let telling = |item: &&crate::store::Item| {
             item.conversation == Some(id) && matches!(item.what, crate::store::What::Profile { .. })
         };
         let profile: Option<ItemId> = self.items.values().rfind(telling).map(|item| item.id);
-        match (change, profile) {
-            (MemberChange::Add { .. }, Some(item)) => {
+        match (change, order, profile) {
+            (MemberChange::Add { .. }, Some(order), _) => {
+                for waiter in self.take_change_waiters(id, change) {
+                    self.wait_for_file((order, Some(id)), waiter.deadline, waiter.reply);
+                }
+            }
+            (MemberChange::Add { .. }, None, Some(item)) => {
                 for waiter in self.take_change_waiters(id, change) {
                     let (deadline, reply) = (waiter.deadline, waiter.reply);
                     self.waiters.push(Waiter { id: item, deadline, reply, group: Some(id) });

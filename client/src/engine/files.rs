@@ -7,6 +7,7 @@
 //!   there is one message, whatever dies when.
 
 mod ask;
+mod history;
 
 use super::{
     Engine, Halt,
@@ -20,11 +21,12 @@ use crate::{
     files::{
         place::Place,
         shape::Shape,
-        transfer::{Desk, Grant, REPORTS, Report, download, upload},
+        transfer::{Desk, Grant, Moved, REPORTS, Report, download, download_bytes, upload, upload_bytes},
     },
     link::LinkError,
     store::{Direction, Item, ItemId, ItemState, Standing, StoreError, Transfer, What},
 };
+use fastchat_e2ee::{HistoryShare, Zeroizing};
 use fastchat_protocol::{BlobId, ClientFrame, Code, ConversationId, Refusal, ServerFrame, client};
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
@@ -75,6 +77,8 @@ struct FileWaiter {
     id: ItemId,
     deadline: Instant,
     reply: Reply,
+    /// The answer is this group, and not the message's place.
+    group: Option<ConversationId>,
 }
 
 impl Default for Files {
@@ -223,39 +227,56 @@ impl Engine {
             }
             let Some(transfer) = self.files.transfers.get(&id).cloned() else { continue };
             let Some(thread) = transfer.conversation.and_then(|id| self.threads.get(&id)) else { continue };
-            let out = matches!(transfer.direction, Direction::Out { .. });
+            let out = transfer.direction.is_out();
+            let (requested, history) =
+                (thread.record.request.is_some(), matches!(transfer.direction, Direction::HistoryIn { .. }));
             match thread.record.standing {
-                Standing::Ready | Standing::Rejoining(_) => self.start_file(transfer),
+                // From strangers nothing is fetched before somebody has said yes.
+                Standing::Ready | Standing::Rejoining(_) if history && requested => {}
+                Standing::Removed if history => self.drop_file(&transfer)?,
+                Standing::Ready | Standing::Rejoining(_) => self.start_file(transfer)?,
                 Standing::Removed if out => {
                     let message = format!("you are not in {} any more", self.title(&thread.record));
                     self.fail_file(id, &ApiError::new(ErrorKind::Refused, message))?;
                 }
                 // What was there before is asked for.
-                Standing::Removed => self.start_file(transfer),
+                Standing::Removed => self.start_file(transfer)?,
                 Standing::Founding(_) | Standing::Restoring(_) => {}
             }
         }
         Ok(())
     }
 
-    fn start_file(&mut self, transfer: Transfer) {
+    fn start_file(&mut self, transfer: Transfer) -> Result<(), Halt> {
+        let (transfer, bytes) = match transfer.direction {
+            Direction::HistoryOut { .. } => match self.pack_history(transfer)? {
+                Some((transfer, bytes)) => (transfer, bytes),
+                None => return Ok(()),
+            },
+            _ => (transfer, Zeroizing::default()),
+        };
         let Transfer { id, file, direction, .. } = transfer;
         let desk = Desk { id, reports: self.files.desk.clone() };
         let task = tokio::spawn(async move {
             let outcome = match direction {
                 Direction::Out { path, measured, .. } => {
-                    upload(desk.clone(), file, Path::new(&path), measured).await.map(|()| None)
+                    upload(desk.clone(), file, Path::new(&path), measured).await.map(|()| Moved::Out)
                 }
                 Direction::In { folder, .. } => {
                     let place = Place::new(Path::new(&folder), &file.name, &hex::encode(&file.blob[..8]));
-                    download(desk.clone(), &file, place).await.map(Some)
+                    download(desk.clone(), &file, place).await.map(Moved::File)
                 }
+                Direction::HistoryOut { .. } => {
+                    upload_bytes(desk.clone(), file, &bytes).await.map(|()| Moved::Out)
+                }
+                Direction::HistoryIn { .. } => download_bytes(desk.clone(), &file).await.map(Moved::Bytes),
             };
             let _ = desk.reports.send(Report::Over { id, outcome }).await;
         });
         let running = Running { done: 0, said: 0, _task: AbortOnDropHandle::new(task) };
         self.files.running.insert(id, running);
         self.say_transfer(id, None);
+        Ok(())
     }
 
     /// A task has said something.
@@ -284,8 +305,9 @@ impl Engine {
                     return Ok(());
                 }
                 match outcome {
-                    Ok(None) => drop(self.files.sent.insert(id)),
-                    Ok(Some(path)) => self.file_here(id, &path)?,
+                    Ok(Moved::Out) => drop(self.files.sent.insert(id)),
+                    Ok(Moved::File(path)) => self.file_here(id, &path)?,
+                    Ok(Moved::Bytes(bytes)) => self.history_here(id, &bytes)?,
                     Err(error) => self.fail_file(id, &error)?,
                 }
             }
@@ -335,7 +357,7 @@ impl Engine {
         transfer: &Transfer,
         grant: fastchat_protocol::server::BlobGrant,
     ) -> Result<Grant, ApiError> {
-        if !grant.complete && matches!(transfer.direction, Direction::In { .. }) {
+        if !grant.complete && !transfer.direction.is_out() {
             let message = "its sender has not put all of the file on the server yet";
             return Err(ApiError::new(ErrorKind::NotFound, message));
         }
@@ -354,7 +376,7 @@ impl Engine {
     fn draw_anew(&mut self, transfer: &Transfer, old: ConversationId) -> Result<bool, Halt> {
         let anew = self.files.anew.entry(transfer.id).or_default();
         *anew += 1;
-        if *anew > MAX_ANEW || !matches!(transfer.direction, Direction::Out { .. }) {
+        if *anew > MAX_ANEW || !transfer.direction.is_out() {
             return Ok(false);
         }
         self.files.running.remove(&transfer.id);
@@ -405,9 +427,19 @@ impl Engine {
     fn file_sent(&mut self, transfer: Transfer) -> Result<(), Halt> {
         failpoint::pass("file-finished");
         let Transfer { id, conversation, file, direction, .. } = transfer;
-        let Direction::Out { to, path, spooled, .. } = direction else { return Ok(()) };
-        let text = file.caption.clone().unwrap_or_default();
-        let what = What::File(Box::new(file));
+        let (to, text, what, spool) = match direction {
+            Direction::Out { to, path, spooled, .. } => {
+                let text = file.caption.clone().unwrap_or_default();
+                (to, text, What::File(Box::new(file)), spooled.then_some(path))
+            }
+            Direction::HistoryOut { accounts, count, .. } => {
+                let to = conversation.and_then(|id| self.threads.get(&id));
+                let to = to.map(|thread| self.title(&thread.record)).unwrap_or_default();
+                let text = self.words(|words| words.of_history(self.me.account(), count, &accounts));
+                (to, text, What::History(Box::new(HistoryShare { file, count, accounts })), None)
+            }
+            Direction::In { .. } | Direction::HistoryIn { .. } => return Ok(()),
+        };
         let item = Item {
             id,
             to,
@@ -424,15 +456,15 @@ impl Engine {
         })?;
         failpoint::pass("file-queued");
         self.forget_file(id);
-        if spooled {
+        if let Some(path) = spool {
             let _ = std::fs::remove_file(path);
         }
         if let Some(position) = added {
             self.queued(position, item);
         }
         // Whoever waits for the file waits for its message now.
-        for FileWaiter { id, deadline, reply } in self.take_file_waiters(id) {
-            self.waiters.push(Waiter { id, deadline, reply, group: None });
+        for FileWaiter { id, deadline, reply, group } in self.take_file_waiters(id) {
+            self.waiters.push(Waiter { id, deadline, reply, group });
         }
         Ok(())
     }
@@ -455,6 +487,9 @@ impl Engine {
             return Ok(());
         }
         let Some(mut transfer) = self.files.transfers.get(&id).cloned() else { return Ok(()) };
+        if matches!(transfer.direction, Direction::HistoryOut { .. } | Direction::HistoryIn { .. }) {
+            return self.history_failed(&transfer, error);
+        }
         let waiters = self.take_file_waiters(id);
         let heard = waiters.iter().any(|waiter| !waiter.reply.is_closed());
         transfer.failed = Some(error.message.clone());
@@ -485,6 +520,11 @@ impl Engine {
                 let id = hex::encode(&transfer.file.blob[..8]);
                 Place::new(Path::new(folder), &transfer.file.name, &id).discard();
             }
+            Direction::HistoryOut { .. } if transfer.file.size == 0 => {}
+            Direction::HistoryOut { .. } => {
+                self.files.drops.extend(transfer.conversation.map(|id| (id, transfer.file.blob)));
+            }
+            Direction::HistoryIn { .. } => {}
         }
         Ok(())
     }
@@ -510,9 +550,9 @@ impl Engine {
 /// The question for a grant; `None` if the file is too large.
 fn ask_for(transfer: &Transfer) -> Option<(ClientFrame, ConversationId)> {
     let (conversation, blob) = (transfer.conversation?, BlobId::new(transfer.file.blob));
-    let frame = match transfer.direction {
-        Direction::In { .. } => ClientFrame::GetBlob(client::GetBlob { conversation, blob }),
-        Direction::Out { .. } => {
+    let frame = match transfer.direction.is_out() {
+        false => ClientFrame::GetBlob(client::GetBlob { conversation, blob }),
+        true => {
             let shape = Shape::of(transfer.file.size)?;
             let (size_bytes, parts) = (shape.sealed_bytes(), shape.parts());
             ClientFrame::BeginBlob(client::BeginBlob { conversation, blob, size_bytes, parts })

@@ -170,6 +170,9 @@ fn enter(
         return Ok(Step::Done(vec![Effect::OwnCommit, Effect::NewEpoch]));
     };
     let said = generation_notice(env, env.me.account(), before.as_ref(), &after);
+    if let Some(before) = &before {
+        note_came(record, row, before, &after);
+    }
     follow(record, epoch, Some(&after));
     if let Some(group) = record.group_mut() {
         group.left.clear();
@@ -194,10 +197,14 @@ pub(super) fn generation_notice(
 pub(super) fn follow_commit(
     tx: &Tx<'_>,
     record: &mut Conversation,
+    row: &LogRow,
     summary: &CommitSummary,
 ) -> Result<(), StoreError> {
     if record.group().is_none() {
         return Ok(());
+    }
+    if let Some((before, after)) = &summary.data {
+        note_came(record, row, before, after);
     }
     let data = match (&summary.data, summary.external) {
         (Some((_, after)), _) => Some(after.clone()),
@@ -220,6 +227,15 @@ pub(super) fn follow_commit(
         group.profile_due |= summary.external || !told;
     }
     Ok(())
+}
+
+/// Who came in by a row, for what may be handed to them later.
+fn note_came(record: &mut Conversation, row: &LogRow, before: &GroupData, after: &GroupData) {
+    let place = (record.incarnation, row.seq);
+    let came = after.roles().keys().filter(|account| before.role(**account).is_none());
+    if let Some(group) = record.group_mut() {
+        group.note_came(came.copied(), place);
+    }
 }
 
 fn follow(record: &mut Conversation, epoch: Epoch, data: Option<&GroupData>) {

@@ -179,7 +179,14 @@ impl Engine {
         };
         match self.plan_for(id, &change)? {
             Err(error) => return Ok(Then::now(Err(error))),
-            Ok(members::Next::Done) => return Ok(Then::now(self.view_group(id))),
+            Ok(members::Next::Done) => {
+                return match change {
+                    MemberChange::Add { accounts, history, .. } if history > 0 => {
+                        self.share_now(id, &accounts, history)
+                    }
+                    _ => Ok(Then::now(self.view_group(id))),
+                };
+            }
             Ok(_) => {}
         }
         self.want_change(id, change.clone())?;
@@ -194,9 +201,15 @@ impl Engine {
     ) -> Result<Result<MemberChange, ApiError>, Halt> {
         let one = |engine: &Self, name: &str| engine.member_named(id, name);
         Ok(match change {
-            GroupChange::Add { members, leave_post_quantum } => {
-                let accounts = self.look_up_all(&members).await?;
-                accounts.map(|accounts| MemberChange::Add { accounts, leave_post_quantum })
+            GroupChange::Add { members, leave_post_quantum, history } => {
+                match self.look_up_all(&members).await? {
+                    Ok(accounts) => self.check_history(id, &accounts, history).map(|()| MemberChange::Add {
+                        accounts,
+                        leave_post_quantum,
+                        history,
+                    }),
+                    Err(error) => Err(error),
+                }
             }
             GroupChange::Remove { members } => {
                 let accounts: Result<Vec<_>, _> = members.iter().map(|name| one(self, name)).collect();
@@ -217,7 +230,7 @@ impl Engine {
         })
     }
 
-    fn member_named(&self, id: ConversationId, name: &str) -> Result<AccountId, ApiError> {
+    pub(super) fn member_named(&self, id: ConversationId, name: &str) -> Result<AccountId, ApiError> {
         let roles = self.threads.get(&id).and_then(|thread| thread.record.group()).map(|group| &group.roles);
         let named = |account: &&AccountId| self.name_of(**account) == name;
         roles

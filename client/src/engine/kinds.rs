@@ -4,7 +4,10 @@
 //! What breaks a rule is kept as a row that cannot be read, with the reason, and changes nothing. What
 //! comes too late (the message was taken back, or says something newer) changes nothing, and is no fault.
 
-use super::row::{Effect, Env, Step, noted, quarantine};
+use super::{
+    history_rows,
+    row::{Effect, Env, Step, noted, quarantine},
+};
 use crate::store::{Changed, Conversation, Entry, EntryKind, Extra, StoreError, Tx};
 use fastchat_e2ee::{MessageRef, Text};
 use fastchat_protocol::{AccountId, Role, server::LogRow};
@@ -101,10 +104,10 @@ fn edited(original: &Entry, text: &Text, by: Changed) -> Result<Entry, Why> {
     Ok(entry)
 }
 
-/// Nothing of it stays but that it was there, and until when.
+/// Nothing of it stays but that it was there, by whose word, and until when.
 fn deleted(original: &Entry, by: Changed) -> Entry {
-    let expires_at_ms = original.extra.expires_at_ms;
-    let extra = Extra { deleted: Some(by), expires_at_ms, ..Extra::default() };
+    let Extra { expires_at_ms, shared_by, .. } = original.extra;
+    let extra = Extra { deleted: Some(by), expires_at_ms, shared_by, ..Extra::default() };
     Entry { text: String::new(), extra, ..original.clone() }
 }
 
@@ -128,6 +131,7 @@ pub(super) fn apply(
     deed: &Deed,
 ) -> Result<Step, StoreError> {
     let Some(original) = tx.find_message(record.id, target)? else {
+        history_rows::remember(tx, record, target, deed, By::new(record, by, row))?;
         return missing(tx, env, record, row, by, deed);
     };
     match judge(&original, deed, &By::new(record, by, row)) {

@@ -295,6 +295,9 @@ fn record_of(
     (incarnation, join_seq): (u32, Seq),
 ) -> Conversation {
     let mut new = new_record(own, joined, join_seq).of(incarnation);
+    if let Some(group) = new.group_mut() {
+        group.joined = Some((incarnation, join_seq));
+    }
     let Some(old) = known else { return new };
     if let (Some(group), Some(before)) = (new.group_mut(), old.group()) {
         group.name.clone_from(&before.name);
@@ -302,6 +305,8 @@ fn record_of(
         group.profile_from = before.profile_from;
         if old.standing != Standing::Removed {
             group.invited_by = before.invited_by;
+            (group.joined, group.taken) = (before.joined, before.taken);
+            group.came.clone_from(&before.came);
         }
     }
     Conversation {

@@ -58,7 +58,7 @@ pub(super) fn plan(change: &MemberChange, view: &View<'_>) -> Result<Next, ApiEr
     let role = data.role(view.own).ok_or_else(|| refused("you are not in the group any more"))?;
     match change {
         MemberChange::Evict => Ok(evict(view)),
-        MemberChange::Add { accounts, leave_post_quantum } => {
+        MemberChange::Add { accounts, leave_post_quantum, .. } => {
             add(accounts, *leave_post_quantum, role, data, view)
         }
         MemberChange::Remove(accounts) => remove(accounts, role, data, view),

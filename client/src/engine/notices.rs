@@ -47,6 +47,19 @@ impl Words<'_> {
         said
     }
 
+    /// What was said before they came was handed to these.
+    pub(super) fn of_history(&self, by: AccountId, count: u32, to: &[AccountId]) -> String {
+        let messages = match count {
+            0 | 1 => "message".to_owned(),
+            count => format!("{count} messages"),
+        };
+        let to = match to {
+            [] => "nobody who is in the group".to_owned(),
+            to => self.list(to.iter().copied()),
+        };
+        format!("{} shared the last {messages} with {to}", self.who(by))
+    }
+
     /// Another timer.
     pub(super) fn of_timer(&self, by: AccountId, seconds: u32) -> String {
         let who = self.who(by);

@@ -22,8 +22,8 @@ pub(super) enum Then {
     Now(Box<Answer>),
     /// This message's fate; the group, if one is named, is then shown.
     Item { item: ItemId, group: Option<ConversationId> },
-    /// This file's fate.
-    File(ItemId),
+    /// This file's fate, or that of history for newcomers; the group, if one is named, is then shown.
+    File(ItemId, Option<ConversationId>),
     /// This change's fate.
     Change(ConversationId, MemberChange),
     /// Who says that it is online, until then.
@@ -66,6 +66,7 @@ fn patience(request: &Request) -> Option<u64> {
         Request::GroupCreate { wait_ms, .. }
         | Request::GroupChange { wait_ms, .. }
         | Request::GroupProfile { wait_ms, .. }
+        | Request::GroupShare { wait_ms, .. }
         | Request::RequestAnswer { wait_ms, .. }
         | Request::FileSend { wait_ms, .. }
         | Request::FileGet { wait_ms, .. }
@@ -134,7 +135,7 @@ impl Engine {
             Then::Item { item, group } => {
                 self.waiters.push(Waiter { id: item, deadline, reply, group });
             }
-            Then::File(id) => self.wait_for_file(id, deadline, reply),
+            Then::File(id, group) => self.wait_for_file((id, group), deadline, reply),
             Then::Change(conversation, change) => {
                 self.change_waiters.push(ChangeWaiter { conversation, change, deadline, reply });
             }
@@ -151,6 +152,7 @@ impl Engine {
             }
             Request::GroupChange { group, change, .. } => self.change_group(&group, change).await,
             Request::GroupProfile { group, name, picture, .. } => self.change_profile(&group, name, picture),
+            Request::GroupShare { group, members, last, .. } => self.share_with(&group, &members, last),
             request @ Request::FileSend { .. } => self.send_file(&request),
             Request::FileGet { with, message, folder, .. } => self.get_file(&with, &message, folder),
             Request::RequestAnswer { with, accept, .. } => self.answer_request(&with, accept),

@@ -2,7 +2,7 @@
 
 use super::{
     counts::Counts,
-    group_rows,
+    group_rows, history_rows,
     kinds::{self, Deed},
     notices::Words,
     send::content_of,
@@ -13,7 +13,7 @@ use crate::{
     failpoint,
     store::{
         CommitReason, Contact, Conversation, Entry, EntryKind, Extra, Item, ItemState, Standing, StoreError,
-        Tx, quarantined,
+        Transfer, Tx, quarantined,
     },
     trust::{self, Gossip},
 };
@@ -82,6 +82,8 @@ pub(super) enum Effect {
     Changed(Box<Entry>),
     /// Our message at this position of the outbox is in the log.
     OwnSent(i64),
+    /// History for this device is to be fetched.
+    Fetch(Box<Transfer>),
     /// Our commit was accepted.
     OwnCommit,
     /// Keys changed: old refusals are settled.
@@ -340,6 +342,7 @@ fn content(
         Content::Accepted => {
             return noted(tx, record, row, format!("{} accepted your messages", env.name(account)));
         }
+        Content::History(share) => return history_rows::told(tx, env, record, row, account, *share),
         Content::Unknown { kind } => (
             EntryKind::Unknown,
             format!("a message of kind {kind:?}, which this version cannot show: update fastchat"),
@@ -360,7 +363,7 @@ fn expires_at(expires_s: Option<u32>, at_ms: u64) -> Option<u64> {
 }
 
 /// Those of these accounts who are in the group; between two, nobody has to be named.
-fn members_among(record: &Conversation, accounts: Vec<AccountId>) -> Vec<AccountId> {
+pub(super) fn members_among(record: &Conversation, accounts: Vec<AccountId>) -> Vec<AccountId> {
     let Some(group) = record.group() else { return Vec::new() };
     let unique: BTreeSet<AccountId> = accounts.into_iter().collect();
     unique.into_iter().filter(|account| group.roles.contains_key(account)).collect()
@@ -382,7 +385,7 @@ fn changed(
 ) -> Result<Step, StoreError> {
     let text = said(env, record, summary);
     record.refused = false;
-    group_rows::follow_commit(tx, record, summary)?;
+    group_rows::follow_commit(tx, record, row, summary)?;
     let mut effects = vec![Effect::NewEpoch, Effect::Audit];
     if !text.is_empty()
         && let Step::Done(more) = noted(tx, record, row, text)?
@@ -404,7 +407,7 @@ fn own_commit(
     record.sealed = 0;
     record.refused = false;
     let text = if summary.external { String::new() } else { said(env, record, summary) };
-    group_rows::follow_commit(tx, record, summary)?;
+    group_rows::follow_commit(tx, record, row, summary)?;
     let mut effects = vec![Effect::OwnCommit, Effect::NewEpoch, Effect::Audit];
     if !(summary.added.is_empty() || summary.external)
         && let Some(group) = record.group_mut()
@@ -416,6 +419,11 @@ fn own_commit(
         && let Step::Done(more) = noted(tx, record, row, text)?
     {
         effects.extend(more);
+    }
+    if summary.external
+        && let (place, Some(group)) = ((record.incarnation, row.seq), record.group_mut())
+    {
+        group.joined.get_or_insert(place);
     }
     if summary.external || matches!(record.standing, Standing::Rejoining(_)) {
         (record.standing, record.gone) = (Standing::Ready, false);

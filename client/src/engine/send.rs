@@ -454,6 +454,7 @@ pub(super) fn content_of(item: &Item) -> Content {
         What::Delete { target } => Content::Delete { target: *target },
         What::Reaction { target, emoji } => Content::Reaction { target: *target, emoji: emoji.clone() },
         What::Timer { seconds } => Content::Timer { seconds: *seconds },
+        What::History(share) => Content::History(share.clone()),
     }
 }
 

@@ -16,6 +16,7 @@ use crate::{
     },
     store::ItemId,
 };
+use fastchat_e2ee::Zeroizing;
 use fastchat_protocol::Bytes;
 use std::{path::PathBuf, time::Duration};
 use tokio::{
@@ -23,8 +24,8 @@ use tokio::{
     time::sleep,
 };
 
-pub(crate) use download::download;
-pub(crate) use upload::upload;
+pub(crate) use download::{download, download_bytes};
+pub(crate) use upload::{upload, upload_bytes};
 
 /// Limit: reports that wait for the engine.
 pub(crate) const REPORTS: usize = 64;
@@ -61,8 +62,18 @@ pub(crate) enum Report {
     Moved { id: ItemId, done: u64 },
     /// A token is wanted.
     Want { id: ItemId, reply: oneshot::Sender<Result<Grant, ApiError>> },
-    /// The task is over: where the file is, or nothing for one that was sent.
-    Over { id: ItemId, outcome: Result<Option<PathBuf>, ApiError> },
+    /// The task is over.
+    Over { id: ItemId, outcome: Result<Moved, ApiError> },
+}
+
+/// What has moved.
+pub(crate) enum Moved {
+    /// All parts are on the server.
+    Out,
+    /// A file is here.
+    File(PathBuf),
+    /// What is for this program is here.
+    Bytes(Zeroizing<Vec<u8>>),
 }
 
 /// A task's way to the engine.

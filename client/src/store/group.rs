@@ -1,7 +1,7 @@
 //! What a device keeps of a group besides its keys, and what is wanted of its members.
 
 use fastchat_delivery::Rules;
-use fastchat_protocol::{AccountId, Bytes, Epoch, Role};
+use fastchat_protocol::{AccountId, Bytes, Epoch, Role, Seq};
 use serde::{Deserialize, Serialize};
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -45,6 +45,30 @@ pub struct GroupRecord {
     /// Who let this account in.
     #[serde(default)]
     pub invited_by: Option<AccountId>,
+    /// Who came in while this device was here, the last at the end, at most [`MAX_CAME`]: what is handed
+    /// to them is from before.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub came: Vec<Came>,
+    /// The row that let this device in: what is handed to it is from before.
+    #[serde(default)]
+    pub joined: Option<(u32, Seq)>,
+    /// How often history was handed to this device since.
+    #[serde(default)]
+    pub taken: u32,
+}
+
+/// Limit: accounts of which a device remembers when they came into a group.
+const MAX_CAME: usize = 64;
+
+/// An account that came into a group.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Came {
+    /// Which.
+    pub account: AccountId,
+    /// The incarnation of the log.
+    pub incarnation: u32,
+    /// The row that let it in.
+    pub seq: Seq,
 }
 
 /// A group's picture.
@@ -66,6 +90,9 @@ pub enum MemberChange {
         accounts: Vec<AccountId>,
         /// The suite may go classical where the group outgrows the post-quantum one.
         leave_post_quantum: bool,
+        /// So many of the last messages are handed to them; 0: none.
+        #[serde(default)]
+        history: u32,
     },
     /// These accounts go.
     Remove(Vec<AccountId>),
@@ -79,6 +106,23 @@ pub enum MemberChange {
     Leave,
     /// Messages are kept for so many seconds from now on; 0: they stay.
     Timer(u32),
+}
+
+impl GroupRecord {
+    /// Notes who came in by a row.
+    pub fn note_came(&mut self, accounts: impl Iterator<Item = AccountId>, (incarnation, seq): (u32, Seq)) {
+        for account in accounts {
+            self.came.retain(|came| came.account != account);
+            self.came.push(Came { account, incarnation, seq });
+        }
+        let over = self.came.len().saturating_sub(MAX_CAME);
+        self.came.drain(..over);
+    }
+
+    /// The row that let an account in, if this device was here.
+    pub fn came(&self, account: AccountId) -> Option<(u32, Seq)> {
+        self.came.iter().find(|came| came.account == account).map(|came| (came.incarnation, came.seq))
+    }
 }
 
 impl Party {

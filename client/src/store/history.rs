@@ -103,7 +103,14 @@ impl Tx<'_> {
     fn add_reference(&self, conversation: ConversationId, entry: &Entry) -> Result<()> {
         let Some(name) = entry.reference().filter(|_| entry.part == 0) else { return Ok(()) };
         let key = self.index("ref", &named(conversation, name));
-        let sql = "INSERT OR IGNORE INTO refs VALUES (?1, ?2, ?3)";
+        // What others say that was said gives way to what the encryption says: else they could have an
+        // edit of a message to come hit something of theirs.
+        let held = self.find_message(conversation, name)?;
+        let replaces = entry.extra.shared_by.is_none() && held.is_some_and(|e| e.extra.shared_by.is_some());
+        let sql = match replaces {
+            true => "INSERT OR REPLACE INTO refs VALUES (?1, ?2, ?3)",
+            false => "INSERT OR IGNORE INTO refs VALUES (?1, ?2, ?3)",
+        };
         self.conn.prepare_cached(sql)?.execute(params![key, entry.incarnation, number(entry.seq)])?;
         Ok(())
     }

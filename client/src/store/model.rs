@@ -1,7 +1,7 @@
 //! The values that the store seals.
 
 use fastchat_delivery::VerifiedManifest;
-use fastchat_e2ee::{FileInfo, MessageRef};
+use fastchat_e2ee::{FileInfo, HistoryShare, MessageRef};
 use fastchat_protocol::{AccountId, Bytes, ConversationId, Counter, DeviceId, Epoch, Seq, client::Welcome};
 use serde::{Deserialize, Serialize};
 use std::{collections::BTreeMap, fmt};
@@ -337,13 +337,15 @@ pub enum What {
         /// 0 keeps them.
         seconds: u32,
     },
+    /// What was said before some came in, for them; its blob is complete.
+    History(Box<HistoryShare>),
 }
 
 impl What {
     /// Whether it is gone with the others when messages are kept for a time only. What says how a
     /// conversation stands is not.
     pub fn expires(&self) -> bool {
-        !matches!(self, Self::Profile { .. } | Self::Accepted | Self::Timer { .. })
+        !matches!(self, Self::Profile { .. } | Self::Accepted | Self::Timer { .. } | Self::History(_))
     }
 }
 

@@ -1,8 +1,8 @@
 //! Files on their way: what is needed to go on after a crash at any moment.
 
-use super::{ItemId, Result, Tx};
+use super::{Changed, ItemId, Result, Tx};
 use fastchat_e2ee::FileInfo;
-use fastchat_protocol::ConversationId;
+use fastchat_protocol::{AccountId, ConversationId};
 use rusqlite::params;
 use serde::{Deserialize, Serialize};
 use std::fmt;
@@ -46,6 +46,30 @@ pub enum Direction {
         /// Who sent it.
         from: String,
     },
+    /// What was said before they came, to newcomers. It is packed anew whenever it is begun, so that
+    /// nothing of it lies about and what has changed meanwhile goes as it is now.
+    HistoryOut {
+        /// To whom.
+        accounts: Vec<AccountId>,
+        /// How many messages are wanted.
+        wanted: u32,
+        /// How many were packed.
+        count: u32,
+    },
+    /// The same, to this device.
+    HistoryIn {
+        /// By whom, and which row says so.
+        row: Changed,
+        /// How many messages that row says.
+        count: u32,
+    },
+}
+
+impl Direction {
+    /// To others.
+    pub fn is_out(&self) -> bool {
+        matches!(self, Self::Out { .. } | Self::HistoryOut { .. })
+    }
 }
 
 impl Tx<'_> {
@@ -84,6 +108,11 @@ impl fmt::Debug for Transfer {
 
 impl fmt::Debug for Direction {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(if matches!(self, Self::Out { .. }) { "Out" } else { "In" })
+        f.write_str(match self {
+            Self::Out { .. } => "Out",
+            Self::In { .. } => "In",
+            Self::HistoryOut { .. } => "HistoryOut",
+            Self::HistoryIn { .. } => "HistoryIn",
+        })
     }
 }

@@ -14,6 +14,10 @@ pub const MAX_FILE_NAME: usize = 255;
 pub const MAX_CAPTION: usize = 8 * 1024;
 /// Limit: bytes of a preview, so that the message still travels live.
 pub const MAX_PREVIEW: usize = 20 * 1024;
+/// Limit: messages that are handed to newcomers at once.
+pub const MAX_SHARED: u32 = 1000;
+/// Limit: bytes of their archive; whoever takes it in has it in memory.
+pub const MAX_SHARED_BYTES: u64 = 16 << 20;
 /// Limit: bytes of a media type.
 const MAX_MIME: usize = 128;
 /// Limit: pixels of a preview's side.
@@ -98,10 +102,13 @@ impl FileInfo {
 
 impl HistoryShare {
     pub(super) fn check(&self) -> Result<(), ContentError> {
-        match self.accounts.len() > super::MAX_MENTIONS {
-            true => Err(ContentError::Limit("history is shared with at most 64 accounts at once")),
-            false => self.file.check(),
+        if self.accounts.len() > super::MAX_MENTIONS {
+            return Err(ContentError::Limit("history is shared with at most 64 accounts at once"));
         }
+        if self.count > MAX_SHARED || self.file.size > MAX_SHARED_BYTES {
+            return Err(ContentError::Limit("at most 1000 messages are shared at once, in 16 MiB"));
+        }
+        self.file.check()
     }
 }
 

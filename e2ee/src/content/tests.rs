@@ -131,6 +131,12 @@ fn files_and_shared_history_come_back_and_have_limits() {
         of(FileInfo { preview: Some(large(1, MAX_PREVIEW + 1)), ..file() }),
         of(FileInfo { preview: Some(large(513, 1)), ..file() }),
         share(file(), vec![AccountId::new([3; 16]); MAX_MENTIONS + 1]),
+        share(FileInfo { size: MAX_SHARED_BYTES + 1, ..file() }, Vec::new()),
+        Content::History(Box::new(HistoryShare {
+            file: file(),
+            count: MAX_SHARED + 1,
+            accounts: Vec::new(),
+        })),
         Content::Text(Text { mentions: vec![AccountId::new([3; 16]); MAX_MENTIONS + 1], ..Text::default() }),
         Content::Reaction { target: TARGET, emoji: Some("x".repeat(MAX_REACTION + 1)) },
         Content::Reaction { target: TARGET, emoji: Some(String::new()) },
@@ -198,9 +204,12 @@ mod arbitrary {
             target().prop_map(|target| Content::Delete { target }),
             (target(), option::of(".{1,10}")).prop_map(|(target, emoji)| Content::Reaction { target, emoji }),
             (0..=MAX_TIMER).prop_map(|seconds| Content::Timer { seconds }),
-            (described(), any::<u32>(), accounts).prop_map(|(file, count, accounts)| {
-                Content::History(Box::new(HistoryShare { file, count, accounts }))
-            }),
+            (described(), 0..=MAX_SHARED, 0..=MAX_SHARED_BYTES, accounts).prop_map(
+                |(file, count, size, accounts)| {
+                    let file = FileInfo { size, ..file };
+                    Content::History(Box::new(HistoryShare { file, count, accounts }))
+                }
+            ),
             "[a-z][a-z ]{0,40}".prop_map(|name| Content::Profile(GroupProfile { name, picture: None })),
             Just(Content::Accepted),
         ]

@@ -148,6 +148,7 @@ async fn groups(said: &mut Said, [alice, bob, carol]: [&Person; 3]) -> Result<()
         &["group", "list"][..],
         &["group", "info", "#team"],
         &["group", "add", "#team", "carol"],
+        &["group", "share", "#team", "carol", "--last", "5"],
         &["group", "promote", "#team", "carol"],
         &["group", "demote", "#team", "carol"],
         &["group", "rename", "#team", "crew"],

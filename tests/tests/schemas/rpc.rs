@@ -89,6 +89,9 @@ async fn groups(caller: &mut Caller) -> Result<()> {
     caller.result("group_picture", json!({ "group": "#team" })).await?;
     let named = json!({ "group": "#team", "name": "crew", "picture": "remove", "wait_ms": 60_000 });
     caller.result("group_profile", named).await?;
+    // He was there from the beginning.
+    let share = json!({ "group": "#crew", "members": ["bob"], "last": 5, "wait_ms": 60_000 });
+    caller.answer("group_share", share).await?;
     let change = json!({ "change": "promote", "member": "bob" });
     caller.result("group_change", json!({ "group": "#crew", "change": change, "wait_ms": 60_000 })).await?;
     caller.result("requests", json!({})).await?;

@@ -1,4 +1,4 @@
-//! `fastchat group add`, `remove`, `promote`, `demote`, `transfer`, `leave`.
+//! `fastchat group add`, `share`, `remove`, `promote`, `demote`, `transfer`, `leave`.
 
 use super::{ask, change, shown, wait_ms};
 use crate::cli::context::{Context, unexpected};
@@ -8,8 +8,12 @@ use fastchat_client::{
 };
 
 /// Add people. They read what is written from then on. For the owner and admins.
+///
+/// With --history, they also get the last messages from before that this device has. Everybody in the
+/// group is told. The newcomers see them marked as shared by you.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:\n  fastchat group add '#team' dave erin\n  \
+    fastchat group add '#team' dave --history 50\n  \
     fastchat group add '#team' frank --leave-post-quantum    # the 65th device")]
 pub(crate) struct AddArgs {
     /// #NAME, or the beginning of the id.
@@ -20,6 +24,26 @@ pub(crate) struct AddArgs {
     /// Go on without post-quantum encryption if the group outgrows it. There is no way back.
     #[arg(long)]
     leave_post_quantum: bool,
+    /// Hand them so many of the last messages (0 to 1000).
+    #[arg(long, value_name = "N", default_value_t = 0, value_parser = clap::value_parser!(u32).range(0..=1000))]
+    history: u32,
+}
+
+/// Hand the last messages from before they came to members. For the owner and admins.
+///
+/// Everybody in the group is told. The members see them marked as shared by you. What was deleted, has
+/// disappeared, or came to you in the same way is left out.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:\n  fastchat group share '#team' dave --last 50")]
+pub(crate) struct ShareArgs {
+    /// #NAME, or the beginning of the id.
+    group: String,
+    /// Names of accounts that came while this device was in the group.
+    #[arg(required = true)]
+    members: Vec<String>,
+    /// How many messages (1 to 1000).
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1000))]
+    last: u32,
 }
 
 /// Take people out. They read nothing that is written from then on. For the owner and admins.
@@ -76,10 +100,17 @@ pub(crate) struct LeaveArgs {
 }
 
 pub(super) async fn add(context: &Context, args: AddArgs) -> Result<(), ApiError> {
-    let AddArgs { group, members, leave_post_quantum } = args;
+    let AddArgs { group, members, leave_post_quantum, history } = args;
     let names = clean_line(&members.join(", "));
-    let request = request(context, group, GroupChange::Add { members, leave_post_quantum });
+    let request = request(context, group, GroupChange::Add { members, leave_post_quantum, history });
     change(context, request, |group| format!("{names} added to {}", shown(group))).await
+}
+
+pub(super) async fn share(context: &Context, args: ShareArgs) -> Result<(), ApiError> {
+    let ShareArgs { group, members, last } = args;
+    let names = clean_line(&members.join(", "));
+    let request = Request::GroupShare { group, members, last, wait_ms: wait_ms(context) };
+    change(context, request, |group| format!("history of {} shared with {names}", shown(group))).await
 }
 
 pub(super) async fn remove(context: &Context, args: RemoveArgs) -> Result<(), ApiError> {

@@ -58,7 +58,7 @@ impl Engine {
             let at_ms = now_ms();
             self.keep_transfer(Transfer { id, at_ms, conversation, file, direction, failed: None })?;
         }
-        Ok(Then::File(id))
+        Ok(Then::File(id, None))
     }
 
     /// Checks what is to be said of a file, and draws its key.
@@ -115,18 +115,23 @@ impl Engine {
         if let Some(transfer) = self.files.transfers.values_mut().find(same) {
             // One that failed is tried once more.
             transfer.failed = None;
-            return Ok(Then::File(transfer.id));
+            return Ok(Then::File(transfer.id, None));
         }
         let (id, from) = (ItemId(rand::random()), with.to_owned());
         let (direction, at_ms) = (Direction::In { folder, from }, now_ms());
         let conversation = Some(conversation);
         self.keep_transfer(Transfer { id, at_ms, conversation, file, direction, failed: None })?;
-        Ok(Then::File(id))
+        Ok(Then::File(id, None))
     }
 
     /// Somebody waits for a file.
-    pub(in super::super) fn wait_for_file(&mut self, id: ItemId, deadline: Instant, reply: Reply) {
-        self.files.waiters.push(FileWaiter { id, deadline, reply });
+    pub(in super::super) fn wait_for_file(
+        &mut self,
+        (id, group): (ItemId, Option<ConversationId>),
+        deadline: Instant,
+        reply: Reply,
+    ) {
+        self.files.waiters.push(FileWaiter { id, deadline, reply, group });
     }
 
     /// Whoever has waited long enough hears why.
@@ -175,9 +180,15 @@ impl Engine {
     ) -> TransferView {
         let Transfer { id, file, direction, failed, .. } = transfer;
         let running = self.files.running.get(id);
+        let title = || {
+            let thread = transfer.conversation.and_then(|id| self.threads.get(&id));
+            thread.map(|thread| self.title(&thread.record)).unwrap_or_default()
+        };
         let (direction, with) = match direction {
-            Direction::Out { to, .. } => ("out", to),
-            Direction::In { from, .. } => ("in", from),
+            Direction::Out { to, .. } => ("out", to.clone()),
+            Direction::In { from, .. } => ("in", from.clone()),
+            Direction::HistoryOut { .. } => ("out", title()),
+            Direction::HistoryIn { .. } => ("in", title()),
         };
         let state = match (failed, running) {
             (Some(_), _) => "failed",
@@ -187,7 +198,7 @@ impl Engine {
         TransferView {
             id: id.to_string(),
             direction: direction.to_owned(),
-            with: with.clone(),
+            with,
             name: file.name.clone(),
             done: running.map_or(0, |running| running.done),
             size: file.size,

@@ -73,7 +73,7 @@ fn run(case: &Case<'_>, change: &MemberChange) -> Result<Next, ApiError> {
 
 fn add(who: &[u8]) -> MemberChange {
     let accounts = who.iter().map(|n| account(*n)).collect();
-    MemberChange::Add { accounts, leave_post_quantum: false }
+    MemberChange::Add { accounts, leave_post_quantum: false, history: 0 }
 }
 
 fn gone(who: &[u8]) -> MemberChange {
@@ -158,7 +158,7 @@ fn the_sixty_fifth_device_needs_a_decision() {
         "{error}"
     );
     let accounts = vec![account(BOB), account(CAROL)];
-    let decided = MemberChange::Add { accounts, leave_post_quantum: true };
+    let decided = MemberChange::Add { accounts, leave_post_quantum: true, history: 0 };
     assert_eq!(run(&full, &decided), Ok(Next::Generation(vec![account(CAROL)])));
     let fits = Case { devices: 61, ..case(OWNER) };
     assert_eq!(commit(run(&fits, &decided)).add, [account(CAROL)], "not before it has to be");

@@ -10,7 +10,7 @@ use crate::{
         shape::{PART_BYTES, start_of},
     },
 };
-use fastchat_e2ee::FileInfo;
+use fastchat_e2ee::{FileInfo, Zeroizing};
 use sha2::{Digest, Sha256};
 use std::{io, path::PathBuf};
 use tokio::{
@@ -32,6 +32,29 @@ pub(crate) async fn download(desk: Desk, info: &FileInfo, place: Place) -> Resul
     }
     let again = fetch(desk, info, &place).await;
     settle(again, &place).await
+}
+
+/// Fetches what is for this program and no file: it is never on disk in the clear. Its size is for the
+/// caller to limit.
+pub(crate) async fn download_bytes(desk: Desk, info: &FileInfo) -> Result<Zeroizing<Vec<u8>>, ApiError> {
+    let refused = |error: FileError| ApiError::new(ErrorKind::Untrusted, error.to_string());
+    let key = FileKey::new(info).map_err(refused)?;
+    let shape = key.shape();
+    let mut mover = Mover::new(desk.clone());
+    if mover.granted().await?.sizes != (shape.sealed_bytes(), shape.parts()) {
+        return Err(refused(FileError::Length));
+    }
+    let mut bytes = Zeroizing::new(Vec::with_capacity(usize::try_from(shape.size()).unwrap_or_default()));
+    for part in 0..shape.parts() {
+        let sealed = mover.get(&path_of(&info.blob, part)).await?;
+        bytes.extend_from_slice(&key.open(part, &sealed).map_err(refused)?);
+        failpoint::pass("part-fetched");
+        desk.moved(bytes.len() as u64);
+    }
+    match <[u8; 32]>::from(Sha256::digest(&*bytes)) == info.hash {
+        true => Ok(bytes),
+        false => Err(refused(FileError::Hash)),
+    }
 }
 
 enum Failed {

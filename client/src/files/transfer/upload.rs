@@ -13,7 +13,7 @@ use fastchat_e2ee::FileInfo;
 use fastchat_protocol::Bytes;
 use sha2::{Digest, Sha256};
 use std::{io, path::Path};
-use tokio::fs::File;
+use tokio::{fs::File, io::AsyncRead};
 
 /// Measures a file, unless that was done, and sends the parts that the server does not have. When it
 /// returns, all of them are there, and were sealed from a file with the hash of `info`.
@@ -24,17 +24,36 @@ pub(crate) async fn upload(desk: Desk, info: FileInfo, path: &Path, measured: bo
         (info.size, info.hash) = measure(path).await.map_err(failed)?;
         desk.tell(Report::Measured { id: desk.id, size: info.size, hash: info.hash }).await;
     }
-    let key = FileKey::new(&info).map_err(|e| ApiError::new(ErrorKind::Usage, e.to_string()))?;
+    let mut file = File::open(path).await.map_err(failed)?;
+    put_parts(&desk, &info, &mut file, path).await?;
+    let grown = file.metadata().await.map_err(failed)?.len() != info.size;
+    if grown { Err(changed(path)) } else { Ok(()) }
+}
+
+/// Sends what is in memory alone.
+pub(crate) async fn upload_bytes(desk: Desk, info: FileInfo, bytes: &[u8]) -> Result<(), ApiError> {
+    let mut from = bytes;
+    put_parts(&desk, &info, &mut from, Path::new("the history")).await
+}
+
+/// Sends the parts that the server does not have; `path` is for words.
+async fn put_parts(
+    desk: &Desk,
+    info: &FileInfo,
+    from: &mut (impl AsyncRead + Unpin),
+    path: &Path,
+) -> Result<(), ApiError> {
+    let failed = |e: io::Error| at(path, &e);
+    let key = FileKey::new(info).map_err(|e| ApiError::new(ErrorKind::Usage, e.to_string()))?;
     let shape = key.shape();
     let mut mover = Mover::new(desk.clone());
     let begun = mover.granted().await?;
     if begun.sizes != (shape.sealed_bytes(), shape.parts()) {
         return Err(ApiError::internal("the server has another file under this id"));
     }
-    let mut file = File::open(path).await.map_err(failed)?;
     let (mut hash, mut plain) = (Sha256::new(), Vec::new());
     for part in 0..shape.parts() {
-        if !read_part(&mut file, shape, part, &mut plain).await.map_err(failed)? {
+        if !read_part(from, shape, part, &mut plain).await.map_err(failed)? {
             return Err(changed(path));
         }
         hash.update(&plain);
@@ -45,10 +64,9 @@ pub(crate) async fn upload(desk: Desk, info: FileInfo, path: &Path, measured: bo
         }
         desk.moved(start_of(part) + plain.len() as u64);
     }
-    let grown = file.metadata().await.map_err(failed)?.len() != info.size;
-    match grown || <[u8; 32]>::from(hash.finalize()) != info.hash {
-        true => Err(changed(path)),
-        false => Ok(()),
+    match <[u8; 32]>::from(hash.finalize()) == info.hash {
+        true => Ok(()),
+        false => Err(changed(path)),
     }
 }
 
