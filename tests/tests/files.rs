@@ -418,3 +418,35 @@ async fn a_sender_killed_anywhere_sends_a_file_once() -> Result<()> {
     bob.run(&["file", "get", "alice", &seq, "--to", text(&folder)]).await?.ok()?;
     same(&sent, &folder.join("a.bin"))
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_deleted_file_goes_from_the_server_too() -> Result<()> {
+    let cluster = Cluster::fleet(1).await?;
+    let (alice, bob) = (person(&cluster, 0, "alice").await?, person(&cluster, 0, "bob").await?);
+    let mut database = sqlx::PgConnection::connect(cluster.database()).await?;
+    let mut blobs = async || -> Result<i64> {
+        Ok(sqlx::query_scalar("SELECT count(*) FROM blobs WHERE state = 2").fetch_one(&mut database).await?)
+    };
+    for name in ["one.bin", "other.bin"] {
+        alice.run(&["file", "send", "bob", text(&file(&alice, name, 1000)?)]).await?.ok()?;
+    }
+    ensure!(blobs().await? == 2);
+    let seq = last_file(&alice, "bob").await?;
+    // Killed before it could ask: the next command does.
+    let ran = alice.run_with(&["delete", "bob", &seq], &[("FASTCHAT_FAILPOINT", "before-drop")]).await?;
+    ensure!(ran.code.is_none() && blobs().await? == 2, "it did not die:\n{}", ran.log);
+    let listener = alice.start(&["listen"], &[])?;
+    let end = std::time::Instant::now() + LONG;
+    while blobs().await? != 1 {
+        ensure!(std::time::Instant::now() < end, "{}", listener.log());
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    drop(listener);
+    // The other file is still to be had; that one is not.
+    let folder = folder(&bob, "in")?;
+    ensure!(bob.run(&["file", "get", "alice", &seq, "--to", text(&folder)]).await?.code == Some(7));
+    let list = object(&bob.run(&["file", "list", "--json"]).await?.ok()?, "files")?;
+    let first = list["files"][0]["seq"].to_string();
+    bob.run(&["file", "get", "alice", &first, "--to", text(&folder)]).await?.ok()?;
+    Ok(())
+}

@@ -136,6 +136,7 @@ impl Engine {
     pub(super) fn load_files(&mut self) -> Result<(), StoreError> {
         let transfers = self.store.read(|tx| tx.transfers())?;
         self.files.transfers = transfers.into_iter().map(|transfer| (transfer.id, transfer)).collect();
+        self.files.drops = self.store.read(|tx| tx.unwanted())?;
         Ok(())
     }
 
@@ -208,13 +209,35 @@ impl Engine {
         for id in self.files.sent.clone() {
             self.finish_file(id).await?;
         }
-        while let Some((conversation, blob)) = self.files.drops.pop() {
+        self.drop_blobs().await
+    }
+
+    /// Asks once for each; what is not answered is asked again in the next session.
+    async fn drop_blobs(&mut self) -> Result<(), Halt> {
+        while let Some((conversation, blob)) = self.files.drops.first().copied() {
+            failpoint::pass("before-drop");
             let drop = client::DropBlob { conversation, blob: BlobId::new(blob) };
-            if let Err(CallError::Refused(refusal)) = self.call(ClientFrame::DropBlob(drop)).await {
-                tracing::info!(%refusal, "a blob that nobody needs stays until its time is over");
+            match self.call(ClientFrame::DropBlob(drop)).await {
+                Err(CallError::Down) => return Err(Halt::Down),
+                Err(CallError::Refused(refusal)) if passes(refusal.code) => {
+                    let wait = refusal.wait_ms.map_or(PAUSE, |ms| Duration::from_millis(ms.into()));
+                    self.files.at = self.files.at.max(Some(Instant::now() + wait));
+                    return Ok(());
+                }
+                Err(CallError::Refused(refusal)) => {
+                    tracing::info!(%refusal, "a blob that nobody needs stays until its time is over");
+                }
+                Ok(_) => {}
             }
+            self.files.drops.remove(0);
+            self.store.write(|tx| tx.forget_unwanted(blob))?;
         }
         Ok(())
+    }
+
+    /// Nobody needs a blob any more.
+    pub(super) fn drop_blob(&mut self, conversation: ConversationId, blob: [u8; 16]) {
+        self.files.drops.push((conversation, blob));
     }
 
     fn start_files(&mut self) -> Result<(), Halt> {

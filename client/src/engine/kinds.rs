@@ -137,7 +137,12 @@ pub(super) fn apply(
     match judge(&original, deed, &By::new(record, by, row)) {
         Ok(entry) => {
             tx.update_entry(record.id, &entry)?;
-            Ok(Step::Done(vec![Effect::Changed(Box::new(entry))]))
+            let mut effects = vec![Effect::Changed(Box::new(entry))];
+            if let (Deed::Delete, Some(blob)) = (deed, own_blob(env, &original)) {
+                tx.add_unwanted(record.id, blob)?;
+                effects.push(Effect::Unwanted(record.id, blob));
+            }
+            Ok(Step::Done(effects))
         }
         Err(Why::Deleted | Why::Older) => Ok(Step::Done(Vec::new())),
         Err(why) => {
@@ -145,6 +150,12 @@ pub(super) fn apply(
             quarantine(tx, record, row, refusal(&env.name(by), &author, original.seq.0, why))
         }
     }
+}
+
+/// The blob of a file that this very device has sent: nobody else asks the server to drop it.
+fn own_blob(env: &Env<'_>, original: &Entry) -> Option<[u8; 16]> {
+    let own = original.from.is_some_and(|(_, device)| device == env.me.id());
+    original.extra.file.as_ref().filter(|_| own).map(|file| file.blob)
 }
 
 /// How long messages between two are kept from now on. Of a group its state says it.

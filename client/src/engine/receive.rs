@@ -175,6 +175,7 @@ impl Engine {
                 Effect::Changed(entry) => self.say_changed(id, &entry),
                 Effect::OwnSent(position) => self.own_sent(id, position),
                 Effect::Fetch(transfer) => self.history_told(*transfer),
+                Effect::Unwanted(conversation, blob) => self.drop_blob(conversation, blob),
                 Effect::OwnCommit => self.own_commit_done(id),
                 Effect::NewEpoch => {
                     if let Some(thread) = self.threads.get_mut(&id) {

@@ -23,7 +23,7 @@ use fastchat_e2ee::{
     conversation::{self, OpenError, Opened},
 };
 use fastchat_protocol::{
-    AccountId, Bytes, DeviceId, Epoch,
+    AccountId, Bytes, ConversationId, DeviceId, Epoch,
     server::{LogKind, LogRow},
 };
 use std::collections::{BTreeSet, HashMap};
@@ -84,6 +84,8 @@ pub(super) enum Effect {
     OwnSent(i64),
     /// History for this device is to be fetched.
     Fetch(Box<Transfer>),
+    /// Nobody needs this blob of ours any more.
+    Unwanted(ConversationId, [u8; 16]),
     /// Our commit was accepted.
     OwnCommit,
     /// Keys changed: old refusals are settled.

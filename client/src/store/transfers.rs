@@ -72,7 +72,33 @@ impl Direction {
     }
 }
 
+/// Limit: blobs that the server is still to be asked to drop. Their time there ends in any case.
+const MAX_UNWANTED: usize = 1024;
+const UNWANTED: &str = "unwanted-blobs";
+
 impl Tx<'_> {
+    /// Blobs that nobody needs any more, until the server was asked to drop them.
+    pub fn unwanted(&self) -> Result<Vec<(ConversationId, [u8; 16])>> {
+        Ok(self.setting(UNWANTED)?.unwrap_or_default())
+    }
+
+    /// Notes a blob that nobody needs any more.
+    pub fn add_unwanted(&self, conversation: ConversationId, blob: [u8; 16]) -> Result<()> {
+        let mut blobs = self.unwanted()?;
+        blobs.push((conversation, blob));
+        let over = blobs.len().saturating_sub(MAX_UNWANTED);
+        blobs.drain(..over);
+        self.set_setting(UNWANTED, &blobs)
+    }
+
+    /// The server was asked to drop a blob.
+    pub fn forget_unwanted(&self, blob: [u8; 16]) -> Result<()> {
+        let mut blobs = self.unwanted()?;
+        let before = blobs.len();
+        blobs.retain(|(_, other)| *other != blob);
+        if blobs.len() < before { self.set_setting(UNWANTED, &blobs) } else { Ok(()) }
+    }
+
     /// Writes a transfer, replacing what was known of it.
     pub fn put_transfer(&self, transfer: &Transfer) -> Result<()> {
         let key = self.index("transfer", &transfer.id.0);
