@@ -127,7 +127,7 @@ fn tokens(text: &str) -> Vec<String> {
     let mut tokens: Vec<String> = Vec::new();
     let mut word = String::new();
     for c in code.chars().chain([' ']) {
-        if c.is_ascii_alphanumeric() || c == '-' || c == '.' {
+        if c.is_ascii_alphanumeric() || "-._".contains(c) {
             word.push(c);
             continue;
         }
