@@ -1,0 +1,339 @@
+//! What a run says in the end: figures with units, and whether they may be believed.
+
+use crate::{
+    drive::{Load, Outcome},
+    machine::{DRIVER, Machine},
+    plan::Pattern,
+    record::{Counted, Latencies, Second},
+};
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+
+/// Above this send lag (99th percentile) a run measures its driver.
+const MAX_LAG_US: u64 = 1_000;
+/// Above this share of all processor time the driver's own hunger decides where the knee is.
+const MAX_DRIVER_SHARE: f64 = 0.4;
+
+/// Who writes to whom on what, under which load.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Experiment {
+    /// See [`crate::target::choose`].
+    pub target: String,
+    /// Who writes to whom.
+    pub pattern: Pattern,
+    /// How many clients there are.
+    pub clients: usize,
+    /// How many of a group write.
+    pub senders: usize,
+    /// With what.
+    #[serde(flatten)]
+    pub load: Load,
+}
+
+/// A run's figures.
+#[derive(Debug, Serialize)]
+pub struct Figures {
+    /// What was run.
+    pub experiment: Experiment,
+    /// The target's name.
+    pub target: String,
+    /// Versions and settings.
+    pub about: Vec<(String, String)>,
+    /// Where, and what else was running.
+    pub machine: Machine,
+    /// Whether anything was wrong.
+    pub verdict: Verdict,
+    /// Counts over the whole run, warm-up and all.
+    pub counts: Counts,
+    /// How late the driver sent, microseconds.
+    pub lag_us: Percentiles,
+    /// From when a message was due until it was acknowledged, microseconds.
+    pub acked_us: Percentiles,
+    /// From when a message was due until somebody received it, microseconds.
+    pub delivered_us: Percentiles,
+    /// Acknowledged messages a second, in the measured part.
+    pub acked_per_s: f64,
+    /// Deliveries a second, in the measured part.
+    pub delivered_per_s: f64,
+    /// Processor time and memory by component.
+    pub components: BTreeMap<String, Cost>,
+    /// Processor time of everything but the driver, microseconds a message.
+    pub server_cpu_us_per_message: f64,
+    /// The same for each delivery.
+    pub server_cpu_us_per_delivery: f64,
+    /// The driver's share of all processor time that was used.
+    pub driver_share: f64,
+    /// Second by second.
+    pub seconds: Vec<Moment>,
+    /// Some messages: number, due (s), acknowledged after (us).
+    #[serde(skip)]
+    pub acks: Vec<(u64, u64, u64)>,
+    /// The same until received.
+    #[serde(skip)]
+    pub deliveries: Vec<(u64, u64, u64)>,
+}
+
+/// Counts of a run.
+#[derive(Debug, Clone, Copy, Serialize)]
+pub struct Counts {
+    /// Given to the target.
+    pub sent: u64,
+    /// Acknowledged.
+    pub acked: u64,
+    /// Refused for good.
+    pub refused: u64,
+    /// Refused for now, and sent again.
+    pub deferred: u64,
+    /// Deliveries that should have been.
+    pub expected: u64,
+    /// Deliveries that were.
+    pub delivered: u64,
+    /// Deliveries that never were.
+    pub lost: u64,
+    /// Deliveries that were twice.
+    pub duplicated: u64,
+    /// Deliveries after a later one of the same sender and conversation.
+    pub disordered: u64,
+    /// Messages that the driver had no room for.
+    pub overflowed: u64,
+}
+
+/// Of latencies, microseconds.
+#[derive(Debug, Clone, Copy, Default, Serialize)]
+pub struct Percentiles {
+    /// Half were faster.
+    pub p50: u64,
+    /// Nine of ten were faster.
+    pub p90: u64,
+    /// Ninety-nine of a hundred were faster.
+    pub p99: u64,
+    /// All but one of a thousand were faster.
+    pub p999: u64,
+    /// The slowest.
+    pub max: u64,
+    /// How many there were.
+    pub count: u64,
+}
+
+/// What a component used in the measured part.
+#[derive(Debug, Clone, Copy, Serialize)]
+pub struct Cost {
+    /// Processor time, microseconds a message.
+    pub cpu_us_per_message: f64,
+    /// Processors in use, on average.
+    pub cores: f64,
+    /// Resident memory at its end, bytes.
+    pub rss_bytes: u64,
+}
+
+/// One second of a run.
+#[derive(Debug, Clone, Copy, Serialize)]
+pub struct Moment {
+    /// Since the run began.
+    pub second: usize,
+    /// Messages sent in it.
+    pub sent: u64,
+    /// Messages acknowledged in it.
+    pub acked: u64,
+    /// Deliveries in it.
+    pub delivered: u64,
+    /// Median latency of these deliveries, microseconds.
+    pub p50_us: u64,
+    /// Their 99th percentile.
+    pub p99_us: u64,
+}
+
+/// Whether a run's figures may be believed, and whether its target kept the promises.
+#[derive(Debug, Clone, Default, Serialize)]
+pub struct Verdict {
+    /// What the target did wrong.
+    pub broken: Vec<String>,
+    /// Why the run measures something else than it should.
+    pub void: Vec<String>,
+    /// What to know when reading the figures.
+    pub notes: Vec<String>,
+}
+
+impl Verdict {
+    /// Neither broken nor void.
+    pub fn is_sound(&self) -> bool {
+        self.broken.is_empty() && self.void.is_empty()
+    }
+}
+
+impl Percentiles {
+    /// Of a histogram.
+    pub fn of(latencies: &Latencies) -> Self {
+        let at = |quantile| latencies.value_at_quantile(quantile);
+        Self {
+            p50: at(0.5),
+            p90: at(0.9),
+            p99: at(0.99),
+            p999: at(0.999),
+            max: latencies.max(),
+            count: latencies.len(),
+        }
+    }
+}
+
+impl Figures {
+    /// Of an outcome.
+    pub fn of(
+        experiment: Experiment,
+        target: String,
+        about: Vec<(String, String)>,
+        outcome: Outcome,
+    ) -> Self {
+        let Counted { sent, acked, refused, deferred, delivered, overflowed } = outcome.counted;
+        let faults = outcome.faults;
+        let counts = Counts {
+            sent,
+            acked,
+            refused,
+            deferred,
+            expected: outcome.expected,
+            delivered,
+            lost: faults.lost,
+            duplicated: faults.duplicated,
+            disordered: faults.disordered,
+            overflowed,
+        };
+        let (measured_s, tally) = (outcome.measured_s.max(0.001), outcome.tally);
+        let messages = tally.acked.len().max(1) as f64;
+        let cost = |cpu_us: u64, rss_bytes| Cost {
+            cpu_us_per_message: cpu_us as f64 / messages,
+            cores: cpu_us as f64 / 1e6 / measured_s,
+            rss_bytes,
+        };
+        let all: u64 = outcome.used.values().map(|usage| usage.cpu_us).sum();
+        let driver = outcome.used.get(DRIVER).map_or(0, |usage| usage.cpu_us);
+        let driver_share = driver as f64 / all.max(1) as f64;
+        let lag_us = Percentiles::of(&tally.lag);
+        let verdict =
+            judge(&experiment, &counts, &lag_us, driver_share, &outcome.machine, outcome.complaints);
+        Self {
+            experiment,
+            target,
+            about,
+            machine: outcome.machine,
+            verdict,
+            counts,
+            lag_us,
+            acked_us: Percentiles::of(&tally.acked),
+            delivered_us: Percentiles::of(&tally.delivered),
+            acked_per_s: tally.acked.len() as f64 / measured_s,
+            delivered_per_s: tally.delivered.len() as f64 / measured_s,
+            components: outcome
+                .used
+                .iter()
+                .map(|(name, usage)| (name.clone(), cost(usage.cpu_us, usage.rss_bytes)))
+                .collect(),
+            server_cpu_us_per_message: (all - driver) as f64 / messages,
+            server_cpu_us_per_delivery: (all - driver) as f64 / tally.delivered.len().max(1) as f64,
+            driver_share,
+            seconds: tally.seconds.iter().enumerate().map(moment).collect(),
+            acks: tally.acks,
+            deliveries: tally.deliveries,
+        }
+    }
+}
+
+fn moment((second, what): (usize, &Second)) -> Moment {
+    let at = |quantile| what.latencies.value_at_quantile(quantile);
+    let Second { sent, acked, delivered, .. } = *what;
+    Moment { second, sent, acked, delivered, p50_us: at(0.5), p99_us: at(0.99) }
+}
+
+fn judge(
+    experiment: &Experiment,
+    counts: &Counts,
+    lag: &Percentiles,
+    driver_share: f64,
+    machine: &Machine,
+    complaints: Vec<String>,
+) -> Verdict {
+    let mut verdict = Verdict::default();
+    let mut broken = |count: u64, what: &str| {
+        if count > 0 {
+            verdict.broken.push(format!("{count} {what}"));
+        }
+    };
+    broken(counts.lost, "deliveries were lost");
+    broken(counts.duplicated, "deliveries came twice");
+    broken(counts.disordered, "deliveries came out of order");
+    broken(counts.refused, "messages were refused for good");
+    broken(counts.sent.saturating_sub(counts.acked + counts.refused), "messages were never acknowledged");
+    if counts.overflowed > 0 {
+        verdict.void.push(format!("{} messages found no room in the driver", counts.overflowed));
+    }
+    if experiment.load.window.is_none() && lag.p99 > MAX_LAG_US {
+        verdict.void.push(format!("the driver sent late: {} us at the 99th percentile", lag.p99));
+    }
+    if counts.deferred > 0 {
+        verdict.notes.push(format!("{} times the target said: not now", counts.deferred));
+    }
+    if driver_share > MAX_DRIVER_SHARE {
+        let share = driver_share * 100.0;
+        verdict.notes.push(format!("the driver used {share:.0} % of the processor time: a lower bound"));
+    }
+    if machine.load_before > 0.5 * machine.cores as f64 {
+        let load = machine.load_before;
+        verdict.notes.push(format!("the machine was busy before the run: load {load:.1}"));
+    }
+    verdict.notes.extend(complaints);
+    verdict
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn judged(change: impl FnOnce(&mut Counts, &mut Percentiles)) -> Verdict {
+        let mut counts = Counts {
+            sent: 10,
+            acked: 10,
+            refused: 0,
+            deferred: 0,
+            expected: 10,
+            delivered: 10,
+            lost: 0,
+            duplicated: 0,
+            disordered: 0,
+            overflowed: 0,
+        };
+        let mut lag = Percentiles::default();
+        change(&mut counts, &mut lag);
+        let experiment = Experiment {
+            target: "null".to_owned(),
+            pattern: Pattern::Pairs,
+            clients: 2,
+            senders: 1,
+            load: Load::default(),
+        };
+        let machine = Machine {
+            cores: 2,
+            processor: String::new(),
+            memory_bytes: 0,
+            kernel: String::new(),
+            load_before: 0.0,
+        };
+        judge(&experiment, &counts, &lag, 0.1, &machine, Vec::new())
+    }
+
+    #[test]
+    fn a_sound_run_is_sound() {
+        assert!(judged(|_, _| {}).is_sound());
+    }
+
+    #[test]
+    fn every_fault_makes_a_run_broken_and_a_slow_driver_makes_it_void() {
+        let broken = |change: fn(&mut Counts)| judged(|counts, _| change(counts)).broken.len();
+        assert_eq!(broken(|counts| counts.lost = 1), 1);
+        assert_eq!(broken(|counts| counts.duplicated = 1), 1);
+        assert_eq!(broken(|counts| counts.disordered = 1), 1);
+        assert_eq!(broken(|counts| counts.acked = 9), 1);
+        assert_eq!(broken(|counts| (counts.acked, counts.refused) = (9, 1)), 1);
+        assert_eq!(judged(|counts, _| counts.overflowed = 1).void.len(), 1);
+        assert_eq!(judged(|_, lag| lag.p99 = 1_001).void.len(), 1);
+    }
+}

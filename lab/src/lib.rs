@@ -1,0 +1,20 @@
+//! The laboratory: puts loads on FastChat and on its peers, holds what comes out against the promises,
+//! and reports what it cost.
+
+pub mod arrivals;
+pub mod compare;
+pub mod crowd;
+pub mod drive;
+pub mod experiment;
+pub mod figures;
+pub mod knee;
+pub mod machine;
+pub mod matrix;
+pub mod offline;
+pub mod order;
+pub mod pacer;
+pub mod plan;
+pub mod record;
+pub mod report;
+pub mod stamp;
+pub mod target;

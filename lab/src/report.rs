@@ -1,0 +1,108 @@
+//! Writes what was measured where people and programs read it: a folder with JSON, CSV and one page of
+//! HTML that needs nothing else.
+
+mod html;
+mod plot;
+mod text;
+
+pub use text::text;
+
+use crate::figures::Figures;
+use anyhow::{Context, Result};
+use std::{
+    fmt::Write,
+    fs,
+    path::{Path, PathBuf},
+};
+
+/// A folder that results go into.
+#[derive(Debug, Clone)]
+pub struct Folder(PathBuf);
+
+impl Folder {
+    /// Makes the folder, if it is not there.
+    pub fn make(path: &Path) -> Result<Self> {
+        fs::create_dir_all(path).with_context(|| format!("cannot make {}", path.display()))?;
+        Ok(Self(path.to_owned()))
+    }
+
+    /// Where it is.
+    pub fn path(&self) -> &Path {
+        &self.0
+    }
+
+    /// Writes one run's files; `name` is part of theirs.
+    pub fn write_run(&self, name: &str, figures: &Figures) -> Result<()> {
+        self.write(&format!("{name}.json"), &(serde_json::to_string_pretty(figures)? + "\n"))?;
+        self.write(&format!("{name}-seconds.csv"), &seconds(figures))?;
+        self.write(&format!("{name}-messages.csv"), &messages(figures))
+    }
+
+    /// Writes the page and the table of all runs.
+    pub fn write_report(&self, title: &str, runs: &[Figures]) -> Result<PathBuf> {
+        self.write("runs.csv", &table(runs))?;
+        self.write("report.html", &html::page(title, runs)?)?;
+        Ok(self.0.join("report.html"))
+    }
+
+    fn write(&self, name: &str, text: &str) -> Result<()> {
+        let path = self.0.join(name);
+        fs::write(&path, text).with_context(|| format!("cannot write {}", path.display()))
+    }
+}
+
+fn seconds(figures: &Figures) -> String {
+    let mut text = "second,sent,acked,delivered,delivered_p50_us,delivered_p99_us\n".to_owned();
+    for moment in &figures.seconds {
+        let (second, sent, acked) = (moment.second, moment.sent, moment.acked);
+        let (delivered, p50, p99) = (moment.delivered, moment.p50_us, moment.p99_us);
+        let _ = writeln!(text, "{second},{sent},{acked},{delivered},{p50},{p99}");
+    }
+    text
+}
+
+fn messages(figures: &Figures) -> String {
+    let mut text = "number,due_us,until,after_us\n".to_owned();
+    for (until, some) in [("acked", &figures.acks), ("delivered", &figures.deliveries)] {
+        for (number, due_us, after_us) in some {
+            let _ = writeln!(text, "{number},{due_us},{until},{after_us}");
+        }
+    }
+    text
+}
+
+fn table(runs: &[Figures]) -> String {
+    let mut text =
+        "target,pattern,clients,senders,arrivals,size_bytes,rate_per_s,window,sound,sent,lost,duplicated,\
+         acked_per_s,delivered_per_s,acked_p50_us,acked_p99_us,delivered_p50_us,delivered_p99_us,\
+         server_cpu_us_per_message,driver_share\n"
+            .to_owned();
+    for run in runs {
+        let (load, counts) = (&run.experiment.load, &run.counts);
+        let window = load.window.map(|window| window.to_string()).unwrap_or_default();
+        let _ = writeln!(
+            text,
+            "\"{}\",{},{},{},{},{},{},{window},{},{},{},{},{:.1},{:.1},{},{},{},{},{:.1},{:.3}",
+            run.target,
+            run.experiment.pattern,
+            run.experiment.clients,
+            run.experiment.senders,
+            load.arrivals,
+            load.size,
+            load.rate,
+            run.verdict.is_sound(),
+            counts.sent,
+            counts.lost,
+            counts.duplicated,
+            run.acked_per_s,
+            run.delivered_per_s,
+            run.acked_us.p50,
+            run.acked_us.p99,
+            run.delivered_us.p50,
+            run.delivered_us.p99,
+            run.server_cpu_us_per_message,
+            run.driver_share,
+        );
+    }
+    text
+}

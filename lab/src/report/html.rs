@@ -1,0 +1,241 @@
+//! One page for all runs: what was measured, of what, and whether it may be believed.
+
+use super::plot::{Series, draw};
+use crate::figures::{Figures, Percentiles};
+use anyhow::Result;
+use std::fmt::Write;
+
+const STYLE: &str = "body{font:15px/1.5 system-ui,sans-serif;max-width:1100px;margin:2em auto;padding:0 1em;\
+color:#222}table{border-collapse:collapse;font-size:13px}td,th{padding:3px 9px;border-bottom:1px solid #ddd;\
+text-align:right}td:first-child,th:first-child{text-align:left}.bad{color:#b00020;font-weight:600}.void{color:\
+#a05a00;font-weight:600}.ok{color:#1b6e2e}details{margin:1em 0}svg{max-width:100%}code{background:#f4f4f4}";
+
+pub(super) fn page(title: &str, runs: &[Figures]) -> Result<String> {
+    let mut page = String::new();
+    let title = escape(title);
+    let _ = write!(
+        page,
+        "<!doctype html><html lang=\"en\"><meta charset=\"utf-8\"><title>{title}</title><style>{STYLE}</style>\
+         <h1>{title}</h1>"
+    );
+    if let Some(run) = runs.first() {
+        let machine = &run.machine;
+        let _ = write!(
+            page,
+            "<p>{} cores ({}), {} GiB, Linux {}. Clients, servers and this driver share the cores. Latency \
+             counts from the moment a message was due. Times in milliseconds unless said otherwise.</p>",
+            machine.cores,
+            escape(&machine.processor),
+            machine.memory_bytes >> 30,
+            escape(&machine.kernel),
+        );
+    }
+    summary(&mut page, runs);
+    comparison(&mut page, runs)?;
+    for (number, run) in runs.iter().enumerate() {
+        one(&mut page, number, run)?;
+    }
+    page.push_str("</html>\n");
+    Ok(page)
+}
+
+fn summary(page: &mut String, runs: &[Figures]) {
+    page.push_str(
+        "<h2>All runs</h2><table><tr><th>target<th>who<th>arrivals<th>bytes<th>offered /s<th>acked /s\
+         <th>delivered /s<th>ack p50<th>ack p99<th>delivered p50<th>delivered p99<th>server CPU us/message\
+         <th>driver<th>verdict</tr>",
+    );
+    for run in runs {
+        let (load, acked, delivered) = (&run.experiment.load, &run.acked_us, &run.delivered_us);
+        let offered = match load.window {
+            Some(window) => format!("window {window}"),
+            None => format!("{}", load.rate),
+        };
+        let _ = write!(
+            page,
+            "<tr><td>{}<td>{}<td>{}<td>{}<td>{offered}<td>{:.0}<td>{:.0}<td>{}<td>{}<td>{}<td>{}<td>{:.0}\
+             <td>{:.0} %<td>{}</tr>",
+            escape(&run.target),
+            who(run),
+            load.arrivals,
+            load.size,
+            run.acked_per_s,
+            run.delivered_per_s,
+            ms(acked.p50),
+            ms(acked.p99),
+            ms(delivered.p50),
+            ms(delivered.p99),
+            run.server_cpu_us_per_message,
+            run.driver_share * 100.0,
+            verdict(run),
+        );
+    }
+    page.push_str("</table>");
+}
+
+fn who(run: &Figures) -> String {
+    let experiment = &run.experiment;
+    match experiment.pattern {
+        crate::plan::Pattern::Group => {
+            format!("group of {}, {} write", experiment.clients, experiment.senders)
+        }
+        pattern => format!("{} clients, {pattern}", experiment.clients),
+    }
+}
+
+fn verdict(run: &Figures) -> String {
+    match (run.verdict.broken.is_empty(), run.verdict.void.is_empty()) {
+        (false, _) => {
+            format!("<span class=\"bad\">broken: {}</span>", escape(&run.verdict.broken.join("; ")))
+        }
+        (true, false) => {
+            format!("<span class=\"void\">void: {}</span>", escape(&run.verdict.void.join("; ")))
+        }
+        (true, true) => "<span class=\"ok\">sound</span>".to_owned(),
+    }
+}
+
+/// Curves over the rate for each target that was run at several.
+fn comparison(page: &mut String, runs: &[Figures]) -> Result<()> {
+    let mut targets: Vec<(String, Vec<&Figures>)> = Vec::new();
+    for run in runs {
+        let name =
+            format!("{}, {} B, {}", run.target, run.experiment.load.size, run.experiment.load.arrivals);
+        match targets.iter_mut().find(|(other, _)| *other == name) {
+            Some((_, runs)) => runs.push(run),
+            None => targets.push((name, vec![run])),
+        }
+    }
+    targets.retain(|(_, runs)| runs.len() > 1);
+    if targets.is_empty() {
+        return Ok(());
+    }
+    page.push_str("<h2>Over the rate</h2>");
+    type Of = fn(&Figures) -> f64;
+    let curves: [(&str, &str, bool, Of); 4] = [
+        ("Delivered, median", "ms", true, |run| run.delivered_us.p50 as f64 / 1e3),
+        ("Delivered, 99th percentile", "ms", true, |run| run.delivered_us.p99 as f64 / 1e3),
+        ("Throughput", "deliveries/s", false, |run| run.delivered_per_s),
+        ("Processor time of the servers", "us/message", false, |run| run.server_cpu_us_per_message),
+    ];
+    for (title, unit, logarithmic, of) in curves {
+        let series: Vec<Series> = targets
+            .iter()
+            .map(|(name, runs)| {
+                let mut points: Vec<_> = runs
+                    .iter()
+                    .map(|run| (run.experiment.load.rate, of(run)))
+                    .filter(|point| point.1 > 0.0)
+                    .collect();
+                points.sort_by(|one, other| one.0.total_cmp(&other.0));
+                Series::line(name, points)
+            })
+            .collect();
+        page.push_str(&draw(title, "messages/s offered", unit, logarithmic, &series)?);
+    }
+    Ok(())
+}
+
+fn one(page: &mut String, number: usize, run: &Figures) -> Result<()> {
+    let _ = write!(
+        page,
+        "<details{}><summary>Run {}: {}, {}, {} B</summary>",
+        if number == 0 { " open" } else { "" },
+        number + 1,
+        escape(&run.target),
+        who(run),
+        run.experiment.load.size,
+    );
+    let _ = write!(page, "<p>{}</p>", verdict(run));
+    list(page, run.verdict.notes.iter().map(String::as_str));
+    percentiles(page, run);
+    costs(page, run);
+    let settings: Vec<String> = run.about.iter().map(|(key, value)| format!("{key}: {value}")).collect();
+    list(page, settings.iter().map(String::as_str));
+    pictures(page, run)?;
+    page.push_str("</details>");
+    Ok(())
+}
+
+fn list<'a>(page: &mut String, lines: impl Iterator<Item = &'a str>) {
+    page.push_str("<ul>");
+    for line in lines {
+        let _ = write!(page, "<li>{}</li>", escape(line));
+    }
+    page.push_str("</ul>");
+}
+
+fn percentiles(page: &mut String, run: &Figures) {
+    page.push_str("<table><tr><th><th>count<th>p50<th>p90<th>p99<th>p99.9<th>max</tr>");
+    for (name, of) in [
+        ("sent late", &run.lag_us),
+        ("until acknowledged", &run.acked_us),
+        ("until delivered", &run.delivered_us),
+    ] {
+        let Percentiles { p50, p90, p99, p999, max, count } = *of;
+        let _ = write!(
+            page,
+            "<tr><td>{name}<td>{count}<td>{}<td>{}<td>{}<td>{}<td>{}</tr>",
+            ms(p50),
+            ms(p90),
+            ms(p99),
+            ms(p999),
+            ms(max)
+        );
+    }
+    page.push_str("</table>");
+}
+
+fn costs(page: &mut String, run: &Figures) {
+    page.push_str("<table><tr><th>component<th>CPU us/message<th>cores<th>resident MiB</tr>");
+    for (name, cost) in &run.components {
+        let _ = write!(
+            page,
+            "<tr><td>{}<td>{:.1}<td>{:.2}<td>{:.1}</tr>",
+            escape(name),
+            cost.cpu_us_per_message,
+            cost.cores,
+            cost.rss_bytes as f64 / f64::from(1 << 20)
+        );
+    }
+    page.push_str("</table>");
+}
+
+fn pictures(page: &mut String, run: &Figures) -> Result<()> {
+    let over = |of: fn(&crate::figures::Moment) -> f64| -> Vec<(f64, f64)> {
+        run.seconds.iter().map(|moment| (moment.second as f64, of(moment))).collect()
+    };
+    let late = |points: Vec<(f64, f64)>| points.into_iter().filter(|point| point.1 > 0.0).collect::<Vec<_>>();
+    let latencies = [
+        Series::line("p50", late(over(|moment| moment.p50_us as f64 / 1e3))),
+        Series::line("p99", late(over(|moment| moment.p99_us as f64 / 1e3))),
+    ];
+    let flow = [
+        Series::line("in", over(|moment| moment.sent as f64)),
+        Series::line("out", over(|moment| moment.delivered as f64)),
+    ];
+    let by_number = |some: &[(u64, u64, u64)]| {
+        some.iter()
+            .map(|(number, _, after)| (*number as f64, (*after as f64 / 1e3).max(0.001)))
+            .collect::<Vec<_>>()
+    };
+    let cloud = [
+        Series::dots("acknowledged", by_number(&run.acks)),
+        Series::dots("delivered", by_number(&run.deliveries)),
+    ];
+    page.push_str(&draw("Latency until delivered, over time", "s", "ms", true, &latencies)?);
+    page.push_str(&draw("Messages in, deliveries out", "s", "per second", false, &flow)?);
+    page.push_str(&draw("Latency by message number", "message", "ms", true, &cloud)?);
+    Ok(())
+}
+
+fn ms(us: u64) -> String {
+    match us {
+        0..10_000 => format!("{:.2}", us as f64 / 1e3),
+        _ => format!("{:.0}", us as f64 / 1e3),
+    }
+}
+
+fn escape(text: &str) -> String {
+    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;")
+}

@@ -1,0 +1,118 @@
+//! FastChat under measurement: embedded, or a fleet on NATS and Postgres.
+//!
+//! - Accounts, devices and conversations are made straight in the store, so that no password is hashed;
+//!   clients come by their devices' keys, as clients do.
+//! - Envelopes are *opaque*: framed as MLS frames them, filled with noise. The gateway reads of an
+//!   envelope what is framed, so that it works as ever; what sealing costs a device is measured elsewhere
+//!   (`scripts/measure-groups`).
+//! - Postgres commits to disk (`fsync` and `synchronous_commit` are on): an ack comes after that.
+
+mod link;
+mod people;
+mod servers;
+
+use super::{Link, Target};
+use crate::{machine::Component, plan::Plan};
+use anyhow::Result;
+use async_trait::async_trait;
+use futures_util::{StreamExt, TryStreamExt, stream};
+use people::People;
+use serde::{Deserialize, Serialize};
+
+pub use people::{Entrance, Person, enrol};
+pub use servers::{Servers, program};
+
+/// Handshakes at a time.
+const DIALLING: usize = 32;
+
+/// How FastChat is set up.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Setup {
+    /// Gateways of a fleet; 0 is the embedded server.
+    pub gateways: usize,
+    /// The balancer's strategy; without one, clients are spread in turn.
+    pub strategy: Option<String>,
+    /// Further arguments of every gateway.
+    pub arguments: Vec<String>,
+}
+
+/// See the module.
+#[derive(Debug)]
+pub struct FastChat {
+    setup: Setup,
+    servers: Option<Servers>,
+    /// Where clients connect instead, client by client: for a test that stands between.
+    detour: Option<String>,
+}
+
+impl FastChat {
+    /// Nothing is started yet.
+    pub fn new(setup: Setup) -> Self {
+        Self { setup, servers: None, detour: None }
+    }
+
+    /// Starts the servers without anybody on them.
+    pub async fn start(&mut self) -> Result<&mut Servers> {
+        self.servers = None;
+        Ok(self.servers.insert(Servers::start(&self.setup).await?))
+    }
+
+    /// Clients connect here, `host:port`, whatever the gateways' addresses are.
+    pub fn detour(&mut self, address: String) {
+        self.detour = Some(address);
+    }
+
+    /// Makes everybody of a plan and lets the gateways serve; nobody is connected.
+    pub async fn people(&mut self, plan: &Plan) -> Result<Vec<Entrance>> {
+        if self.servers.is_none() {
+            self.start().await?;
+        }
+        let servers = self.servers.as_mut().expect("they were started");
+        let people = People::make(&servers.store().await?, plan).await?;
+        servers.serve().await?;
+        let addresses = match &self.detour {
+            Some(address) => vec![address.clone(); plan.clients],
+            None => servers.addresses(plan.clients).await?,
+        };
+        Ok(people.entrances(plan, addresses))
+    }
+
+    /// The servers, if they were started.
+    pub fn servers(&mut self) -> Option<&mut Servers> {
+        self.servers.as_mut()
+    }
+}
+
+#[async_trait]
+impl Target for FastChat {
+    fn name(&self) -> String {
+        match (self.setup.gateways, &self.setup.strategy) {
+            (0, _) => "fastchat embedded".to_owned(),
+            (gateways, None) => format!("fastchat {gateways} gateways"),
+            (gateways, Some(strategy)) => format!("fastchat {gateways} gateways, {strategy}"),
+        }
+    }
+
+    fn about(&self) -> Vec<(String, String)> {
+        self.servers.as_ref().map(Servers::about).unwrap_or_default()
+    }
+
+    fn components(&self) -> Vec<Component> {
+        self.servers.as_ref().map(Servers::components).unwrap_or_default()
+    }
+
+    async fn prepare(&mut self, plan: &Plan) -> Result<Vec<Box<dyn Link>>> {
+        let entrances = self.people(plan).await?;
+        connect(entrances).await
+    }
+}
+
+/// Connects all of them.
+pub async fn connect(entrances: Vec<Entrance>) -> Result<Vec<Box<dyn Link>>> {
+    let connecting = entrances.into_iter().map(connect_one);
+    stream::iter(connecting).buffered(DIALLING).try_collect().await
+}
+
+async fn connect_one(entrance: Entrance) -> Result<Box<dyn Link>> {
+    Ok(Box::new(entrance.connect().await?))
+}
