@@ -16,12 +16,13 @@ postgres_programs() {
 }
 
 # Installs Debian packages whose program is missing: install_lacking PROGRAM=PACKAGE...
-# The program `postgres` is looked for where Debian keeps it.
+# The program `postgres` is looked for where Debian keeps it; what begins with a slash is a path, with stars.
 install_lacking() {
   local pair lacking=() as_root=()
   for pair; do
     case $pair in
       postgres=*) [ -n "$(postgres_programs || true)" ] || lacking+=("${pair#*=}") ;;
+      /*) compgen -G "${pair%%=*}" >/dev/null || lacking+=("${pair#*=}") ;;
       *) command -v "${pair%%=*}" >/dev/null || lacking+=("${pair#*=}") ;;
     esac
   done

@@ -85,6 +85,17 @@ struct Process {
     threads: u64,
 }
 
+/// This process and all that descend from it, now.
+pub fn descendants(pid: u32) -> Result<Vec<u32>> {
+    Ok(family(&processes()?, &[pid]).into_iter().map(|process| process.pid).collect())
+}
+
+/// Whether a process is there and has not ended; one whose end nobody has asked for counts as ended.
+pub fn is_running(pid: u32) -> bool {
+    let stat = fs::read_to_string(Path::new("/proc").join(pid.to_string()).join("stat"));
+    stat.is_ok_and(|stat| stat.rsplit_once(')').is_some_and(|(_, rest)| !rest.trim_start().starts_with('Z')))
+}
+
 fn processes() -> Result<Vec<Process>> {
     let mut all = Vec::new();
     for entry in fs::read_dir("/proc").context("/proc")? {

@@ -3,6 +3,7 @@
 //! A target starts its servers itself with the settings of a competent operator, says which these are,
 //! and ends them when it is dropped.
 
+pub mod ejabberd;
 pub mod fastchat;
 pub mod mosquitto;
 pub mod nats;
@@ -42,7 +43,7 @@ pub trait Link: Debug + Send {
 }
 
 /// What [`choose`] understands, for help texts.
-pub const TARGETS: &str = "embedded, fleet:GATEWAYS, fleet:GATEWAYS:STRATEGY, nats, mosquitto:QOS, null";
+pub const TARGETS: &str = "embedded, fleet:GATEWAYS, fleet:GATEWAYS:STRATEGY, nats, mosquitto:QOS, ejabberd, ejabberd:archive, null";
 
 /// The target of this name; nothing is started yet.
 pub fn choose(name: &str) -> Result<Box<dyn Target>> {
@@ -62,6 +63,8 @@ pub fn choose(name: &str) -> Result<Box<dyn Target>> {
             let qos = qos.parse().with_context(|| format!("{name}: QoS is 0 or 1"))?;
             Box::new(mosquitto::Mosquitto::new(qos)?)
         }
+        ("ejabberd", None) => Box::new(ejabberd::Ejabberd::new(false)),
+        ("ejabberd", Some("archive")) => Box::new(ejabberd::Ejabberd::new(true)),
         ("nats", None) => Box::new(nats::Nats::default()),
         ("null", None) => Box::new(null::Null),
         _ => bail!("{name} is no target: {TARGETS}"),
@@ -79,12 +82,16 @@ mod tests {
             ("fleet:2", "fastchat 2 gateways"),
             ("fleet:3:p2c", "fastchat 3 gateways, p2c"),
             ("mosquitto:1", "mosquitto QoS 1"),
+            ("ejabberd", "ejabberd"),
+            ("ejabberd:archive", "ejabberd with archive"),
             ("nats", "nats"),
             ("null", "null"),
         ] {
             assert_eq!(choose(name).expect(name).name(), expected);
         }
-        for name in ["", "fleet", "fleet:0", "fleet:x", "nats:1", "mosquitto", "mosquitto:2", "room"] {
+        for name in
+            ["", "fleet", "fleet:0", "fleet:x", "nats:1", "mosquitto", "mosquitto:2", "ejabberd:x", "room"]
+        {
             assert!(choose(name).is_err(), "{name}");
         }
     }

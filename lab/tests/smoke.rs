@@ -9,6 +9,7 @@ use fastchat_lab::{
     figures::{Experiment, Figures},
     plan::Pattern,
     report::Folder,
+    target::{ejabberd, mosquitto},
 };
 
 async fn measured(target: &str, pattern: Pattern, clients: usize, load: Load) -> Result<Figures> {
@@ -47,6 +48,51 @@ async fn a_group_and_pairs_on_fleets() -> Result<()> {
         assert!(figures.components[component].rss_bytes > 0, "{component}");
     }
     measured("fleet:2:p2c", Pattern::Pairs, 10, short()).await?;
+    Ok(())
+}
+
+/// A peer that is not there cannot be measured: `scripts/test` installs both.
+#[tokio::test]
+async fn pairs_and_a_group_on_mosquitto() -> Result<()> {
+    if !mosquitto::is_installed() {
+        eprintln!("skipped: no mosquitto");
+        return Ok(());
+    }
+    for target in ["mosquitto:0", "mosquitto:1"] {
+        let figures = measured(target, Pattern::Pairs, 4, short()).await?;
+        assert_eq!(figures.counts.acked, figures.counts.sent, "{target}");
+        let figures = measured(target, Pattern::Group, 20, short()).await?;
+        assert_eq!(figures.counts.expected, 19 * figures.counts.sent, "{target}");
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn pairs_and_a_group_on_ejabberd() -> Result<()> {
+    on_ejabberd("ejabberd", false).await
+}
+
+#[tokio::test]
+async fn pairs_and_a_group_on_ejabberd_with_archive() -> Result<()> {
+    on_ejabberd("ejabberd:archive", true).await
+}
+
+async fn on_ejabberd(target: &str, archive: bool) -> Result<()> {
+    if !ejabberd::is_installed(archive) {
+        eprintln!("skipped: no ejabberd");
+        return Ok(());
+    }
+    let mut archiving = 0.0;
+    for (pattern, clients, others) in [(Pattern::Pairs, 4, 1), (Pattern::Group, 20, 19), (Pattern::Any, 1, 0)]
+    {
+        let figures = measured(target, pattern, clients, short()).await?;
+        assert_eq!(figures.counts.acked, figures.counts.sent, "{target}, {pattern}");
+        assert_eq!(figures.counts.expected, others * figures.counts.sent, "{target}, {pattern}");
+        assert!(figures.components["ejabberd"].rss_bytes > 0);
+        archiving += figures.components.get("postgres").map_or(0.0, |cost| cost.cpu_us_per_message);
+    }
+    // Some hundred commits are more than a tick, one by one they may be none.
+    assert_eq!(archiving > 0.0, archive, "{target}: {archiving} us of Postgres");
     Ok(())
 }
 

@@ -20,6 +20,7 @@ use people::People;
 use serde::{Deserialize, Serialize};
 
 pub use people::{Entrance, Person, enrol};
+pub(super) use servers::POSTGRES;
 pub use servers::{Servers, program};
 
 /// Handshakes at a time.

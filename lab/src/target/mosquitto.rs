@@ -45,6 +45,11 @@ struct Server {
     _folder: TempDir,
 }
 
+/// Whether it can be started here.
+pub fn is_installed() -> bool {
+    Path::new(PROGRAM).exists()
+}
+
 impl Mosquitto {
     /// With this quality of service: 0 or 1.
     pub fn new(qos: u8) -> Result<Self> {
@@ -59,7 +64,7 @@ impl Mosquitto {
 
 impl Server {
     async fn start() -> Result<Self> {
-        ensure!(Path::new(PROGRAM).exists(), "no mosquitto found; on Debian: apt-get install mosquitto");
+        ensure!(is_installed(), "no mosquitto found; on Debian: apt-get install mosquitto");
         let folder = tempfile::Builder::new().prefix("fastchat-lab-mosquitto-").tempdir()?;
         let port = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?.port();
         let config = folder.path().join("mosquitto.conf");

@@ -43,7 +43,7 @@ const GATEWAY: [&str; 20] = [
     "100000000",
 ];
 /// Of an operator who has read the manual, on a machine with some gigabytes. Commits reach the disk.
-const POSTGRES: [&str; 6] = [
+pub(in crate::target) const POSTGRES: [&str; 6] = [
     "fsync=on",
     "synchronous_commit=on",
     "shared_buffers=512MB",
