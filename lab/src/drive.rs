@@ -203,7 +203,7 @@ impl Run<'_> {
         let whole = async {
             let (dealer, before) = tokio::join!(dealing, measuring);
             let (dealer, (before, since)) = (dealer?, before?);
-            let last = self.drain(self.expected(dealer.turns())).await;
+            let last = self.drain(dealer.turns()).await;
             let used = machine::between(&before, &machine::usage(&self.components)?);
             let measured_s = last.saturating_duration_since(since).as_secs_f64();
             anyhow::Ok(Watched { turns: dealer.turns().to_vec(), used, measured_s })
@@ -237,14 +237,17 @@ impl Run<'_> {
 
     /// Waits until everything was acknowledged and delivered, or nothing moves any more; when the last
     /// of it came.
-    async fn drain(&self, expected: u64) -> Instant {
+    async fn drain(&self, turns: &[u32]) -> Instant {
+        // Counted where they were dealt: the last ones may not have reached their clients yet.
+        let dealt: u64 = turns.iter().copied().map(u64::from).sum();
+        let expected = self.expected(turns);
         let (mut before, mut moved) = (self.recorder.counted(), Instant::now());
         loop {
             let now = self.recorder.counted();
             if now != before {
                 (before, moved) = (now, Instant::now());
             }
-            let answered = now.acked + now.refused >= now.sent && now.delivered >= expected;
+            let answered = now.acked + now.refused >= dealt && now.delivered >= expected;
             if answered || moved.elapsed() > PATIENCE {
                 return moved;
             }

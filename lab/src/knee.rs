@@ -81,7 +81,8 @@ impl Search {
         self.next = match self.bad {
             None => (2.0 * rate).min(self.highest),
             Some(bad) => {
-                self.halvings += 1;
+                // Going down from a first step that was too high is not the search yet.
+                self.halvings += u32::from(self.good > 0.0);
                 f64::midpoint(self.good, bad)
             }
         };
