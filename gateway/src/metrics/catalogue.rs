@@ -309,9 +309,9 @@ pub const CATALOGUE: &[Metric] = &[
     )
     .by(&[Label::these("kind", &["unavailable", "unknown", "corrupt", "schema"])])
     .only_when("the store fails"),
-    Metric::gauge("fastchat_store_connections", "Connections to the store, by state.")
+    Metric::gauge("fastchat_store_connections", "Connections to the store but the writer's own, by state.")
         .by(&[Label::these("state", &["used", "idle"])]),
-    Metric::gauge("fastchat_store_connections_limit", "Connections to the store at most."),
+    Metric::gauge("fastchat_store_connections_limit", "Connections to the store at most, but for the writer's own."),
     // The gateway itself
     Metric::gauge("fastchat_gateway_info", "1; the labels say who this gateway is and what runs.").by(&[
         Label::within("gateway", "one a process, drawn at random"),

@@ -64,9 +64,16 @@ impl std::fmt::Debug for Options {
     }
 }
 
+/// Connections that are the writer's alone: one for each of its lanes.
+const WRITER_CONNECTIONS: u32 = 2;
+
 /// The store in Postgres.
 pub struct Postgres {
+    /// For everything but appends.
     pool: PgPool,
+    /// For the writer's lanes alone: they wait for no reader, and use the same few connections over and
+    /// over, whose plans and caches are warm.
+    writer: PgPool,
     health: connection::Health,
     /// Without the timeouts of the pool's connections: a migration may take its time.
     patient: PgConnectOptions,
@@ -84,8 +91,12 @@ impl Postgres {
         let patient: PgConnectOptions = options.url.parse().map_err(StoreError::Unavailable)?;
         let patient = patient.application_name(&options.application_name);
         let health = connection::Health::default();
-        let pool = connection::pool(patient.clone(), options.max_connections, health.clone());
-        Ok(Self { pool, health, patient })
+        let pool = |connections| connection::pool(patient.clone(), connections, health.clone());
+        let writers = WRITER_CONNECTIONS.min(options.max_connections / 2);
+        let others = pool(options.max_connections - writers);
+        // Of a single connection there is nothing to set aside.
+        let writer = if writers == 0 { others.clone() } else { pool(writers) };
+        Ok(Self { pool: others, writer, health, patient })
     }
 
     /// Brings the schema up to this program's. Needs a role that may create tables.
@@ -175,7 +186,7 @@ impl Store for Postgres {
         if batch.is_empty() {
             return Ok(Vec::new());
         }
-        self.write(async |c| append::append(c, batch).await).await
+        self.append_by(async |c| append::append(c, batch).await).await
     }
 
     async fn append_commit(&self, commit: NewCommit) -> Result<Committed> {

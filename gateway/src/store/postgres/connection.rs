@@ -79,7 +79,7 @@ impl Postgres {
         &self,
         work: impl AsyncFnOnce(&mut PgConnection) -> Fallible<T>,
     ) -> Result<T> {
-        let mut lease = self.lease("read").await?;
+        let mut lease = self.lease(&self.pool, "read").await?;
         let result = within(Instant::now() + DEADLINE, work(lease.connection())).await;
         lease.settle(result, StoreError::Unavailable)
     }
@@ -89,7 +89,23 @@ impl Postgres {
         &self,
         work: impl AsyncFnOnce(&mut PgConnection) -> Fallible<T>,
     ) -> Result<T> {
-        let mut lease = self.lease("write").await?;
+        self.write_on(&self.pool, work).await
+    }
+
+    /// As [`Postgres::write`], on a connection of the writer's own.
+    pub(super) async fn append_by<T>(
+        &self,
+        work: impl AsyncFnOnce(&mut PgConnection) -> Fallible<T>,
+    ) -> Result<T> {
+        self.write_on(&self.writer, work).await
+    }
+
+    async fn write_on<T>(
+        &self,
+        pool: &PgPool,
+        work: impl AsyncFnOnce(&mut PgConnection) -> Fallible<T>,
+    ) -> Result<T> {
+        let mut lease = self.lease(pool, "write").await?;
         let result = within(Instant::now() + DEADLINE, work(lease.connection())).await;
         lease.settle(result, perhaps_committed)
     }
@@ -99,7 +115,7 @@ impl Postgres {
         &self,
         work: impl AsyncFnOnce(&mut PgConnection) -> Fallible<Ending<T>>,
     ) -> Result<T> {
-        let mut lease = self.lease("transaction").await?;
+        let mut lease = self.lease(&self.pool, "transaction").await?;
         let mut committing = false;
         let result = within(Instant::now() + DEADLINE, async {
             let mut transaction = lease.connection().begin().await?;
@@ -116,9 +132,9 @@ impl Postgres {
         lease.settle(result, if committing { perhaps_committed } else { StoreError::Unavailable })
     }
 
-    async fn lease(&self, kind: &'static str) -> Result<Lease> {
+    async fn lease(&self, pool: &PgPool, kind: &'static str) -> Result<Lease> {
         let began = Instant::now();
-        let acquired = self.pool.acquire().await.map_err(StoreError::Unavailable);
+        let acquired = pool.acquire().await.map_err(StoreError::Unavailable);
         metrics::store_waited(began.into_std());
         let connection = acquired.inspect_err(metrics::store_failed)?;
         Ok(Lease { connection: Some(connection), health: self.health.clone(), kind, began: Instant::now() })
