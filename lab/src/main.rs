@@ -341,7 +341,7 @@ async fn compare(
     let (first, second) = (what.experiment(first), what.experiment(second));
     let (runs, ratios) = compare::run(&first, &second, rounds, say).await?;
     if ratios.is_empty() {
-        bail!("no round was sound on both sides");
+        bail!("every round was broken on one side, or sent less than it should");
     }
     Ok((runs, ratios))
 }
