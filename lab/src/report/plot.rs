@@ -62,7 +62,16 @@ fn fill<'a, Y>(
 where
     Y: Ranged<ValueType = f64> + ValueFormatter<f64>,
 {
-    chart.configure_mesh().x_desc(x).y_desc(y).light_line_style(WHITE).draw().map_err(failed)?;
+    // Ticks of a logarithmic scale are sums of floating point: 0.30000000000000004.
+    let height = |value: &f64| ((value * 1e4).round() / 1e4).to_string();
+    chart
+        .configure_mesh()
+        .y_label_formatter(&height)
+        .x_desc(x)
+        .y_desc(y)
+        .light_line_style(WHITE)
+        .draw()
+        .map_err(failed)?;
     for (number, series) in all.iter().enumerate() {
         let color = Palette99::pick(number).to_rgba();
         let points = series.points.iter().copied();
