@@ -31,12 +31,8 @@ pub enum Arrivals {
 
 impl fmt::Display for Arrivals {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Constant => "constant",
-            Self::Exponential => "exponential",
-            Self::Gaussian => "gaussian",
-            Self::Bursty => "bursty",
-        })
+        // As it is typed.
+        f.write_str(self.to_possible_value().expect("none is left out").get_name())
     }
 }
 

@@ -5,16 +5,20 @@
 
 use crate::{
     experiment::Say,
-    machine::{self, Component},
+    machine,
     target::Target,
-    target::fastchat::{FastChat, Person, Setup, enrol},
+    target::fastchat::{FastChat, Setup},
 };
 use anyhow::{Context, Result, bail, ensure};
 use fastchat_protocol::ServerFrame;
-use fastchat_tests::raw::RawClient;
+use fastchat_tests::{
+    crowd::{Extra, enrol_in},
+    raw::RawClient,
+};
 use futures_util::{StreamExt, stream};
 use serde::{Deserialize, Serialize};
 use std::{
+    collections::BTreeMap,
     net::{Ipv4Addr, SocketAddr},
     process::Stdio,
     sync::{
@@ -45,7 +49,7 @@ struct Task {
     /// Its number: what it dials from.
     child: u8,
     /// Whom it connects as, and where.
-    clients: Vec<(Person, String)>,
+    clients: Vec<(Extra, String)>,
     /// Where else a client may go when its gateway is gone.
     gateways: Vec<String>,
 }
@@ -180,7 +184,7 @@ impl Crowd {
         let mut target = FastChat::new(setup);
         let servers = target.start().await?;
         say(&format!("making {connections} accounts"));
-        let people = enrol(&servers.store().await?, connections).await?;
+        let people = enrol_in(&*servers.store().await?, connections).await?;
         servers.serve().await?;
         let (addresses, gateways) = (servers.addresses(connections).await?, servers.gateways());
         let mut clients: Vec<_> = people.into_iter().zip(addresses).collect();
@@ -223,9 +227,8 @@ impl Crowd {
         Ok(all)
     }
 
-    fn usage(&self) -> Result<std::collections::BTreeMap<String, machine::Usage>> {
-        let components: Vec<Component> = self.target.components();
-        machine::usage(&components)
+    fn usage(&self) -> Result<BTreeMap<String, machine::Usage>> {
+        machine::usage(&self.target.components())
     }
 }
 
@@ -302,16 +305,16 @@ pub async fn hold() -> Result<()> {
     }
 }
 
-async fn connect(person: &Person, from: Ipv4Addr, address: &str) -> Result<RawClient> {
+async fn connect(person: &Extra, from: Ipv4Addr, address: &str) -> Result<RawClient> {
     let socket = TcpSocket::new_v4()?;
     socket.bind((from, 0).into())?;
     let to: SocketAddr = address.parse()?;
-    person.connect_on(socket.connect(to).await?, address).await
+    person.connect_on(socket.connect(to).await?, address, None).await
 }
 
 /// Keeps a client connected, at another gateway if it must.
 async fn stay(
-    person: Person,
+    person: Extra,
     mut client: Option<RawClient>,
     from: Ipv4Addr,
     gateways: Arc<Vec<String>>,
@@ -329,9 +332,8 @@ async fn stay(
             counts.connected.fetch_sub(1, Relaxed);
             counts.dropped.fetch_add(1, Relaxed);
         }
-        client = None;
         tokio::time::sleep(BACK_OFF.mul_f64(rand::random())).await;
         let gateway = &gateways[rand::random_range(0..gateways.len())];
-        client = connect(&person, from, gateway).await.ok().or(client);
+        client = connect(&person, from, gateway).await.ok();
     }
 }

@@ -256,23 +256,16 @@ impl Run<'_> {
     }
 
     fn expected(&self, turns: &[u32]) -> u64 {
-        let of = |(lane, turns): (usize, &u32)| self.plan.receivers(lane) as u64 * u64::from(*turns);
+        let of = |(lane, turns): (usize, &u32)| self.plan.receivers(lane).count() as u64 * u64::from(*turns);
         turns.iter().enumerate().map(of).sum()
     }
 }
 
 /// Holds what everybody received against what was sent.
 fn judge(plan: &Plan, turns: &[u32], ears: &[Ear]) -> Faults {
-    let mut lanes: Vec<Vec<(u32, u32)>> = vec![Vec::new(); plan.clients];
-    for (number, (lane, turns)) in plan.lanes.iter().zip(turns).enumerate() {
-        let members = &plan.conversations[lane.conversation];
-        for member in members.iter().filter(|member| **member != lane.sender) {
-            lanes[*member].push((number as u32, *turns));
-        }
-    }
     let mut all = Faults::default();
-    for ear in ears {
-        all += ear.judge(lanes[ear.client()].iter().copied());
+    for (ear, lanes) in ears.iter().zip(plan.received_lanes()) {
+        all += ear.judge(lanes.into_iter().map(|lane| (lane as u32, turns[lane])));
     }
     all
 }

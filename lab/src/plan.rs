@@ -31,13 +31,8 @@ pub enum Pattern {
 
 impl fmt::Display for Pattern {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Pairs => "pairs",
-            Self::Halves => "halves",
-            Self::Ring => "ring",
-            Self::Any => "any",
-            Self::Group => "group",
-        })
+        // As it is typed.
+        f.write_str(self.to_possible_value().expect("none is left out").get_name())
     }
 }
 
@@ -112,9 +107,19 @@ impl Plan {
         Ok(Self { clients, conversations, groups, lanes, drawn })
     }
 
-    /// How many receive what goes into a lane.
-    pub fn receivers(&self, lane: usize) -> usize {
-        self.conversations[self.lanes[lane].conversation].len() - 1
+    /// Who receives what goes into a lane: everybody in its conversation but the sender.
+    pub fn receivers(&self, lane: usize) -> impl Iterator<Item = usize> {
+        let Lane { sender, conversation } = self.lanes[lane];
+        self.conversations[conversation].iter().copied().filter(move |member| *member != sender)
+    }
+
+    /// For each client the lanes that it receives.
+    pub fn received_lanes(&self) -> Vec<Vec<usize>> {
+        let mut received = vec![Vec::new(); self.clients];
+        for lane in 0..self.lanes.len() {
+            self.receivers(lane).for_each(|client| received[client].push(lane));
+        }
+        received
     }
 
     /// The lanes of a run's messages, in order, without an end.
@@ -135,11 +140,8 @@ mod tests {
 
     /// Sender and receivers of each lane.
     fn ways(plan: &Plan) -> Vec<(usize, Vec<usize>)> {
-        let others = |lane: &Lane| {
-            let all = &plan.conversations[lane.conversation];
-            all.iter().copied().filter(|client| *client != lane.sender).collect()
-        };
-        plan.lanes.iter().map(|lane| (lane.sender, others(lane))).collect()
+        let way = |(number, lane): (usize, &Lane)| (lane.sender, plan.receivers(number).collect());
+        plan.lanes.iter().enumerate().map(way).collect()
     }
 
     #[test]

@@ -9,12 +9,26 @@ pub mod mosquitto;
 pub mod nats;
 pub mod null;
 
-use crate::{machine::Component, pacer::Shot, plan::Plan, record::Ear};
-use anyhow::{Context, Result, bail};
+use crate::{
+    machine::{self, Component},
+    pacer::Shot,
+    plan::Plan,
+    record::Ear,
+};
+use anyhow::{Context, Result, bail, ensure};
 use async_trait::async_trait;
-use std::fmt::Debug;
-use tokio::sync::mpsc;
+use fastchat_tests::process::Process;
+use futures_util::{StreamExt, TryStreamExt, stream};
+use std::{
+    fmt::Debug,
+    net::Ipv4Addr,
+    time::{Duration, Instant},
+};
+use tokio::{net::TcpStream, sync::mpsc};
 use tokio_util::sync::CancellationToken;
+
+/// Handshakes at a time.
+const DIALLING: usize = 32;
 
 /// A server or several, under measurement.
 #[async_trait]
@@ -40,6 +54,22 @@ pub trait Link: Debug + Send {
     /// may run again afterwards: messages on their way at the end are forgotten.
     async fn run(&mut self, shots: mpsc::Receiver<Shot>, ear: &mut Ear, end: CancellationToken)
     -> Result<()>;
+}
+
+/// Connects clients, some at a time; in the order in which they are given.
+async fn dial<T>(connecting: impl Iterator<Item = impl Future<Output = Result<T>>>) -> Result<Vec<T>> {
+    stream::iter(connecting).buffered(DIALLING).try_collect().await
+}
+
+/// Waits until a server accepts connections on this port of the loopback address.
+async fn answers(server: &Process, port: u16, patience: Duration) -> Result<()> {
+    let begin = Instant::now();
+    while TcpStream::connect((Ipv4Addr::LOCALHOST, port)).await.is_err() {
+        let ended = server.pid().is_none_or(|pid| !machine::is_running(pid));
+        ensure!(!ended && begin.elapsed() < patience, "it did not start: {}", server.log());
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    Ok(())
 }
 
 /// What [`choose`] understands, for help texts.

@@ -9,7 +9,7 @@ mod backup;
 
 use crate::{
     balancer::http,
-    process::Process,
+    process::{Process, run_to_end},
     proxy::Proxy,
     servers::{NatsServer, PostgresServer},
 };
@@ -100,7 +100,8 @@ impl Cluster {
         let mut shared = vec!["--store".to_owned(), database.clone()];
         shared.extend(["--pepper-file".to_owned(), pepper.display().to_string()]);
         shared.extend(arguments.iter().map(|argument| (*argument).to_owned()));
-        run_to_end(&["migrate".to_owned()].into_iter().chain(shared.clone()).collect::<Vec<_>>()).await?;
+        let migrate = ["migrate".to_owned()].into_iter().chain(shared.clone());
+        run_to_end("fastchat-gateway", migrate, START).await?;
         Ok(Self {
             gateways: Vec::new(),
             proxies: Vec::new(),
@@ -296,14 +297,6 @@ impl GatewayProcess {
     pub fn log(&self) -> String {
         self.earlier_logs.clone() + &self.process.as_ref().map(Process::log).unwrap_or_default()
     }
-}
-
-async fn run_to_end(arguments: &[String]) -> Result<()> {
-    let mut process = Process::spawn("fastchat-gateway", |command| {
-        command.args(arguments);
-    })?;
-    let status = process.wait(START).await?;
-    if status.success() { Ok(()) } else { bail!("fastchat-gateway {arguments:?}: {}", process.log()) }
 }
 
 /// A port that was free a moment ago.

@@ -12,24 +12,39 @@ use fastchat_gateway::store::{
 };
 use fastchat_protocol::{AccountId, Bytes, DeviceId, ServerFrame};
 use futures_util::{StreamExt, TryStreamExt, stream};
+use serde::{Deserialize, Serialize};
 use std::{
     collections::BTreeMap,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
-use tokio::task::{AbortHandle, JoinSet};
+use tokio::{
+    net::TcpStream,
+    task::{AbortHandle, JoinSet},
+};
 
+/// Accounts that are made at a time.
+const ENROLLING: usize = 8;
 /// Handshakes at a time.
 const DIALLING: usize = 50;
 
 /// A device of an account of its own, with no client.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Extra {
     account: AccountId,
     device: DeviceId,
-    key: SigningKey,
+    /// The seed of its signing key: of nobody who exists.
+    key: [u8; 32],
 }
 
 impl Extra {
+    fn draw() -> Self {
+        Self {
+            account: AccountId::new(rand::random()),
+            device: DeviceId::new(rand::random()),
+            key: rand::random(),
+        }
+    }
+
     /// Its account.
     pub fn account(&self) -> AccountId {
         self.account
@@ -42,44 +57,64 @@ impl Extra {
 
     /// Connects to `host:port` by the device's key.
     pub async fn connect(&self, address: &str, ticket: Option<Bytes>) -> Result<RawClient> {
-        let mut client = RawClient::dial(address).await?;
+        let socket = TcpStream::connect(address).await.with_context(|| format!("connecting to {address}"))?;
+        self.connect_on(socket, address, ticket).await
+    }
+
+    /// As [`Extra::connect`], on a socket that is connected to `address`.
+    pub async fn connect_on(
+        &self,
+        socket: TcpStream,
+        address: &str,
+        ticket: Option<Bytes>,
+    ) -> Result<RawClient> {
+        socket.set_nodelay(true)?;
+        let mut client = RawClient::from_stream(socket, address).await?;
         let hello = client.challenged_with(ticket).await?;
-        let resume = client.resume_frame(&hello, self.device, |said| self.key.sign(said).to_bytes());
+        let resume = client.resume_frame(&hello, self.device, |said| self.key().sign(said).to_bytes());
         match client.ask(&resume).await? {
             ServerFrame::Session(_) => Ok(client),
             other => bail!("expected a session, got {other:?}"),
         }
+    }
+
+    fn key(&self) -> SigningKey {
+        SigningKey::from_bytes(&self.key)
+    }
+
+    fn registration(&self) -> Result<NewAccount> {
+        let manifest = NewManifest {
+            version: 1,
+            bytes: Bytes::from_static(b"counted, never read"),
+            devices: vec![(self.device, self.key().verifying_key().to_bytes())],
+            revoked: Vec::new(),
+        };
+        Ok(NewAccount {
+            account: self.account,
+            name: format!("x-{}", &self.account.to_string()[..24]).parse()?,
+            password_hash: "no password fits".to_owned(),
+            manifest,
+            invite: None,
+        })
     }
 }
 
 /// Makes so many accounts in the store at this URL.
 pub async fn enrol(database: &str, count: usize) -> Result<Vec<Extra>> {
     let (url, application_name) = (database.to_owned(), "crowd".to_owned());
-    let store = Postgres::connect(&Options { url, max_connections: 4, application_name })?;
-    let mut extras = Vec::new();
-    for _ in 0..count {
-        let key = SigningKey::from_bytes(&rand::random());
-        let (account, device) = (AccountId::new(rand::random()), DeviceId::new(rand::random()));
-        let manifest = NewManifest {
-            version: 1,
-            bytes: Bytes::from_static(b"counted, never read"),
-            devices: vec![(device, key.verifying_key().to_bytes())],
-            revoked: Vec::new(),
-        };
-        let name = format!("x-{}", &account.to_string()[..24]).parse()?;
-        let new = NewAccount {
-            account,
-            name,
-            password_hash: "no password fits".to_owned(),
-            manifest,
-            invite: None,
-        };
-        if store.register(new).await? != Registered::Made {
-            bail!("an account could not be made");
+    enrol_in(&Postgres::connect(&Options { url, max_connections: 4, application_name })?, count).await
+}
+
+/// Makes so many accounts in a store.
+pub async fn enrol_in(store: &dyn Store, count: usize) -> Result<Vec<Extra>> {
+    let enrolling = (0..count).map(async |_| {
+        let extra = Extra::draw();
+        match store.register(extra.registration()?).await? {
+            Registered::Made => Ok(extra),
+            _ => bail!("an account could not be made"),
         }
-        extras.push(Extra { account, device, key });
-    }
-    Ok(extras)
+    });
+    stream::iter(enrolling).buffered(ENROLLING).try_collect().await
 }
 
 /// Where a device is, or why it is nowhere.

@@ -1,6 +1,6 @@
 //! A machine of an account: a client in this process that is registered, linked or recovered.
 
-use crate::user::PASSWORD;
+use crate::{cluster::Cluster, user::PASSWORD};
 use anyhow::{Context, Result, bail};
 use fastchat_client::{
     Client,
@@ -22,6 +22,17 @@ use std::{
 
 const OPTIONS: Options = Options { online: true, serve: false };
 const LONG: Duration = Duration::from_secs(60);
+
+/// These people, each at the next gateway in turn.
+pub async fn people<const N: usize>(cluster: &Cluster, names: [&str; N]) -> Result<[Machine; N]> {
+    let registering = names.iter().enumerate().map(|(place, name)| {
+        let url = cluster.url(place % cluster.gateways());
+        let profile = cluster.profile(name);
+        async move { Machine::register(&url, name, profile).await }
+    });
+    let people = futures_util::future::try_join_all(registering).await?;
+    people.try_into().map_err(|_| anyhow::anyhow!("as many as names"))
+}
 
 /// A profile in use.
 #[derive(Debug)]

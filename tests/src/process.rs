@@ -34,7 +34,8 @@ pub fn signal(pid: u32, signal: Signal) -> Result<()> {
     kill_process(pid, signal).with_context(|| format!("cannot send {signal:?}"))
 }
 
-/// Finds a program of this workspace next to the test that asks: `target/<profile>/<name>`.
+/// Finds a program of this workspace: `target/<profile>/<name>`, beside the program that asks or one folder
+/// above the test that asks.
 ///
 /// `cargo build --workspace` (or `scripts/test`) has made it; `FASTCHAT_TEST_PROGRAMS` names another
 /// folder, for instance of the previous release.
@@ -42,9 +43,10 @@ pub fn program(name: &str) -> Result<PathBuf> {
     let folder = match std::env::var_os("FASTCHAT_TEST_PROGRAMS") {
         Some(folder) => PathBuf::from(folder),
         None => {
-            let test = std::env::current_exe()?;
-            let deps = test.parent().context("a test is in a folder")?;
-            deps.parent().context("deps is in a folder")?.to_owned()
+            let own = std::env::current_exe()?;
+            let folder = own.parent().context("a program is in a folder")?;
+            let is_test = folder.ends_with("deps");
+            if is_test { folder.parent().context("deps is in a folder")? } else { folder }.to_owned()
         }
     };
     let path = folder.join(name);
@@ -52,6 +54,19 @@ pub fn program(name: &str) -> Result<PathBuf> {
         bail!("{name} is not built: cargo build --workspace");
     }
     Ok(path)
+}
+
+/// Runs a program of this workspace to its end; it must succeed within this time.
+pub async fn run_to_end<A: AsRef<OsStr>>(
+    name: &str,
+    arguments: impl IntoIterator<Item = A>,
+    limit: Duration,
+) -> Result<()> {
+    let mut process = Process::spawn(name, |command| {
+        command.args(arguments);
+    })?;
+    let status = process.wait(limit).await?;
+    if status.success() { Ok(()) } else { bail!("{name} ended with {status}: {}", process.log()) }
 }
 
 /// A running program.

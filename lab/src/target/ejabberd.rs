@@ -9,16 +9,12 @@
 mod link;
 mod server;
 
-use super::{Link, Target};
+use super::{Link, Target, dial};
 use crate::{machine::Component, plan::Plan};
 use anyhow::{Context, Result};
 use async_trait::async_trait;
-use futures_util::{StreamExt, TryStreamExt, stream};
 use link::{Seat, Way};
 use server::Server;
-
-/// Handshakes at a time.
-const DIALLING: usize = 32;
 
 /// See the module.
 #[derive(Debug)]
@@ -75,11 +71,8 @@ impl Target for Ejabberd {
         let port = self.server.as_ref().context("it was started")?.port();
         // Nobody of an earlier plan is in the way.
         let seats = seats(plan, rand::random())?;
-        stream::iter(seats.into_iter().map(|seat| link::connect(port, seat)))
-            .buffered(DIALLING)
-            .map_ok(|link| Box::new(link) as Box<dyn Link>)
-            .try_collect()
-            .await
+        let links = dial(seats.into_iter().map(|seat| link::connect(port, seat))).await?;
+        Ok(links.into_iter().map(|link| Box::new(link) as Box<dyn Link>).collect())
     }
 }
 

@@ -11,20 +11,16 @@ mod link;
 mod people;
 mod servers;
 
-use super::{Link, Target};
+use super::{Link, Target, dial};
 use crate::{machine::Component, plan::Plan};
 use anyhow::Result;
 use async_trait::async_trait;
-use futures_util::{StreamExt, TryStreamExt, stream};
 use people::People;
 use serde::{Deserialize, Serialize};
 
-pub use people::{Entrance, Person, enrol};
+pub use people::Entrance;
 pub(super) use servers::POSTGRES;
-pub use servers::{Servers, program};
-
-/// Handshakes at a time.
-const DIALLING: usize = 32;
+pub use servers::Servers;
 
 /// How FastChat is set up.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -110,8 +106,7 @@ impl Target for FastChat {
 
 /// Connects all of them.
 pub async fn connect(entrances: Vec<Entrance>) -> Result<Vec<Box<dyn Link>>> {
-    let connecting = entrances.into_iter().map(connect_one);
-    stream::iter(connecting).buffered(DIALLING).try_collect().await
+    dial(entrances.into_iter().map(connect_one)).await
 }
 
 async fn connect_one(entrance: Entrance) -> Result<Box<dyn Link>> {

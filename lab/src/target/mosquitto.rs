@@ -4,28 +4,25 @@
 //! A topic for each lane, to which the others of its conversation subscribe. With QoS 1 the server
 //! acknowledges when it has taken a message, not when it is on a disk: it saves its state now and then.
 
-use super::{Link, Target};
+use super::{Link, Target, answers, dial};
 use crate::{machine::Component, pacer::Shot, plan::Plan, record::Ear, stamp::Stamp};
 use anyhow::{Context, Result, bail, ensure};
 use async_trait::async_trait;
 use fastchat_tests::process::Process;
-use futures_util::{StreamExt, TryStreamExt, stream};
 use rumqttc::{AsyncClient, Event, EventLoop, MqttOptions, Outgoing, Packet, QoS};
 use std::{
     collections::{HashMap, VecDeque},
     ffi::OsStr,
     net::{Ipv4Addr, TcpListener},
     path::Path,
-    time::{Duration, Instant},
+    time::Duration,
 };
 use tempfile::TempDir;
-use tokio::{net::TcpStream, sync::mpsc};
+use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 /// Where Debian keeps it.
 const PROGRAM: &str = "/usr/sbin/mosquitto";
-/// Handshakes at a time.
-const DIALLING: usize = 32;
 /// Requests that may wait for a client's connection.
 const QUEUE: usize = 16_384;
 /// How long the server may take until it accepts connections.
@@ -81,11 +78,7 @@ impl Server {
         let process = Process::spawn_path(OsStr::new(PROGRAM), "mosquitto", |command| {
             command.arg("-c").arg(&config);
         })?;
-        let begin = Instant::now();
-        while TcpStream::connect((Ipv4Addr::LOCALHOST, port)).await.is_err() {
-            ensure!(begin.elapsed() < START, "mosquitto did not start: {}", process.log());
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
+        answers(&process, port, START).await?;
         Ok(Self { process, port, _folder: folder })
     }
 }
@@ -121,13 +114,7 @@ impl Target for Mosquitto {
             self.server = Some(Server::start().await?);
         }
         let (port, qos) = (self.server.as_ref().context("it was started")?.port, self.qos);
-        let mut topics = vec![Vec::new(); plan.clients];
-        for (number, lane) in plan.lanes.iter().enumerate() {
-            let members = plan.conversations[lane.conversation].iter();
-            members.filter(|member| **member != lane.sender).for_each(|member| topics[*member].push(number));
-        }
-        let connecting = topics.into_iter().map(|topics| connect(port, qos, topics));
-        stream::iter(connecting).buffered(DIALLING).try_collect().await
+        dial(plan.received_lanes().into_iter().map(|lanes| connect(port, qos, lanes))).await
     }
 }
 

@@ -3,18 +3,15 @@
 //! A subject for each conversation, to which its members subscribe. Core NATS acknowledges nothing, so
 //! that a message counts as acknowledged when the client library has taken it.
 
-use super::{Link, Target};
+use super::{Link, Target, dial};
 use crate::{machine::Component, pacer::Shot, plan::Plan, record::Ear};
 use anyhow::{Context, Result};
 use async_nats::{Client, ConnectOptions, Subscriber};
 use async_trait::async_trait;
 use fastchat_tests::servers::NatsServer;
-use futures_util::{StreamExt, TryStreamExt, stream};
+use futures_util::{StreamExt, stream};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
-
-/// Handshakes at a time.
-const DIALLING: usize = 32;
 
 /// See the module.
 #[derive(Debug, Default)]
@@ -53,7 +50,7 @@ impl Target for Nats {
             members.iter().for_each(|member| subjects[*member].push(subject(index)));
         }
         let connecting = subjects.into_iter().map(|subjects| connect(&url, subjects));
-        let links: Vec<NatsLink> = stream::iter(connecting).buffered(DIALLING).try_collect().await?;
+        let links: Vec<NatsLink> = dial(connecting).await?;
         if let Some(link) = links.first() {
             self.version = link.client.server_info().version;
         }

@@ -1,6 +1,7 @@
 //! A backup of a deployment's store, and its return: what an operator does after a disaster.
 
-use super::{Cluster, run_to_end};
+use super::{Cluster, START};
+use crate::process::run_to_end;
 use anyhow::{Context, Result};
 use sqlx::{AssertSqlSafe, Connection, Executor, SqliteConnection};
 use std::path::PathBuf;
@@ -64,10 +65,8 @@ impl Cluster {
     /// `fastchat-gateway restored`, with the settings of the first gateway.
     pub async fn restored(&self) -> Result<()> {
         let arguments = self.gateways.first().context("there is one")?.arguments.clone();
-        run_to_end(
-            &["restored".to_owned(), "--yes".to_owned()].into_iter().chain(arguments).collect::<Vec<_>>(),
-        )
-        .await
+        let restored = ["restored".to_owned(), "--yes".to_owned()].into_iter().chain(arguments);
+        run_to_end("fastchat-gateway", restored, START).await
     }
 
     /// Starts every gateway again.

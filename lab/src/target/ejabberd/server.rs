@@ -3,8 +3,11 @@
 //! It is no node of a cluster: nothing of Erlang's distribution runs, so that there is no epmd, no cookie
 //! and no further port. Debian's program `ejabberdctl` is not asked, for it insists on its own user.
 
-use crate::machine::{self, Component};
 pub(super) use crate::target::fastchat::POSTGRES;
+use crate::{
+    machine::{self, Component},
+    target::answers,
+};
 use anyhow::{Context, Result, ensure};
 use fastchat_tests::{
     process::{Process, Signal, signal},
@@ -18,7 +21,6 @@ use std::{
     time::{Duration, Instant},
 };
 use tempfile::TempDir;
-use tokio::net::TcpStream;
 
 /// The domain of accounts.
 pub(super) const HOST: &str = "localhost";
@@ -74,19 +76,8 @@ impl Server {
             command.arg(format!("{:?}", folder.path().join("tables"))).args(["-s", "ejabberd"]);
         })?;
         let server = Self { process, port, postgres, _folder: folder };
-        server.wait_until_ready().await?;
+        answers(&server.process, port, START).await?;
         Ok(server)
-    }
-
-    async fn wait_until_ready(&self) -> Result<()> {
-        let begin = Instant::now();
-        while TcpStream::connect((Ipv4Addr::LOCALHOST, self.port)).await.is_err() {
-            let ended =
-                self.process.pid().is_none_or(|pid| !Path::new("/proc").join(pid.to_string()).exists());
-            ensure!(!ended && begin.elapsed() < START, "ejabberd did not start: {}", self.process.log());
-            tokio::time::sleep(Duration::from_millis(50)).await;
-        }
-        Ok(())
     }
 
     /// Where clients connect.

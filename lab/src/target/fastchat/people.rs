@@ -2,17 +2,12 @@
 
 use super::link::FastChatLink;
 use crate::plan::Plan;
-use anyhow::{Context, Result, bail, ensure};
-use ed25519_dalek::{Signer, SigningKey};
-use fastchat_gateway::store::{
-    Founded, Join, NewAccount, NewDirect, NewGroup, NewManifest, Outcome, Registered, Store,
-};
-use fastchat_protocol::{AccountId, Bytes, ConversationId, Counter, DeviceId, Epoch, Role, ServerFrame};
-use fastchat_tests::raw::RawClient;
+use anyhow::{Result, bail, ensure};
+use fastchat_gateway::store::{Founded, Join, NewDirect, NewGroup, Outcome, Store};
+use fastchat_protocol::{Bytes, ConversationId, Counter, Epoch, Role};
+use fastchat_tests::crowd::{Extra, enrol_in};
 use futures_util::{StreamExt, TryStreamExt, stream};
-use serde::{Deserialize, Serialize};
 use std::sync::Arc;
-use tokio::net::TcpStream;
 
 /// Calls of the store at a time.
 const AT_ONCE: usize = 8;
@@ -21,29 +16,20 @@ pub(super) const EPOCH: Epoch = Epoch { generation: 0, number: 1 };
 /// Any known suite: nothing here is opened.
 const SUITE: u16 = 0x0001;
 
-/// An account with one device.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-pub struct Person {
-    account: AccountId,
-    device: DeviceId,
-    /// The seed of its signing key: of nobody who exists.
-    key: [u8; 32],
-}
-
 /// Everybody of a plan.
 #[derive(Debug)]
 pub(super) struct People {
-    persons: Vec<Person>,
+    persons: Vec<Extra>,
     conversations: Vec<ConversationId>,
 }
 
 impl People {
     /// Makes accounts and conversations.
     pub(super) async fn make(store: &Arc<dyn Store>, plan: &Plan) -> Result<Self> {
-        let persons = enrol(store, plan.clients).await?;
+        let persons = enrol_in(&**store, plan.clients).await?;
         let mut founding = Vec::new();
         for members in &plan.conversations {
-            let members: Vec<Person> = members.iter().map(|member| persons[*member].clone()).collect();
+            let members: Vec<Extra> = members.iter().map(|member| persons[*member].clone()).collect();
             founding.push(found(Arc::clone(store), members, plan.groups));
         }
         let conversations = stream::iter(founding).buffered(AT_ONCE).try_collect().await?;
@@ -64,7 +50,7 @@ impl People {
 /// A client that may connect.
 #[derive(Debug, Clone)]
 pub struct Entrance {
-    person: Person,
+    person: Extra,
     conversations: Vec<(usize, ConversationId)>,
     address: String,
 }
@@ -72,71 +58,16 @@ pub struct Entrance {
 impl Entrance {
     /// Connects, and knows nothing of what its conversations hold.
     pub(super) async fn connect(self) -> Result<FastChatLink> {
-        let client = self.person.connect(&self.address).await?;
-        Ok(FastChatLink::new(client, self.person.device, &self.conversations))
+        let client = self.person.connect(&self.address, None).await?;
+        Ok(FastChatLink::new(client, self.person.device(), &self.conversations))
     }
 }
 
-/// Makes so many accounts, each with one device.
-pub async fn enrol(store: &Arc<dyn Store>, count: usize) -> Result<Vec<Person>> {
-    let making = (0..count).map(|_| async {
-        let person = Person {
-            account: AccountId::new(rand::random()),
-            device: DeviceId::new(rand::random()),
-            key: rand::random(),
-        };
-        match store.register(person.registration()?).await? {
-            Registered::Made => Ok(person),
-            _ => bail!("an account could not be made"),
-        }
-    });
-    stream::iter(making).buffered(AT_ONCE).try_collect().await
+fn join(person: &Extra) -> Join {
+    Join { device: person.device(), welcome: None }
 }
 
-impl Person {
-    /// Connects by the device's key.
-    pub async fn connect(&self, address: &str) -> Result<RawClient> {
-        let socket = TcpStream::connect(address).await.with_context(|| format!("connecting to {address}"))?;
-        self.connect_on(socket, address).await
-    }
-
-    /// As [`Person::connect`], on a socket that is connected to `address`.
-    pub async fn connect_on(&self, socket: TcpStream, address: &str) -> Result<RawClient> {
-        socket.set_nodelay(true)?;
-        let mut client = RawClient::from_stream(socket, address).await?;
-        let hello = client.challenged().await?;
-        let resume = client.resume_frame(&hello, self.device, |said| self.key().sign(said).to_bytes());
-        match client.ask(&resume).await? {
-            ServerFrame::Session(_) => Ok(client),
-            other => bail!("expected a session, got {other:?}"),
-        }
-    }
-
-    fn key(&self) -> SigningKey {
-        SigningKey::from_bytes(&self.key)
-    }
-
-    fn registration(&self) -> Result<NewAccount> {
-        Ok(NewAccount {
-            account: self.account,
-            name: format!("lab-{}", &self.account.to_string()[..24]).parse()?,
-            password_hash: "no password fits".to_owned(),
-            manifest: NewManifest {
-                version: 1,
-                bytes: Bytes::from_static(b"counted, never read"),
-                devices: vec![(self.device, self.key().verifying_key().to_bytes())],
-                revoked: Vec::new(),
-            },
-            invite: None,
-        })
-    }
-
-    fn join(&self) -> Join {
-        Join { device: self.device, welcome: None }
-    }
-}
-
-async fn found(store: Arc<dyn Store>, members: Vec<Person>, group: bool) -> Result<ConversationId> {
+async fn found(store: Arc<dyn Store>, members: Vec<Extra>, group: bool) -> Result<ConversationId> {
     match members.as_slice() {
         [one, .., other] if !group => found_direct(&store, one, other).await,
         [one] => found_direct(&store, one, one).await,
@@ -144,13 +75,13 @@ async fn found(store: Arc<dyn Store>, members: Vec<Person>, group: bool) -> Resu
     }
 }
 
-async fn found_direct(store: &Arc<dyn Store>, founder: &Person, peer: &Person) -> Result<ConversationId> {
-    let joins = if founder.account == peer.account { Vec::new() } else { vec![peer.join()] };
+async fn found_direct(store: &Arc<dyn Store>, founder: &Extra, peer: &Extra) -> Result<ConversationId> {
+    let joins = if founder.account() == peer.account() { Vec::new() } else { vec![join(peer)] };
     let new = NewDirect {
         conversation: ConversationId::new(rand::random()),
-        device: founder.device,
-        account: founder.account,
-        peer: peer.account,
+        device: founder.device(),
+        account: founder.account(),
+        peer: peer.account(),
         suite: SUITE,
         epoch: EPOCH,
         group_info: noise(),
@@ -165,11 +96,11 @@ async fn found_direct(store: &Arc<dyn Store>, founder: &Person, peer: &Person) -
     }
 }
 
-async fn found_group(store: &Arc<dyn Store>, members: &[Person]) -> Result<ConversationId> {
+async fn found_group(store: &Arc<dyn Store>, members: &[Extra]) -> Result<ConversationId> {
     let role = |n| if n == 0 { Role::Owner } else { Role::Member };
     let new = NewGroup {
         conversation: ConversationId::new(rand::random()),
-        device: members[0].device,
+        device: members[0].device(),
         counter: Counter(0),
         parent: None,
         suite: SUITE,
@@ -177,8 +108,8 @@ async fn found_group(store: &Arc<dyn Store>, members: &[Person]) -> Result<Conve
         group_info: noise(),
         state: noise(),
         tree: noise(),
-        members: members.iter().enumerate().map(|(n, person)| (person.account, role(n))).collect(),
-        joins: members[1..].iter().map(Person::join).collect(),
+        members: members.iter().enumerate().map(|(n, person)| (person.account(), role(n))).collect(),
+        joins: members[1..].iter().map(join).collect(),
     };
     let conversation = new.conversation;
     let committed = store.found_group(new).await?;

@@ -10,10 +10,10 @@ use fastchat_gateway::store::{
 };
 use fastchat_tests::{
     balancer::{BalancerProcess, http},
-    process::Process,
+    process::{Process, program, run_to_end},
     servers::{NatsServer, PostgresServer},
 };
-use std::{path::PathBuf, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 use tempfile::TempDir;
 
 /// How long a gateway may take until it serves.
@@ -51,22 +51,6 @@ pub(in crate::target) const POSTGRES: [&str; 6] = [
     "checkpoint_timeout=15min",
     "checkpoint_completion_target=0.9",
 ];
-
-/// A program of this workspace: beside this one, or where `FASTCHAT_TEST_PROGRAMS` says.
-pub fn program(name: &str) -> Result<PathBuf> {
-    let folder = match std::env::var_os("FASTCHAT_TEST_PROGRAMS") {
-        Some(folder) => PathBuf::from(folder),
-        None => {
-            let own = std::env::current_exe()?;
-            let folder = own.parent().context("a program is in a folder")?;
-            // Tests are one folder further down.
-            if folder.ends_with("deps") { folder.parent().context("a folder")? } else { folder }.to_owned()
-        }
-    };
-    let path = folder.join(name);
-    ensure!(path.is_file(), "{name} is not built: cargo build --release --workspace --bins");
-    Ok(path)
-}
 
 /// Everything that runs. Dropping it ends all of it.
 #[derive(Debug)]
@@ -119,7 +103,8 @@ impl Servers {
         servers.arguments = ["--store", &database, "--pepper-file", &pepper.display().to_string()]
             .map(str::to_owned)
             .to_vec();
-        run_to_end(["migrate"].iter().copied().chain(servers.arguments.iter().map(String::as_str))).await?;
+        let migrate = ["migrate".to_owned()].into_iter().chain(servers.arguments.clone());
+        run_to_end("fastchat-gateway", migrate, START).await?;
         servers.arguments.extend(["--bus".to_owned(), nats.url()]);
         (servers.postgres, servers.nats, servers.database) = (Some(postgres), Some(nats), Some(database));
         Ok(servers)
@@ -152,10 +137,7 @@ impl Servers {
             self.grow().await?;
         }
         if let (Some(strategy), None, Some(nats)) = (&self.setup.strategy, &self.balancer, &self.nats) {
-            let url = nats.url();
-            let key = self.folder.path().join("ticket.key");
-            let settings = ["--bus", &url, "--strategy", strategy, "--data-dir", &key.display().to_string()];
-            let balancer = BalancerProcess::start(&settings[..4]).await?;
+            let balancer = BalancerProcess::start(&["--bus", &nats.url(), "--strategy", strategy]).await?;
             let count = self.gateways.len();
             balancer
                 .wait_for_fleet(|fleet| fleet["gateways"].as_array().is_some_and(|all| all.len() == count))
@@ -167,8 +149,7 @@ impl Servers {
 
     /// Starts one further gateway.
     pub async fn grow(&mut self) -> Result<()> {
-        let path = program("fastchat-gateway")?;
-        let process = Process::spawn_path(path.as_os_str(), "fastchat-gateway", |command| {
+        let process = Process::spawn("fastchat-gateway", |command| {
             command.args(GATEWAY).args(&self.arguments).args(&self.setup.arguments);
         })?;
         let line = process.line(START, |line| line.contains("serving")).await?;
@@ -233,16 +214,6 @@ impl Servers {
         about.push(("envelopes".to_owned(), "opaque: framed as sealed ones, filled with noise".to_owned()));
         about
     }
-}
-
-async fn run_to_end<'a>(arguments: impl Iterator<Item = &'a str>) -> Result<()> {
-    let path = program("fastchat-gateway")?;
-    let mut process = Process::spawn_path(path.as_os_str(), "fastchat-gateway", |command| {
-        command.args(arguments);
-    })?;
-    let status = process.wait(START).await?;
-    ensure!(status.success(), "fastchat-gateway: {}", process.log());
-    Ok(())
 }
 
 /// What `--version` says.
