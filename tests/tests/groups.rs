@@ -4,7 +4,10 @@
 
 use anyhow::{Context, Result, bail};
 use fastchat_client::api::{ErrorKind, GroupChange, MessageKind, MessageView};
-use fastchat_tests::{cluster::Cluster, machine::Machine};
+use fastchat_tests::{
+    cluster::Cluster,
+    machine::{Machine, people},
+};
 use std::{
     collections::{BTreeMap, BTreeSet},
     time::{Duration, Instant},
@@ -12,17 +15,6 @@ use std::{
 
 const LONG: Duration = Duration::from_secs(30);
 const GROUP: &str = "#five";
-
-/// These people, each at the next gateway in turn.
-async fn people<const N: usize>(cluster: &Cluster, names: [&str; N]) -> Result<[Machine; N]> {
-    let registering = names.iter().enumerate().map(|(place, name)| {
-        let url = cluster.url(place % cluster.gateways());
-        let profile = cluster.profile(name);
-        async move { Machine::register(&url, name, profile).await }
-    });
-    let people = futures_util::future::try_join_all(registering).await?;
-    people.try_into().map_err(|_| anyhow::anyhow!("as many as names"))
-}
 
 /// Each of these sees what one of them says.
 async fn heard_by(from: &Machine, text: &str, others: &[&Machine]) -> Result<()> {

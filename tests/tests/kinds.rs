@@ -11,22 +11,14 @@ use fastchat_client::{
     api::{ErrorKind, Event, GroupChange, MessageChange, MessageKind, MessageView},
     devices::archive::Share,
 };
-use fastchat_tests::{cluster::Cluster, machine::Machine};
+use fastchat_tests::{
+    cluster::Cluster,
+    machine::{Machine, people},
+};
 use std::time::{Duration, Instant};
 
 const LONG: Duration = Duration::from_secs(60);
 const GROUP: &str = "#team";
-
-/// These people, each at the next gateway in turn.
-async fn people<const N: usize>(cluster: &Cluster, names: [&str; N]) -> Result<[Machine; N]> {
-    let registering = names.iter().enumerate().map(|(place, name)| {
-        let url = cluster.url(place % cluster.gateways());
-        let profile = cluster.profile(name);
-        async move { Machine::register(&url, name, profile).await }
-    });
-    let people = futures_util::future::try_join_all(registering).await?;
-    people.try_into().map_err(|_| anyhow::anyhow!("as many as names"))
-}
 
 /// Waits until a conversation has an entry like this on a device, and returns it.
 async fn sees(machine: &Machine, with: &str, wanted: impl Fn(&MessageView) -> bool) -> Result<MessageView> {

@@ -5,21 +5,15 @@ use anyhow::{Context, Result, bail, ensure};
 use fastchat_client::api::{
     ErrorKind, GroupChange, MessageChange, MessageKind, MessageView, Request, Response, SearchQuery,
 };
-use fastchat_tests::{cli::Person, cluster::Cluster, machine::Machine};
+use fastchat_tests::{
+    cli::Person,
+    cluster::Cluster,
+    machine::{Machine, people},
+};
 use std::time::{Duration, Instant};
 
 const LONG: Duration = Duration::from_secs(120);
 const GROUP: &str = "#team";
-
-async fn people<const N: usize>(cluster: &Cluster, names: [&str; N]) -> Result<[Machine; N]> {
-    let registering = names.iter().enumerate().map(|(place, name)| {
-        let url = cluster.url(place % cluster.gateways());
-        let profile = cluster.profile(name);
-        async move { Machine::register(&url, name, profile).await }
-    });
-    let people = futures_util::future::try_join_all(registering).await?;
-    people.try_into().map_err(|_| anyhow::anyhow!("as many as names"))
-}
 
 /// Waits until a group's entries on a device are as wanted, and returns them.
 async fn until(machine: &Machine, wanted: impl Fn(&[MessageView]) -> bool) -> Result<Vec<MessageView>> {
