@@ -3,6 +3,7 @@
 use crate::{
     drive::{self, Load, Outcome},
     figures::{Experiment, Figures},
+    floors::Floors,
     plan::Plan,
     record::Counted,
     target::{self, Link, Target},
@@ -44,13 +45,17 @@ impl Bench {
     /// One run with this load.
     pub async fn run(&mut self, load: &Load, say: Say<'_>) -> Result<Figures> {
         let links = self.links.take().context("the run before failed")?;
+        let floors = match self.target.ground() {
+            Some(ground) => Some(Floors::measure(&ground, load.size).await?),
+            None => None,
+        };
         let progress = |second: f64, counted: Counted| say(&told(second, load, counted));
         let components = self.target.components();
         let (links, outcome): (_, Outcome) =
             drive::run(links, &self.plan, load, &components, &progress).await?;
         self.links = Some(links);
         let experiment = Experiment { load: load.clone(), ..self.experiment.clone() };
-        Ok(Figures::of(experiment, self.target.name(), self.target.about(), outcome))
+        Ok(Figures::of(experiment, self.target.name(), self.target.about(), outcome).beside(floors))
     }
 }
 

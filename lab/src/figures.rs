@@ -2,6 +2,7 @@
 
 use crate::{
     drive::{Load, Outcome},
+    floors::Floors,
     machine::{DRIVER, Machine},
     plan::Pattern,
     record::{Counted, Latencies, Second},
@@ -51,6 +52,10 @@ pub struct Figures {
     pub acked_us: Percentiles,
     /// From when a message was due until somebody received it, microseconds.
     pub delivered_us: Percentiles,
+    /// What the parts take by themselves, for FastChat.
+    pub floors: Option<Floors>,
+    /// The latencies as multiples of their floors.
+    pub multiples: Option<Multiples>,
     /// Acknowledged messages a second, in the measured part.
     pub acked_per_s: f64,
     /// Deliveries a second, in the measured part.
@@ -113,6 +118,19 @@ pub struct Percentiles {
     pub max: u64,
     /// How many there were.
     pub count: u64,
+}
+
+/// Latencies over the floor that they stand on.
+#[derive(Debug, Clone, Copy, Serialize)]
+pub struct Multiples {
+    /// Of the median until acknowledged.
+    pub ack_p50: f64,
+    /// Of the 99th percentile until acknowledged.
+    pub ack_p99: f64,
+    /// Of the median until delivered.
+    pub delivered_p50: f64,
+    /// Of the 99th percentile until delivered.
+    pub delivered_p99: f64,
 }
 
 /// What a component used in the measured part.
@@ -221,6 +239,8 @@ impl Figures {
             lag_us,
             acked_us: Percentiles::of(&tally.acked),
             delivered_us: Percentiles::of(&tally.delivered),
+            floors: None,
+            multiples: None,
             acked_per_s: tally.acked.len() as f64 / measured_s,
             delivered_per_s: tally.delivered.len() as f64 / measured_s,
             components: outcome
@@ -235,6 +255,23 @@ impl Figures {
             acks: tally.acks,
             deliveries: tally.deliveries,
         }
+    }
+}
+
+impl Figures {
+    /// With floors that were measured beside the run.
+    #[must_use]
+    pub fn beside(mut self, floors: Option<Floors>) -> Self {
+        let over = |us: u64, floor_us: u64| us as f64 / floor_us.max(1) as f64;
+        let multiples = |ack_us: u64, delivered_us: u64| Multiples {
+            ack_p50: over(self.acked_us.p50, ack_us),
+            ack_p99: over(self.acked_us.p99, ack_us),
+            delivered_p50: over(self.delivered_us.p50, delivered_us),
+            delivered_p99: over(self.delivered_us.p99, delivered_us),
+        };
+        self.multiples = floors.and_then(|of| Some(multiples(of.ack_us()?, of.delivered_us()?)));
+        self.floors = floors;
+        self
     }
 }
 

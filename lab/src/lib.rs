@@ -7,6 +7,7 @@ pub mod crowd;
 pub mod drive;
 pub mod experiment;
 pub mod figures;
+pub mod floors;
 pub mod knee;
 pub mod machine;
 pub mod matrix;

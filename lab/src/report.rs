@@ -7,7 +7,7 @@ mod text;
 
 pub use text::text;
 
-use crate::figures::Figures;
+use crate::{figures::Figures, floors::Floors};
 use anyhow::{Context, Result};
 use std::{
     fmt::Write,
@@ -71,18 +71,40 @@ fn messages(figures: &Figures) -> String {
     text
 }
 
+/// What parts of the way take by themselves, and how the run compares, in lines for people.
+fn floors(run: &Figures) -> Vec<String> {
+    let Some(of) = &run.floors else { return Vec::new() };
+    let mut parts = format!("floors: loopback {} us, driver {} us", of.loopback_us, of.driver_us);
+    for (name, us) in [("commit", of.commit_us), ("NATS", of.hop_us)] {
+        let _ = us.map(|us| write!(parts, ", {name} {us} us"));
+    }
+    let mut lines = vec![parts];
+    if let (Some(ack_us), Some(delivered_us), Some(times)) = (of.ack_us(), of.delivered_us(), run.multiples) {
+        for (name, us, p50, p99) in [
+            ("ack", ack_us, times.ack_p50, times.ack_p99),
+            ("delivered", delivered_us, times.delivered_p50, times.delivered_p99),
+        ] {
+            lines.push(format!("{name}: {p50:.1} times its floor of {us} us at p50, {p99:.1} at p99"));
+        }
+    }
+    lines
+}
+
 fn table(runs: &[Figures]) -> String {
     let mut text =
         "target,pattern,clients,senders,arrivals,size_bytes,rate_per_s,window,sound,sent,lost,duplicated,\
          acked_per_s,delivered_per_s,acked_p50_us,acked_p99_us,delivered_p50_us,delivered_p99_us,\
-         server_cpu_us_per_message,driver_share\n"
+         server_cpu_us_per_message,driver_share,ack_floor_us,delivered_floor_us\n"
             .to_owned();
     for run in runs {
         let (load, counts) = (&run.experiment.load, &run.counts);
+        let floor = |of: fn(&Floors) -> Option<u64>| {
+            run.floors.as_ref().and_then(of).map(|us| us.to_string()).unwrap_or_default()
+        };
         let window = load.window.map(|window| window.to_string()).unwrap_or_default();
         let _ = writeln!(
             text,
-            "\"{}\",{},{},{},{},{},{},{window},{},{},{},{},{:.1},{:.1},{},{},{},{},{:.1},{:.3}",
+            "\"{}\",{},{},{},{},{},{},{window},{},{},{},{},{:.1},{:.1},{},{},{},{},{:.1},{:.3},{},{}",
             run.target,
             run.experiment.pattern,
             run.experiment.clients,
@@ -102,6 +124,8 @@ fn table(runs: &[Figures]) -> String {
             run.delivered_us.p99,
             run.server_cpu_us_per_message,
             run.driver_share,
+            floor(Floors::ack_us),
+            floor(Floors::delivered_us),
         );
     }
     text

@@ -10,6 +10,7 @@ pub mod nats;
 pub mod null;
 
 use crate::{
+    floors::Ground,
     machine::{self, Component},
     pacer::Shot,
     plan::Plan,
@@ -41,6 +42,11 @@ pub trait Target: Debug + Send {
 
     /// Its processes, once it is prepared.
     fn components(&self) -> Vec<Component>;
+
+    /// What it is built on, if floors say something about it; once it is prepared.
+    fn ground(&self) -> Option<Ground> {
+        None
+    }
 
     /// Starts what is to be measured, makes everybody and every conversation of the plan, and connects
     /// all clients. Nothing is measured yet.

@@ -8,7 +8,7 @@ use fastchat_lab::{
     experiment,
     figures::{Experiment, Figures},
     plan::Pattern,
-    report::Folder,
+    report::{self, Folder},
     target::{ejabberd, mosquitto},
 };
 
@@ -47,6 +47,10 @@ async fn a_group_and_pairs_on_fleets() -> Result<()> {
     for component in ["gateway", "postgres", "nats", "driver"] {
         assert!(figures.components[component].rss_bytes > 0, "{component}");
     }
+    let floors = figures.floors.expect("a fleet stands on something");
+    assert!(floors.commit_us.is_some() && floors.hop_us.is_some(), "{floors:?}");
+    assert!(figures.multiples.is_some_and(|times| times.ack_p50 > 0.0 && times.delivered_p99 > 0.0));
+    assert!(report::text(&figures).contains("times its floor"));
     measured("fleet:2:p2c", Pattern::Pairs, 10, short()).await?;
     Ok(())
 }

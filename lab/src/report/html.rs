@@ -149,6 +149,7 @@ fn one(page: &mut String, number: usize, run: &Figures) -> Result<()> {
     let _ = write!(page, "<p>{}</p>", verdict(run));
     list(page, run.verdict.notes.iter().map(String::as_str));
     percentiles(page, run);
+    list(page, super::floors(run).iter().map(String::as_str));
     costs(page, run);
     let settings: Vec<String> = run.about.iter().map(|(key, value)| format!("{key}: {value}")).collect();
     list(page, settings.iter().map(String::as_str));

@@ -29,6 +29,9 @@ pub fn text(run: &Figures) -> String {
         let Percentiles { p50, p90, p99, p999, max, .. } = *of;
         let _ = writeln!(text, "  {name}  p50 {p50} us  p90 {p90}  p99 {p99}  p99.9 {p999}  max {max}");
     }
+    for line in super::floors(run) {
+        let _ = writeln!(text, "  {line}");
+    }
     for (name, cost) in &run.components {
         let mib = cost.rss_bytes as f64 / f64::from(1 << 20);
         let (cpu, cores) = (cost.cpu_us_per_message, cost.cores);

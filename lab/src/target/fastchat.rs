@@ -12,7 +12,7 @@ mod people;
 mod servers;
 
 use super::{Link, Target, dial};
-use crate::{machine::Component, plan::Plan};
+use crate::{floors::Ground, machine::Component, plan::Plan};
 use anyhow::Result;
 use async_trait::async_trait;
 use people::People;
@@ -96,6 +96,10 @@ impl Target for FastChat {
 
     fn components(&self) -> Vec<Component> {
         self.servers.as_ref().map(Servers::components).unwrap_or_default()
+    }
+
+    fn ground(&self) -> Option<Ground> {
+        self.servers.as_ref().map(Servers::ground)
     }
 
     async fn prepare(&mut self, plan: &Plan) -> Result<Vec<Box<dyn Link>>> {

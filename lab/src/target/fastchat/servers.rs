@@ -1,7 +1,7 @@
 //! The processes of a FastChat under measurement.
 
 use super::Setup;
-use crate::machine::Component;
+use crate::{floors::Ground, machine::Component};
 use anyhow::{Context, Result, ensure};
 use fastchat_gateway::store::{
     Store,
@@ -129,6 +129,11 @@ impl Servers {
     /// Where the fleet's database is.
     pub fn database(&self) -> Option<&str> {
         self.database.as_deref()
+    }
+
+    /// What the gateways stand on.
+    pub fn ground(&self) -> Ground {
+        Ground { postgres: self.database.clone(), nats: self.nats.as_ref().map(NatsServer::url) }
     }
 
     /// Starts the gateways, and the balancer if there is a strategy.
