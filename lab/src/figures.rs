@@ -317,6 +317,9 @@ fn judge(
         let load = machine.load_before;
         verdict.notes.push(format!("the machine was busy before the run: load {load:.1}"));
     }
+    if machine.driver_nice >= 0 {
+        verdict.notes.push("the driver shared the cores as an equal: going first takes root".to_owned());
+    }
     verdict.notes.extend(complaints);
     verdict
 }
@@ -353,6 +356,7 @@ mod tests {
             memory_bytes: 0,
             kernel: String::new(),
             load_before: 0.0,
+            driver_nice: -10,
         };
         judge(&experiment, &counts, &lag, 0.1, &machine, Vec::new())
     }

@@ -15,6 +15,7 @@ pub mod offline;
 pub mod order;
 pub mod pacer;
 pub mod plan;
+pub mod priority;
 pub mod record;
 pub mod report;
 pub mod stamp;

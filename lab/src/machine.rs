@@ -1,5 +1,6 @@
 //! What processes use, and what else the machine does: read from /proc.
 
+use crate::priority;
 use anyhow::{Context, Result};
 use serde::Serialize;
 use std::{collections::BTreeMap, fs, path::Path};
@@ -159,6 +160,8 @@ pub struct Machine {
     pub kernel: String,
     /// Runnable threads, a mean over the last minute, before the run began.
     pub load_before: f64,
+    /// The driver's priority in the run, as `nice` counts: below 0 it went before the servers.
+    pub driver_nice: i32,
 }
 
 impl Machine {
@@ -175,6 +178,7 @@ impl Machine {
             memory_bytes: memory.trim().trim_end_matches(" kB").trim().parse::<u64>()? * 1024,
             kernel: read("/proc/sys/kernel/osrelease")?.trim().to_owned(),
             load_before: read("/proc/loadavg")?.split(' ').next().unwrap_or_default().parse()?,
+            driver_nice: priority::nice(),
         })
     }
 }

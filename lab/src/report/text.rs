@@ -39,10 +39,11 @@ pub fn text(run: &Figures) -> String {
     }
     let _ = write!(
         text,
-        "  servers    {:7.1} us/message, {:.1} us/delivery; the driver used {:.0} % of all",
+        "  servers    {:7.1} us/message, {:.1} us/delivery; the driver used {:.0} % of all, at nice {}",
         run.server_cpu_us_per_message,
         run.server_cpu_us_per_delivery,
-        run.driver_share * 100.0
+        run.driver_share * 100.0,
+        run.machine.driver_nice
     );
     text
 }
