@@ -13,8 +13,8 @@ type Measure = (&'static str, fn(&Figures) -> f64);
 
 /// What is compared.
 const MEASURES: [Measure; 7] = [
-    ("server CPU, us/message", |run| run.server_cpu_us_per_message),
-    ("server CPU, us/delivery", |run| run.server_cpu_us_per_delivery),
+    ("server CPU, us/message", |run| run.server_cpu_us_per_message.unwrap_or_default()),
+    ("server CPU, us/delivery", |run| run.server_cpu_us_per_delivery.unwrap_or_default()),
     ("acknowledged/s", |run| run.acked_per_s),
     ("ack p50, us", |run| run.acked_us.p50 as f64),
     ("ack p99, us", |run| run.acked_us.p99 as f64),

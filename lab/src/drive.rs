@@ -5,9 +5,11 @@ use crate::{
     machine::{self, Component, Machine, Usage},
     order::Faults,
     pacer::{self, Dealer, Shot},
-    plan::Plan,
+    plan::{Pattern, Plan},
     priority::First,
-    record::{Counted, Ear, Recorder, Tally},
+    record::{Counted, Ear, Recorder},
+    span::Span,
+    tally::Tally,
     target::Link,
 };
 use anyhow::{Context, Result};
@@ -38,6 +40,12 @@ pub struct Load {
     pub arrivals: Arrivals,
     /// Bytes of a message.
     pub size: usize,
+    /// The share of messages that bring a file.
+    pub files: f64,
+    /// Bytes of a file.
+    pub file_bytes: Span,
+    /// Clients a second, of all together, that lose their connection and come back (FastChat).
+    pub reconnects: f64,
     /// Seconds that are judged but not measured.
     pub warm_up_s: f64,
     /// Seconds that are measured.
@@ -53,6 +61,9 @@ impl Default for Load {
             window: None,
             arrivals: Arrivals::Exponential,
             size: 256,
+            files: 0.0,
+            file_bytes: Span::new(20_000, 200_000).expect("a range"),
+            reconnects: 0.0,
             warm_up_s: 2.0,
             duration_s: 10.0,
             seed: 1,
@@ -61,6 +72,16 @@ impl Default for Load {
 }
 
 impl Load {
+    /// What a pattern is usually loaded with.
+    pub fn usual(pattern: Pattern) -> Self {
+        match pattern {
+            Pattern::Mixed => {
+                Self { arrivals: Arrivals::Bursty, files: 0.02, reconnects: 1.0, ..Self::default() }
+            }
+            _ => Self::default(),
+        }
+    }
+
     fn end(&self) -> Duration {
         Duration::from_secs_f64(self.warm_up_s + self.duration_s)
     }
@@ -111,7 +132,7 @@ pub async fn run(
     };
     let recorder = Recorder::new(Duration::from_secs_f64(load.warm_up_s), messages, KEEP, windows);
     let (senders, receivers): (Vec<_>, Vec<_>) = links.iter().map(|_| mpsc::channel(pacer::QUEUE)).unzip();
-    let dealer = Dealer::new(plan, load.size, senders, Arc::clone(&recorder));
+    let dealer = Dealer::new(plan, load, senders, Arc::clone(&recorder));
     let clients = Clients::spawn(links, receivers, &recorder);
     let run = Run { plan, load, recorder: &recorder, components: with_driver(components), progress };
     let watched = run.watch(dealer, returned).await?;
@@ -230,7 +251,7 @@ impl Run<'_> {
     async fn deal_windows(&self, mut dealer: Dealer, mut returned: mpsc::Receiver<u32>) -> Dealer {
         let end = self.recorder.begin() + self.load.end();
         for _ in 0..self.load.window.unwrap_or(1) {
-            (0..self.plan.lanes.len()).for_each(|lane| dealer.deal(lane, self.recorder.now_us()));
+            self.plan.looped().for_each(|lane| dealer.deal(lane, self.recorder.now_us()));
         }
         while let Ok(Some(lane)) = tokio::time::timeout_at(end.into(), returned.recv()).await {
             dealer.deal(lane as usize, self.recorder.now_us());
@@ -244,9 +265,10 @@ impl Run<'_> {
         // Counted where they were dealt: the last ones may not have reached their clients yet.
         let dealt: u64 = turns.iter().copied().map(u64::from).sum();
         let expected = self.expected(turns);
-        let (mut before, mut moved) = (self.recorder.counted(), Instant::now());
+        let (mut before, mut moved) = (Counted::default(), Instant::now());
         loop {
-            let now = self.recorder.counted();
+            // Clients come and go whatever becomes of messages.
+            let now = Counted { reconnected: 0, ..self.recorder.counted() };
             if now != before {
                 (before, moved) = (now, Instant::now());
             }

@@ -4,9 +4,10 @@ use crate::{
     drive::{self, Load, Outcome},
     figures::{Experiment, Figures},
     floors::Floors,
+    machine::Component,
     plan::Plan,
     record::Counted,
-    target::{self, Link, Target},
+    target::{self, Link, Manner, Target},
 };
 use anyhow::{Context, Result};
 
@@ -26,7 +27,7 @@ pub struct Bench {
 impl Bench {
     /// Starts the target and connects everybody.
     pub async fn prepare(experiment: &Experiment, say: Say<'_>) -> Result<Self> {
-        Self::prepare_on(target::choose(&experiment.target)?, experiment, say).await
+        Self::prepare_on(choose(experiment)?, experiment, say).await
     }
 
     /// As [`Bench::prepare`], with a target that the caller has made.
@@ -35,7 +36,7 @@ impl Bench {
         experiment: &Experiment,
         say: Say<'_>,
     ) -> Result<Self> {
-        let plan = Plan::new(experiment.pattern, experiment.clients, experiment.senders)?;
+        let plan = Plan::of(experiment)?;
         say(&format!("{}: starting, {} clients", target.name(), plan.clients));
         let links =
             target.prepare(&plan).await.with_context(|| format!("preparing {}", experiment.target))?;
@@ -50,13 +51,21 @@ impl Bench {
             None => None,
         };
         let progress = |second: f64, counted: Counted| say(&told(second, load, counted));
-        let components = self.target.components();
+        let mut components = self.target.components();
+        let pids = &self.experiment.given.pids;
+        components.extend((!pids.is_empty()).then(|| Component::new("server", pids.clone())));
         let (links, outcome): (_, Outcome) =
             drive::run(links, &self.plan, load, &components, &progress).await?;
         self.links = Some(links);
         let experiment = Experiment { load: load.clone(), ..self.experiment.clone() };
         Ok(Figures::of(experiment, self.target.name(), self.target.about(), outcome).beside(floors))
     }
+}
+
+/// The experiment's target.
+pub fn choose(experiment: &Experiment) -> Result<Box<dyn Target>> {
+    let manner = Manner { seal: experiment.seal, invite: experiment.given.invite.clone() };
+    target::choose(&experiment.target, &manner)
 }
 
 fn told(second: f64, load: &Load, counted: Counted) -> String {

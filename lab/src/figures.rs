@@ -1,11 +1,16 @@
 //! What a run says in the end: figures with units, and whether they may be believed.
 
+mod files;
+
+pub use files::FileFigures;
+
 use crate::{
     drive::{Load, Outcome},
     floors::Floors,
     machine::{DRIVER, Machine},
     plan::Pattern,
-    record::{Counted, Latencies, Second},
+    record::Counted,
+    tally::{Latencies, Second},
 };
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -14,6 +19,15 @@ use std::collections::BTreeMap;
 const MAX_LAG_US: u64 = 1_000;
 /// Above this share of all processor time the driver's own hunger decides where the knee is.
 const MAX_DRIVER_SHARE: f64 = 0.4;
+
+/// A deployment that somebody else has started.
+#[derive(Debug, Clone, Default)]
+pub struct Given {
+    /// Lets accounts register there.
+    pub invite: Option<String>,
+    /// Its processes, if they are on this machine.
+    pub pids: Vec<u32>,
+}
 
 /// Who writes to whom on what, under which load.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -26,9 +40,29 @@ pub struct Experiment {
     pub clients: usize,
     /// How many of a group write.
     pub senders: usize,
+    /// Messages are really sealed and opened.
+    #[serde(default)]
+    pub seal: bool,
+    /// What the target must know besides, and no report says.
+    #[serde(skip)]
+    pub given: Given,
     /// With what.
     #[serde(flatten)]
     pub load: Load,
+}
+
+impl Default for Experiment {
+    fn default() -> Self {
+        Self {
+            target: "embedded".to_owned(),
+            pattern: Pattern::Pairs,
+            clients: 20,
+            senders: 1,
+            seal: false,
+            given: Given::default(),
+            load: Load::default(),
+        }
+    }
 }
 
 /// A run's figures.
@@ -62,12 +96,14 @@ pub struct Figures {
     pub delivered_per_s: f64,
     /// Processor time and memory by component.
     pub components: BTreeMap<String, Cost>,
-    /// Processor time of everything but the driver, microseconds a message.
-    pub server_cpu_us_per_message: f64,
+    /// Processor time of everything but the driver, microseconds a message, where it is known.
+    pub server_cpu_us_per_message: Option<f64>,
     /// The same for each delivery.
-    pub server_cpu_us_per_delivery: f64,
+    pub server_cpu_us_per_delivery: Option<f64>,
     /// The driver's share of all processor time that was used.
     pub driver_share: f64,
+    /// Of files, if there were any.
+    pub files: Option<FileFigures>,
     /// Second by second.
     pub seconds: Vec<Moment>,
     /// Some messages: number, due (s), acknowledged after (us).
@@ -101,6 +137,8 @@ pub struct Counts {
     pub disordered: u64,
     /// Messages that the driver had no room for.
     pub overflowed: u64,
+    /// Times that a client has lost its connection and come back.
+    pub reconnected: u64,
 }
 
 /// Of latencies, microseconds.
@@ -202,7 +240,8 @@ impl Figures {
         about: Vec<(String, String)>,
         outcome: Outcome,
     ) -> Self {
-        let Counted { sent, acked, refused, deferred, delivered, overflowed } = outcome.counted;
+        let Counted { sent, acked, refused, deferred, delivered, overflowed, reconnected, .. } =
+            outcome.counted;
         let faults = outcome.faults;
         let counts = Counts {
             sent,
@@ -215,9 +254,12 @@ impl Figures {
             duplicated: faults.duplicated,
             disordered: faults.disordered,
             overflowed,
+            reconnected,
         };
         let (measured_s, tally) = (outcome.measured_s.max(0.001), outcome.tally);
-        let messages = tally.acked.len().max(1) as f64;
+        let count = tally.acked.len() + tally.files.announced.len();
+        let deliveries = tally.delivered.len() + tally.files.fetched.len();
+        let messages = count.max(1) as f64;
         let cost = |cpu_us: u64, rss_bytes| Cost {
             cpu_us_per_message: cpu_us as f64 / messages,
             cores: cpu_us as f64 / 1e6 / measured_s,
@@ -226,6 +268,8 @@ impl Figures {
         let all: u64 = outcome.used.values().map(|usage| usage.cpu_us).sum();
         let driver = outcome.used.get(DRIVER).map_or(0, |usage| usage.cpu_us);
         let driver_share = driver as f64 / all.max(1) as f64;
+        let is_known = outcome.used.keys().any(|name| name != DRIVER);
+        let servers = |count: f64| is_known.then(|| (all - driver) as f64 / count);
         let lag_us = Percentiles::of(&tally.lag);
         let verdict =
             judge(&experiment, &counts, &lag_us, driver_share, &outcome.machine, outcome.complaints);
@@ -241,16 +285,17 @@ impl Figures {
             delivered_us: Percentiles::of(&tally.delivered),
             floors: None,
             multiples: None,
-            acked_per_s: tally.acked.len() as f64 / measured_s,
-            delivered_per_s: tally.delivered.len() as f64 / measured_s,
+            acked_per_s: count as f64 / measured_s,
+            delivered_per_s: deliveries as f64 / measured_s,
             components: outcome
                 .used
                 .iter()
                 .map(|(name, usage)| (name.clone(), cost(usage.cpu_us, usage.rss_bytes)))
                 .collect(),
-            server_cpu_us_per_message: (all - driver) as f64 / messages,
-            server_cpu_us_per_delivery: (all - driver) as f64 / tally.delivered.len().max(1) as f64,
+            server_cpu_us_per_message: servers(messages),
+            server_cpu_us_per_delivery: servers(deliveries.max(1) as f64),
             driver_share,
+            files: FileFigures::of(&tally, measured_s, &servers),
             seconds: tally.seconds.iter().enumerate().map(moment).collect(),
             acks: tally.acks,
             deliveries: tally.deliveries,
@@ -309,7 +354,7 @@ fn judge(
     if counts.deferred > 0 {
         verdict.notes.push(format!("{} times the target said: not now", counts.deferred));
     }
-    if driver_share > MAX_DRIVER_SHARE {
+    if driver_share > MAX_DRIVER_SHARE && driver_share < 1.0 {
         let share = driver_share * 100.0;
         verdict.notes.push(format!("the driver used {share:.0} % of the processor time: a lower bound"));
     }
@@ -340,16 +385,11 @@ mod tests {
             duplicated: 0,
             disordered: 0,
             overflowed: 0,
+            reconnected: 0,
         };
         let mut lag = Percentiles::default();
         change(&mut counts, &mut lag);
-        let experiment = Experiment {
-            target: "null".to_owned(),
-            pattern: Pattern::Pairs,
-            clients: 2,
-            senders: 1,
-            load: Load::default(),
-        };
+        let experiment = Experiment::default();
         let machine = Machine {
             cores: 2,
             processor: String::new(),

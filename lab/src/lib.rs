@@ -18,5 +18,7 @@ pub mod plan;
 pub mod priority;
 pub mod record;
 pub mod report;
+pub mod span;
 pub mod stamp;
+pub mod tally;
 pub mod target;

@@ -8,12 +8,13 @@ use fastchat_lab::{
     crowd,
     drive::Load,
     experiment::{self, Say},
-    figures::{Experiment, Figures},
+    figures::{Experiment, Figures, Given},
     knee,
     matrix::Matrix,
     offline,
     plan::Pattern,
     report::{self, Folder},
+    span::Span,
     target::{TARGETS, fastchat::Setup},
 };
 use std::{
@@ -34,6 +35,11 @@ Examples:
   fastchat-lab knee --target fleet:2 --clients 200
   fastchat-lab compare fleet:2 nats --clients 200 --rate 1000
   fastchat-lab matrix lab/experiments/original.toml --out results
+  fastchat-lab run --target url:ws://127.0.0.1:8080 --invite CODE --clients 10 --rate 20
+  fastchat-lab run --target fleet:2 --seal --pattern group --clients 20
+  fastchat-lab run --target fleet:2 --files 1 --file-bytes 1000000 --rate 10
+  fastchat-lab run --target fleet:2 --files 0.2            a picture of 20 to 200 KB with every fifth
+  fastchat-lab run --target fleet:2 --pattern mixed --clients 500 --rate 100
   fastchat-lab run --target null --rate 5000        the driver alone: what it can do
 
 A run that loses, doubles or reorders anything, or is never answered, is broken: exit code 1."
@@ -155,18 +161,36 @@ struct What {
     /// Closed loop instead of a rate: messages that each sender may have on its way
     #[arg(long)]
     window: Option<usize>,
-    /// How messages come
-    #[arg(long, default_value = "exponential")]
-    arrivals: Arrivals,
+    /// How messages come [default: exponential; for mixed: bursty]
+    #[arg(long)]
+    arrivals: Option<Arrivals>,
     /// Bytes of a message
     #[arg(long, default_value_t = 256)]
     size: usize,
+    /// The share of messages that bring a file, from 0 to 1 [default: 0; for mixed: 0.02]
+    #[arg(long, value_name = "SHARE")]
+    files: Option<f64>,
+    /// Bytes of a file, or a range: what pictures have, if nothing is said
+    #[arg(long, value_name = "BYTES", default_value = "20000-200000")]
+    file_bytes: Span,
+    /// Clients a second that lose their connection and come back (FastChat) [default: 0; for mixed: 1]
+    #[arg(long, value_name = "PER_SECOND")]
+    reconnects: Option<f64>,
     /// Seconds before anything is measured
     #[arg(long, default_value_t = 2.0)]
     warm_up: f64,
     /// Seconds that are measured
     #[arg(long, default_value_t = 10.0)]
     duration: f64,
+    /// Messages are really sealed and opened by the clients (FastChat)
+    #[arg(long)]
+    seal: bool,
+    /// Lets test accounts register at a given deployment
+    #[arg(long, value_name = "CODE", env = "FASTCHAT_LAB_INVITE", hide_env_values = true)]
+    invite: Option<String>,
+    /// A process of a given deployment on this machine, to be measured; may be repeated
+    #[arg(long, value_name = "PID")]
+    pid: Vec<u32>,
     /// For all draws
     #[arg(long, default_value_t = 1)]
     seed: u64,
@@ -184,7 +208,7 @@ struct Fleet {
 
 impl Fleet {
     fn setup(&self) -> Setup {
-        Setup { gateways: self.gateways, strategy: self.strategy.clone(), arguments: Vec::new() }
+        Setup { gateways: self.gateways, strategy: self.strategy.clone(), ..Setup::default() }
     }
 }
 
@@ -197,15 +221,21 @@ struct Out {
 
 impl What {
     fn experiment(&self, target: &str) -> Experiment {
+        let usual = Load::usual(self.pattern);
         Experiment {
             target: target.to_owned(),
             pattern: self.pattern,
             clients: self.clients,
             senders: self.senders,
+            seal: self.seal,
+            given: Given { invite: self.invite.clone(), pids: self.pid.clone() },
             load: Load {
                 rate: self.rate,
                 window: self.window,
-                arrivals: self.arrivals,
+                arrivals: self.arrivals.unwrap_or(usual.arrivals),
+                files: self.files.unwrap_or(usual.files),
+                file_bytes: self.file_bytes,
+                reconnects: self.reconnects.unwrap_or(usual.reconnects),
                 size: self.size,
                 warm_up_s: self.warm_up,
                 duration_s: self.duration,

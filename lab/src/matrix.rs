@@ -17,9 +17,10 @@
 use crate::{
     arrivals::Arrivals,
     drive::Load,
+    experiment,
     figures::Experiment,
     plan::{Pattern, Plan},
-    target,
+    span::Span,
 };
 use anyhow::{Context, Result, ensure};
 use serde::Deserialize;
@@ -43,10 +44,14 @@ struct Table {
     pattern: Option<Values<Pattern>>,
     clients: Option<Values<usize>>,
     senders: Option<Values<usize>>,
+    seal: Option<Values<bool>>,
     rate: Option<Values<f64>>,
     window: Option<Values<usize>>,
     arrivals: Option<Values<Arrivals>>,
     size: Option<Values<usize>>,
+    files: Option<Values<f64>>,
+    file_bytes: Option<Values<Span>>,
+    reconnects: Option<Values<f64>>,
     warm_up_s: Option<f64>,
     duration_s: Option<f64>,
     seed: Option<u64>,
@@ -81,8 +86,8 @@ impl Matrix {
         ensure!(!all.is_empty(), "there is nothing to run");
         ensure!(all.len() <= MAX_RUNS, "{} runs are more than {MAX_RUNS}", all.len());
         for experiment in &all {
-            target::choose(&experiment.target)?;
-            Plan::new(experiment.pattern, experiment.clients, experiment.senders)?;
+            experiment::choose(experiment)?;
+            Plan::of(experiment)?;
         }
         Ok(all)
     }
@@ -90,24 +95,26 @@ impl Matrix {
 
 impl Table {
     fn expand(&self) -> Vec<Experiment> {
-        let usual = Load::default();
-        let first = Experiment {
-            target: String::new(),
-            pattern: Pattern::Pairs,
-            clients: 20,
-            senders: 1,
-            load: Load {
+        let mut all = vec![Experiment::default()];
+        vary(&mut all, &self.pattern, |one, pattern| {
+            (one.pattern, one.load) = (pattern, Load::usual(pattern));
+        });
+        for one in &mut all {
+            let usual = one.load.clone();
+            one.load = Load {
                 warm_up_s: self.warm_up_s.unwrap_or(usual.warm_up_s),
                 duration_s: self.duration_s.unwrap_or(usual.duration_s),
                 seed: self.seed.unwrap_or(usual.seed),
                 ..usual
-            },
-        };
-        let mut all = vec![first];
-        vary(&mut all, &self.pattern, |one, pattern| one.pattern = pattern);
+            };
+        }
         vary(&mut all, &self.clients, |one, clients| one.clients = clients);
         vary(&mut all, &self.senders, |one, senders| one.senders = senders);
+        vary(&mut all, &self.seal, |one, seal| one.seal = seal);
         vary(&mut all, &self.size, |one, size| one.load.size = size);
+        vary(&mut all, &self.files, |one, files| one.load.files = files);
+        vary(&mut all, &self.file_bytes, |one, bytes| one.load.file_bytes = bytes);
+        vary(&mut all, &self.reconnects, |one, reconnects| one.load.reconnects = reconnects);
         vary(&mut all, &self.arrivals, |one, arrivals| one.load.arrivals = arrivals);
         vary(&mut all, &self.window, |one, window| one.load.window = Some(window));
         vary(&mut all, &self.rate, |one, rate| one.load.rate = rate);
@@ -149,6 +156,27 @@ mod tests {
     }
 
     #[test]
+    fn the_files_that_come_with_it_are_experiments() {
+        let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("experiments");
+        let mut counts = Vec::new();
+        for entry in std::fs::read_dir(folder).expect("a folder") {
+            let path = entry.expect("a file").path();
+            let text = std::fs::read_to_string(&path).expect("text");
+            let all = Matrix::parse(&text).and_then(|matrix| matrix.experiments());
+            counts.push((
+                path.clone(),
+                all.unwrap_or_else(|error| panic!("{}: {error:#}", path.display())).len(),
+            ));
+            // What the file says of itself.
+            let said = text
+                .split_once(" runs of")
+                .and_then(|(before, _)| before.split(' ').next_back()?.parse().ok());
+            assert!(said.is_none_or(|said: usize| said == counts[counts.len() - 1].1), "{counts:?}");
+        }
+        assert!(counts.len() >= 3);
+    }
+
+    #[test]
     fn what_makes_no_sense_is_said_before_anything_runs() {
         for text in [
             "",
@@ -157,6 +185,9 @@ mod tests {
             "[[table]]\ntarget = \"nats\"\nroom = 3",
             "[[table]]\ntarget = \"nats\"\nclients = []",
             "[[table]]\ntarget = \"nats\"\narrivals = \"often\"",
+            "[[table]]\ntarget = \"nats\"\nfiles = 2",
+            "[[table]]\ntarget = \"nats\"\nfiles = 1\nfile_bytes = \"much\"",
+            "[[table]]\ntarget = \"nats\"\nseal = true",
         ] {
             assert!(experiments(text).is_err(), "{text}");
         }

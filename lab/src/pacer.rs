@@ -8,7 +8,7 @@
 //!
 //! [`Ear::sent`]: crate::record::Ear::sent
 
-use crate::{plan::Plan, record::Recorder, stamp::Stamp};
+use crate::{drive::Load, plan::Plan, record::Recorder, span::Span, stamp::Stamp};
 use std::{
     fs,
     path::Path,
@@ -31,7 +31,7 @@ pub struct Shot {
     pub stamp: Stamp,
     /// Where to: an index into the plan's conversations.
     pub conversation: usize,
-    /// Bytes of its body.
+    /// Bytes of its body, or of the file.
     pub size: usize,
 }
 
@@ -42,22 +42,38 @@ pub struct Dealer {
     turns: Vec<u32>,
     number: u64,
     size: usize,
+    /// Lanes from here on are those of files.
+    first_of_files: usize,
+    file_bytes: Span,
+    seed: u64,
     clients: Vec<mpsc::Sender<Shot>>,
     recorder: Arc<Recorder>,
 }
 
 impl Dealer {
     /// For all clients of a plan.
-    pub fn new(plan: &Plan, size: usize, clients: Vec<mpsc::Sender<Shot>>, recorder: Arc<Recorder>) -> Self {
+    pub fn new(plan: &Plan, load: &Load, clients: Vec<mpsc::Sender<Shot>>, recorder: Arc<Recorder>) -> Self {
         let lanes: Vec<_> = plan.lanes.iter().map(|lane| (lane.sender, lane.conversation)).collect();
-        Self { turns: vec![0; lanes.len()], lanes, number: 0, size, clients, recorder }
+        Self {
+            turns: vec![0; lanes.len()],
+            lanes,
+            number: 0,
+            size: load.size,
+            first_of_files: plan.first_of_files(),
+            file_bytes: load.file_bytes,
+            seed: load.seed,
+            clients,
+            recorder,
+        }
     }
 
     /// Hands the next message of a lane to its sender.
     pub fn deal(&mut self, lane: usize, due_us: u64) {
         let (sender, conversation) = self.lanes[lane];
-        let stamp = Stamp { number: self.number, lane: lane as u32, turn: self.turns[lane], due_us };
-        if self.clients[sender].try_send(Shot { stamp, conversation, size: self.size }).is_err() {
+        let (number, turn, file) = (self.number, self.turns[lane], lane >= self.first_of_files);
+        let stamp = Stamp { number, lane: lane as u32, turn, file, due_us };
+        let size = if file { self.file_bytes.draw(self.seed ^ number) as usize } else { self.size };
+        if self.clients[sender].try_send(Shot { stamp, conversation, size }).is_err() {
             return self.recorder.overflow();
         }
         self.number += 1;
@@ -124,7 +140,7 @@ mod tests {
         let recorder = Recorder::new(Duration::ZERO, 100, 100, None);
         let (senders, mut receivers): (Vec<_>, Vec<_>) = (0..2).map(|_| mpsc::channel(QUEUE)).unzip();
         let moments = Schedule::new(Arrivals::Constant, 10_000.0, 1).expect("a rate");
-        let dealer = Dealer::new(&plan, 64, senders, Arc::clone(&recorder));
+        let dealer = Dealer::new(&plan, &Load::default(), senders, Arc::clone(&recorder));
         let end = Duration::from_millis(20);
         let pacer = spawn(dealer, moments, plan.turns(1), end, CancellationToken::new());
         let dealer = pacer.join().expect("it ends");
@@ -140,7 +156,7 @@ mod tests {
         let plan = Plan::new(Pattern::Pairs, 2, 1).expect("a plan");
         let recorder = Recorder::new(Duration::ZERO, 100, 100, None);
         let (senders, _receivers): (Vec<_>, Vec<_>) = (0..2).map(|_| mpsc::channel(1)).unzip();
-        let mut dealer = Dealer::new(&plan, 64, senders, Arc::clone(&recorder));
+        let mut dealer = Dealer::new(&plan, &Load::default(), senders, Arc::clone(&recorder));
         (0..4).for_each(|n| dealer.deal(n % 2, 0));
         assert_eq!((recorder.counted().overflowed, dealer.turns()), (2, &[1, 1][..]));
     }

@@ -4,11 +4,18 @@
 //! are numbered within their lane: what a receiver is held to is the order within a lane, which every
 //! target keeps.
 
+mod mixed;
+
+use crate::figures::Experiment;
 use anyhow::{Result, ensure};
 use clap::ValueEnum;
-use rand::{RngExt, SeedableRng, rngs::StdRng};
+use rand::{
+    RngExt, SeedableRng,
+    distr::{Distribution, weighted::WeightedIndex},
+    rngs::StdRng,
+};
 use serde::{Deserialize, Serialize};
-use std::fmt;
+use std::{fmt, time::Duration};
 
 /// Limit: conversations of one run. `any` makes one for each two clients.
 const MAX_CONVERSATIONS: usize = 50_000;
@@ -27,6 +34,8 @@ pub enum Pattern {
     Any,
     /// All are in one group; the first `senders` of it write.
     Group,
+    /// A day in the life: pairs and groups of several sizes, few of which say much.
+    Mixed,
 }
 
 impl fmt::Display for Pattern {
@@ -52,20 +61,61 @@ pub struct Plan {
     pub clients: usize,
     /// The clients in each; the first one founds it. Two make a direct conversation, unless `groups`.
     pub conversations: Vec<Vec<usize>>,
-    /// Whether conversations are groups.
-    pub groups: bool,
-    /// What messages take.
+    /// Whether all conversations are groups, small ones too.
+    groups: bool,
+    /// What messages take. Where files are sent, each lane has a second one for them after all others.
     pub lanes: Vec<Lane>,
-    /// Whether lanes are drawn, or taken in turn.
-    drawn: bool,
+    draw: Draw,
+    /// The share of messages that bring a file.
+    files: f64,
+    /// What clients do besides.
+    pub habits: Habits,
+}
+
+/// How lanes are chosen.
+#[derive(Debug, Clone)]
+enum Draw {
+    InTurn,
+    Even,
+    Weighted(WeightedIndex<f64>),
+}
+
+/// What clients do besides writing and reading.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Habits {
+    /// Each loses its connection and comes back after so long, on average.
+    pub reconnect_every: Option<Duration>,
+    /// They tell others what they have read.
+    pub receipts: bool,
+    /// For their draws.
+    pub seed: u64,
 }
 
 impl Plan {
+    /// Makes an experiment's plan.
+    pub fn of(experiment: &Experiment) -> Result<Self> {
+        let Experiment { pattern, clients, senders, load, .. } = experiment;
+        ensure!((0.0..=1.0).contains(&load.files), "a share of files is from 0 to 1, not {}", load.files);
+        ensure!(load.reconnects >= 0.0, "reconnects are so many a second, not {}", load.reconnects);
+        let whole = load.files == 0.0 || load.files == 1.0;
+        ensure!(whole || load.window.is_none(), "a closed loop has files alone, or none");
+        let mut plan = Self::new(*pattern, *clients, *senders)?;
+        if load.files > 0.0 {
+            plan.files = load.files;
+            plan.lanes.extend_from_within(..);
+        }
+        let mean = *clients as f64 / load.reconnects;
+        let reconnect_every = (load.reconnects > 0.0).then(|| Duration::from_secs_f64(mean));
+        plan.habits = Habits { reconnect_every, receipts: *pattern == Pattern::Mixed, seed: load.seed };
+        Ok(plan)
+    }
+
     /// Makes the plan of a pattern. `senders` counts for groups alone.
     pub fn new(pattern: Pattern, clients: usize, senders: usize) -> Result<Self> {
         ensure!(clients > 0, "a run needs a client");
         let pair = |one: usize, other: usize| vec![one, other];
         let both = |index: usize| [0, 1].map(|side| (side, index));
+        let mut draw = if pattern == Pattern::Any { Draw::Even } else { Draw::InTurn };
         let (conversations, lanes): (Vec<Vec<usize>>, Vec<(usize, usize)>) = match pattern {
             // Alone, one writes to oneself, whatever the pattern: acknowledged, delivered to nobody.
             _ if clients == 1 => (vec![vec![0]], vec![(0, 0)]),
@@ -95,6 +145,11 @@ impl Plan {
                 ensure!((1..=clients).contains(&senders), "a group of {clients} has no {senders} senders");
                 (vec![(0..clients).collect()], (0..senders).map(|sender| (sender, 0)).collect())
             }
+            Pattern::Mixed => {
+                let (conversations, lanes, weights) = mixed::mixed(clients);
+                draw = Draw::Weighted(WeightedIndex::new(weights)?);
+                (conversations, lanes)
+            }
         };
         let count = conversations.len();
         ensure!(count <= MAX_CONVERSATIONS, "{count} conversations are more than {MAX_CONVERSATIONS}");
@@ -103,8 +158,13 @@ impl Plan {
             conversation,
         };
         let lanes = lanes.into_iter().map(lane).collect();
-        let (groups, drawn) = (pattern == Pattern::Group, pattern == Pattern::Any);
-        Ok(Self { clients, conversations, groups, lanes, drawn })
+        let (groups, files, habits) = (pattern == Pattern::Group, 0.0, Habits::default());
+        Ok(Self { clients, conversations, groups, lanes, draw, files, habits })
+    }
+
+    /// Whether a conversation is a group, or direct.
+    pub fn is_group(&self, conversation: usize) -> bool {
+        self.groups || self.conversations[conversation].len() > 2
     }
 
     /// Who receives what goes into a lane: everybody in its conversation but the sender.
@@ -122,17 +182,37 @@ impl Plan {
         received
     }
 
+    /// Lanes from here on are those of files.
+    pub fn first_of_files(&self) -> usize {
+        if self.files > 0.0 { self.lanes.len() / 2 } else { self.lanes.len() }
+    }
+
+    /// The lanes of a closed loop.
+    pub fn looped(&self) -> std::ops::Range<usize> {
+        let first_of_files = self.first_of_files();
+        if self.files > 0.0 { first_of_files..self.lanes.len() } else { 0..first_of_files }
+    }
+
     /// The lanes of a run's messages, in order, without an end.
     pub fn turns(&self, seed: u64) -> impl Iterator<Item = usize> + Send + use<> {
-        let (count, drawn) = (self.lanes.len(), self.drawn);
+        let (count, draw, files) = (self.first_of_files(), self.draw.clone(), self.files);
         let mut rng = StdRng::seed_from_u64(seed);
-        (0..).map(move |turn: usize| if drawn { rng.random_range(0..count) } else { turn % count })
+        (0..).map(move |turn: usize| {
+            let lane = match &draw {
+                Draw::InTurn => turn % count,
+                Draw::Even => rng.random_range(0..count),
+                Draw::Weighted(weights) => weights.sample(&mut rng),
+            };
+            let file = files > 0.0 && rng.random::<f64>() < files;
+            if file { lane + count } else { lane }
+        })
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::drive::Load;
 
     fn plan(pattern: Pattern, clients: usize) -> Plan {
         Plan::new(pattern, clients, 2.min(clients)).expect("a plan")
@@ -159,14 +239,45 @@ mod tests {
 
     #[test]
     fn nobody_is_in_the_same_conversation_twice() {
-        for (pattern, clients) in [(Pattern::Ring, 2), (Pattern::Ring, 5), (Pattern::Any, 20)] {
+        for (pattern, clients) in
+            [(Pattern::Ring, 2), (Pattern::Ring, 5), (Pattern::Any, 20), (Pattern::Mixed, 60)]
+        {
             let mut pairs: Vec<Vec<usize>> = plan(pattern, clients).conversations;
+            pairs.retain(|members| members.len() == 2);
             pairs.iter_mut().for_each(|pair| pair.sort_unstable());
             pairs.sort();
             let count = pairs.len();
             pairs.dedup();
             assert_eq!(pairs.len(), count, "{pattern}: a direct conversation is founded once for two");
         }
+    }
+
+    #[test]
+    fn a_mixture_has_groups_of_several_sizes_and_few_who_say_much() {
+        let plan = plan(Pattern::Mixed, 200);
+        for size in [2, 3, 8, 20, 50] {
+            assert!(plan.conversations.iter().any(|members| members.len() == size), "{size}");
+        }
+        let mut said = vec![0; plan.clients];
+        plan.turns(1).take(1_000).for_each(|lane| said[plan.lanes[lane].sender] += 1);
+        let silent = said.iter().filter(|count| **count == 0).count();
+        said.sort_unstable();
+        let loud: u32 = said.iter().rev().take(20).sum();
+        assert!(silent > 20 && loud > 350, "{silent} of 200 said nothing, 20 said {loud} of 1,000");
+    }
+
+    #[test]
+    fn files_have_lanes_of_their_own() {
+        let load = Load { files: 0.25, ..Load::default() };
+        let experiment = Experiment { clients: 4, load, ..Experiment::default() };
+        let plan = Plan::of(&experiment).expect("a plan");
+        assert_eq!((plan.lanes.len(), plan.first_of_files()), (8, 4));
+        assert_eq!(plan.lanes[1], plan.lanes[5]);
+        let files = plan.turns(1).take(4_000).filter(|lane| *lane >= 4).count();
+        assert!((850..1_150).contains(&files), "{files} of 4,000");
+        let whole = Load { files: 1.0, ..experiment.load };
+        let plan = Plan::of(&Experiment { load: whole, ..experiment }).expect("a plan");
+        assert!(plan.turns(1).take(100).all(|lane| lane >= 4) && plan.looped() == (4..8));
     }
 
     #[test]

@@ -8,8 +8,8 @@
 use crate::{
     order::{Faults, Received},
     stamp::Stamp,
+    tally::{LONGEST_US, Tally, record},
 };
-use hdrhistogram::Histogram;
 use std::{
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
@@ -23,11 +23,6 @@ use tokio::sync::mpsc;
 const SHARDS: usize = 16;
 /// Limit: complaints that are kept.
 const MAX_COMPLAINTS: usize = 20;
-/// Limit: microseconds that a histogram counts; longer ones count as this.
-const LONGEST_US: u64 = 120_000_000;
-
-/// Latencies in microseconds, three digits.
-pub type Latencies = Histogram<u64>;
 
 /// What a run is recorded by.
 #[derive(Debug)]
@@ -52,6 +47,8 @@ pub struct Counts {
     deferred: AtomicU64,
     delivered: AtomicU64,
     overflowed: AtomicU64,
+    reconnected: AtomicU64,
+    parts: AtomicU64,
 }
 
 /// What happened so far.
@@ -69,83 +66,10 @@ pub struct Counted {
     pub delivered: u64,
     /// Not sent, because the driver's own queue was full.
     pub overflowed: u64,
-}
-
-/// Everything of the measured part.
-#[derive(Debug)]
-pub struct Tally {
-    /// How late messages were sent.
-    pub lag: Latencies,
-    /// From due to acknowledged.
-    pub acked: Latencies,
-    /// From due to received, each receiver apart.
-    pub delivered: Latencies,
-    /// By seconds since the run began, warm-up too.
-    pub seconds: Vec<Second>,
-    /// Some messages' latencies: number, due, acknowledged (in microseconds).
-    pub acks: Vec<(u64, u64, u64)>,
-    /// The same until received.
-    pub deliveries: Vec<(u64, u64, u64)>,
-}
-
-/// What happened within one second.
-#[derive(Debug, Clone)]
-pub struct Second {
-    /// Sent in it.
-    pub sent: u64,
-    /// Acknowledged in it.
-    pub acked: u64,
-    /// Received in it.
-    pub delivered: u64,
-    /// Latencies until received of what was received in it.
-    pub latencies: Histogram<u32>,
-}
-
-impl Default for Second {
-    fn default() -> Self {
-        let latencies = Histogram::new(2).expect("two digits");
-        Self { sent: 0, acked: 0, delivered: 0, latencies }
-    }
-}
-
-impl Default for Tally {
-    fn default() -> Self {
-        let latencies = || Latencies::new_with_bounds(1, LONGEST_US, 3).expect("three digits");
-        Self {
-            lag: latencies(),
-            acked: latencies(),
-            delivered: latencies(),
-            seconds: Vec::new(),
-            acks: Vec::new(),
-            deliveries: Vec::new(),
-        }
-    }
-}
-
-impl Tally {
-    fn second(&mut self, at_us: u64) -> &mut Second {
-        let second = (at_us / 1_000_000) as usize;
-        if self.seconds.len() <= second {
-            self.seconds.resize_with(second + 1, Second::default);
-        }
-        &mut self.seconds[second]
-    }
-
-    fn add(&mut self, other: Self) {
-        let bounds = "tallies have the same bounds";
-        self.lag.add(other.lag).expect(bounds);
-        self.acked.add(other.acked).expect(bounds);
-        self.delivered.add(other.delivered).expect(bounds);
-        self.acks.extend(other.acks);
-        self.deliveries.extend(other.deliveries);
-        for (n, second) in other.seconds.into_iter().enumerate() {
-            let mine = self.second(n as u64 * 1_000_000);
-            mine.sent += second.sent;
-            mine.acked += second.acked;
-            mine.delivered += second.delivered;
-            mine.latencies.add(second.latencies).expect("it grows");
-        }
-    }
+    /// Times that a client has come back after it was sent away.
+    pub reconnected: u64,
+    /// Parts of files that have moved, either way.
+    pub parts: u64,
 }
 
 impl Recorder {
@@ -182,7 +106,14 @@ impl Recorder {
             deferred: counts.deferred.load(Relaxed),
             delivered: counts.delivered.load(Relaxed),
             overflowed: counts.overflowed.load(Relaxed),
+            reconnected: counts.reconnected.load(Relaxed),
+            parts: counts.parts.load(Relaxed),
         }
+    }
+
+    /// A part of a file has moved.
+    pub fn moved(&self) {
+        self.counts.parts.fetch_add(1, Relaxed);
     }
 
     /// A message that the driver had no room for.
@@ -251,7 +182,11 @@ impl Ear {
         {
             let mut tally = self.tally();
             tally.second(now_us).acked += 1;
-            if stamp.due_us >= recorder.warm_up_us {
+            if stamp.due_us < recorder.warm_up_us {
+                // Judged, not measured.
+            } else if stamp.file {
+                record(&mut tally.files.announced, after_us);
+            } else {
                 record(&mut tally.acked, after_us);
                 if stamp.number.is_multiple_of(recorder.stride) {
                     tally.acks.push((stamp.number, stamp.due_us, after_us));
@@ -279,10 +214,14 @@ impl Ear {
 
     /// Something came for this client.
     pub fn delivered(&mut self, body: &[u8]) {
-        let Some(stamp) = Stamp::read(body) else {
-            self.recorder.complain("something came that nobody sent".to_owned());
-            return;
-        };
+        match Stamp::read(body) {
+            Some(stamp) => self.got(stamp, body.len() as u64),
+            None => self.complain("something came that nobody sent"),
+        }
+    }
+
+    /// A message came for this client, or all of a file of so many bytes.
+    pub fn got(&mut self, stamp: Stamp, bytes: u64) {
         if !self.received.take(stamp.lane, stamp.turn) {
             return;
         }
@@ -293,12 +232,37 @@ impl Ear {
         let second = tally.second(now_us);
         second.delivered += 1;
         second.latencies.saturating_record(after_us.clamp(1, LONGEST_US));
-        if stamp.due_us >= recorder.warm_up_us {
+        if stamp.due_us < recorder.warm_up_us {
+            // Judged, not measured.
+        } else if stamp.file {
+            record(&mut tally.files.fetched, after_us);
+            tally.files.fetched_bytes += bytes;
+        } else {
             record(&mut tally.delivered, after_us);
             if stamp.number.is_multiple_of(recorder.stride) {
                 tally.deliveries.push((stamp.number, stamp.due_us, after_us));
             }
         }
+    }
+
+    /// All of a file is on the server.
+    pub fn uploaded(&self, stamp: Stamp, bytes: u64) {
+        let after_us = self.recorder.now_us().saturating_sub(stamp.due_us);
+        if stamp.due_us >= self.recorder.warm_up_us {
+            let files = &mut self.tally().files;
+            record(&mut files.uploaded, after_us);
+            files.uploaded_bytes += bytes;
+        }
+    }
+
+    /// The client has come back after it was sent away.
+    pub fn reconnected(&self) {
+        self.recorder.counts.reconnected.fetch_add(1, Relaxed);
+    }
+
+    /// For who moves files beside the client.
+    pub fn recorder(&self) -> Arc<Recorder> {
+        Arc::clone(&self.recorder)
     }
 
     /// Something that should not be.
@@ -316,10 +280,6 @@ impl Ear {
     }
 }
 
-fn record(latencies: &mut Latencies, us: u64) {
-    latencies.saturating_record(us.clamp(1, LONGEST_US));
-}
-
 fn micros(duration: Duration) -> u64 {
     u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
 }
@@ -333,7 +293,7 @@ mod tests {
     use super::*;
 
     fn stamp(number: u64, due_us: u64) -> Stamp {
-        Stamp { number, lane: 0, turn: number as u32, due_us }
+        Stamp { number, lane: 0, turn: number as u32, file: false, due_us }
     }
 
     #[test]

@@ -7,7 +7,10 @@ mod text;
 
 pub use text::text;
 
-use crate::{figures::Figures, floors::Floors};
+use crate::{
+    figures::{Figures, Percentiles},
+    floors::Floors,
+};
 use anyhow::{Context, Result};
 use std::{
     fmt::Write,
@@ -71,6 +74,28 @@ fn messages(figures: &Figures) -> String {
     text
 }
 
+/// Of files, in lines for people.
+fn files(run: &Figures) -> Vec<String> {
+    let Some(of) = &run.files else { return Vec::new() };
+    let mut lines = Vec::new();
+    for (name, us) in
+        [("uploaded", &of.uploaded_us), ("announced", &of.announced_us), ("fetched", &of.fetched_us)]
+    {
+        let Percentiles { p50, p99, max, count, .. } = *us;
+        let [p50, p99, max] = [p50, p99, max].map(|us| us as f64 / 1e3);
+        if count > 0 {
+            lines.push(format!("files {name}: {count}, p50 {p50:.1} ms, p99 {p99:.1} ms, max {max:.1} ms"));
+        }
+    }
+    let (up, down) = (of.uploaded_mb_per_s, of.fetched_mb_per_s);
+    let mut flow = format!("files: {up:.2} MB/s up, {down:.2} MB/s down");
+    if let Some(us) = of.server_cpu_us_per_mb {
+        let _ = write!(flow, ", {:.2} ms of the servers for each MB", us / 1e3);
+    }
+    lines.push(flow);
+    lines
+}
+
 /// What parts of the way take by themselves, and how the run compares, in lines for people.
 fn floors(run: &Figures) -> Vec<String> {
     let Some(of) = &run.floors else { return Vec::new() };
@@ -104,7 +129,7 @@ fn table(runs: &[Figures]) -> String {
         let window = load.window.map(|window| window.to_string()).unwrap_or_default();
         let _ = writeln!(
             text,
-            "\"{}\",{},{},{},{},{},{},{window},{},{},{},{},{:.1},{:.1},{},{},{},{},{:.1},{:.3},{},{}",
+            "\"{}\",{},{},{},{},{},{},{window},{},{},{},{},{:.1},{:.1},{},{},{},{},{},{:.3},{},{}",
             run.target,
             run.experiment.pattern,
             run.experiment.clients,
@@ -122,7 +147,7 @@ fn table(runs: &[Figures]) -> String {
             run.acked_us.p99,
             run.delivered_us.p50,
             run.delivered_us.p99,
-            run.server_cpu_us_per_message,
+            run.server_cpu_us_per_message.map(|us| format!("{us:.1}")).unwrap_or_default(),
             run.driver_share,
             floor(Floors::ack_us),
             floor(Floors::delivered_us),

@@ -5,6 +5,8 @@
 use rand::{RngExt, SeedableRng, rngs::StdRng};
 
 const MAGIC: u64 = 0x6661_7374_6c61_6231;
+/// Of a message that is or brings a file.
+const FILE: u64 = 0x6661_7374_6c61_6232;
 
 /// Bytes of a stamp, and the least that a message has.
 pub const STAMP: usize = 32;
@@ -18,6 +20,8 @@ pub struct Stamp {
     pub lane: u32,
     /// Within its lane, from 0.
     pub turn: u32,
+    /// Whether it is a file, or brings one.
+    pub file: bool,
     /// When it was to be sent, in microseconds since the run began. Latency counts from here, whatever
     /// became of those before it.
     pub due_us: u64,
@@ -29,7 +33,7 @@ impl Stamp {
         let noise = size.saturating_sub(STAMP);
         let mut body = vec![0; noise];
         StdRng::seed_from_u64(self.number).fill(&mut body[..]);
-        body.extend(MAGIC.to_be_bytes());
+        body.extend(if self.file { FILE } else { MAGIC }.to_be_bytes());
         body.extend(self.number.to_be_bytes());
         body.extend(self.lane.to_be_bytes());
         body.extend(self.turn.to_be_bytes());
@@ -46,7 +50,12 @@ impl Stamp {
         let (turn, due_us) = rest.split_first_chunk()?;
         let (number, due_us) = (u64::from_be_bytes(*number), u64::from_be_bytes(due_us.try_into().ok()?));
         let (lane, turn) = (u32::from_be_bytes(*lane), u32::from_be_bytes(*turn));
-        (u64::from_be_bytes(*magic) == MAGIC).then_some(Self { number, lane, turn, due_us })
+        let file = match u64::from_be_bytes(*magic) {
+            MAGIC => false,
+            FILE => true,
+            _ => return None,
+        };
+        Some(Self { number, lane, turn, file, due_us })
     }
 }
 
@@ -56,8 +65,8 @@ mod tests {
 
     #[test]
     fn a_body_says_which_message_it_is() {
-        let stamp = Stamp { number: 1 << 40, lane: 7, turn: 9, due_us: 12 };
-        for size in [0, STAMP, 100, 65_536] {
+        for (size, file) in [(0, false), (STAMP, true), (100, false), (65_536, true)] {
+            let stamp = Stamp { number: 1 << 40, lane: 7, turn: 9, file, due_us: 12 };
             let body = stamp.body(size);
             assert_eq!(body.len(), size.max(STAMP));
             assert_eq!(Stamp::read(&body), Some(stamp));

@@ -18,6 +18,7 @@ use crate::{
 };
 use anyhow::{Context, Result, bail, ensure};
 use async_trait::async_trait;
+use fastchat::{FastChat, Given, Setup};
 use fastchat_tests::process::Process;
 use futures_util::{StreamExt, TryStreamExt, stream};
 use std::{
@@ -79,13 +80,24 @@ async fn answers(server: &Process, port: u16, patience: Duration) -> Result<()> 
 }
 
 /// What [`choose`] understands, for help texts.
-pub const TARGETS: &str = "embedded, fleet:GATEWAYS, fleet:GATEWAYS:STRATEGY, nats, mosquitto:QOS, ejabberd, ejabberd:archive, null";
+pub const TARGETS: &str = "embedded, fleet:GATEWAYS, fleet:GATEWAYS:STRATEGY, url:ws://HOST:PORT[,ws://...], nats, mosquitto:QOS, ejabberd, ejabberd:archive, null";
+
+/// How clients of FastChat come in, and what they send.
+#[derive(Debug, Clone, Default)]
+pub struct Manner {
+    /// Messages are really sealed and opened.
+    pub seal: bool,
+    /// Lets accounts register at a given deployment.
+    pub invite: Option<String>,
+}
 
 /// The target of this name; nothing is started yet.
-pub fn choose(name: &str) -> Result<Box<dyn Target>> {
+pub fn choose(name: &str, manner: &Manner) -> Result<Box<dyn Target>> {
+    let Manner { seal, invite } = manner.clone();
     let (kind, rest) = name.split_once(':').map_or((name, None), |(kind, rest)| (kind, Some(rest)));
-    Ok(match (kind, rest) {
-        ("embedded", None) => Box::new(fastchat::FastChat::new(fastchat::Setup::default())),
+    let target: Box<dyn Target> = match (kind, rest) {
+        ("embedded", None) => Box::new(FastChat::new(Setup { seal, ..Setup::default() })),
+        ("url", Some(urls)) => Box::new(Given::new(urls, invite, seal)?),
         ("fleet", Some(rest)) => {
             let (gateways, strategy) = rest.split_once(':').map_or((rest, None), |(n, s)| (n, Some(s)));
             let gateways: usize = gateways.parse().with_context(|| format!("{name}: how many gateways?"))?;
@@ -93,7 +105,7 @@ pub fn choose(name: &str) -> Result<Box<dyn Target>> {
                 bail!("{name}: a fleet has a gateway at least");
             }
             let strategy = strategy.map(str::to_owned);
-            Box::new(fastchat::FastChat::new(fastchat::Setup { gateways, strategy, arguments: Vec::new() }))
+            Box::new(FastChat::new(Setup { gateways, strategy, seal, ..Setup::default() }))
         }
         ("mosquitto", Some(qos)) => {
             let qos = qos.parse().with_context(|| format!("{name}: QoS is 0 or 1"))?;
@@ -104,7 +116,10 @@ pub fn choose(name: &str) -> Result<Box<dyn Target>> {
         ("nats", None) => Box::new(nats::Nats::default()),
         ("null", None) => Box::new(null::Null),
         _ => bail!("{name} is no target: {TARGETS}"),
-    })
+    };
+    let peer = !matches!(kind, "embedded" | "fleet" | "url");
+    ensure!(!(seal && peer), "{name}: only FastChat's messages can be sealed");
+    Ok(target)
 }
 
 #[cfg(test)]
@@ -117,18 +132,32 @@ mod tests {
             ("embedded", "fastchat embedded"),
             ("fleet:2", "fastchat 2 gateways"),
             ("fleet:3:p2c", "fastchat 3 gateways, p2c"),
+            ("url:ws://127.0.0.1:1,ws://127.0.0.2:1/", "fastchat at 127.0.0.1:1, 127.0.0.2:1"),
             ("mosquitto:1", "mosquitto QoS 1"),
             ("ejabberd", "ejabberd"),
             ("ejabberd:archive", "ejabberd with archive"),
             ("nats", "nats"),
             ("null", "null"),
         ] {
-            assert_eq!(choose(name).expect(name).name(), expected);
+            assert_eq!(choose(name, &Manner::default()).expect(name).name(), expected);
         }
-        for name in
-            ["", "fleet", "fleet:0", "fleet:x", "nats:1", "mosquitto", "mosquitto:2", "ejabberd:x", "room"]
-        {
-            assert!(choose(name).is_err(), "{name}");
+        for name in [
+            "",
+            "url",
+            "url:",
+            "url:http://a:1",
+            "url:ws://a",
+            "url:ws://a:1/b",
+            "fleet",
+            "fleet:0",
+            "fleet:x",
+            "nats:1",
+            "mosquitto",
+            "mosquitto:2",
+            "ejabberd:x",
+            "room",
+        ] {
+            assert!(choose(name, &Manner::default()).is_err(), "{name}");
         }
     }
 }

@@ -4,7 +4,7 @@ use anyhow::Result;
 use fastchat_lab::{
     drive::Load,
     experiment::Bench,
-    figures::{Experiment, Figures},
+    figures::{Experiment, Figures, Given},
     plan::Pattern,
     target::fastchat::{FastChat, Setup},
 };
@@ -90,6 +90,8 @@ async fn measured(spoiler: Spoiler) -> Result<Figures> {
         pattern: Pattern::Pairs,
         clients: 4,
         senders: 1,
+        seal: false,
+        given: Given::default(),
         load: Load { rate: 400.0, warm_up_s: 0.5, duration_s: 5.0, ..Load::default() },
     };
     let listener = TcpListener::bind("127.0.0.1:0").await?;

@@ -6,17 +6,30 @@ use fastchat_lab::{
     arrivals::Arrivals,
     drive::Load,
     experiment,
-    figures::{Experiment, Figures},
+    figures::{Experiment, Figures, Given},
     plan::Pattern,
     report::{self, Folder},
-    target::{ejabberd, mosquitto},
+    span::Span,
+    target::{
+        Target, ejabberd,
+        fastchat::{FastChat, Setup},
+        mosquitto,
+    },
 };
 
 async fn measured(target: &str, pattern: Pattern, clients: usize, load: Load) -> Result<Figures> {
-    let experiment =
-        Experiment { target: target.to_owned(), pattern, clients, senders: 2.min(clients), load };
+    run(plan(target, pattern, clients, load)).await
+}
+
+fn plan(target: &str, pattern: Pattern, clients: usize, load: Load) -> Experiment {
+    let (senders, given) = (2.min(clients), Given::default());
+    Experiment { target: target.to_owned(), pattern, clients, senders, seal: false, given, load }
+}
+
+async fn run(experiment: Experiment) -> Result<Figures> {
     let figures = experiment::run(&experiment, &|_| {}).await?;
-    assert_eq!(figures.verdict.broken, [""; 0], "{target}, {pattern}: {:?}", figures.counts);
+    let name = format!("{} on {}", experiment.pattern, experiment.target);
+    assert_eq!(figures.verdict.broken, [""; 0], "{name}: {:?}, {:?}", figures.counts, figures.verdict.notes);
     assert_eq!(figures.counts.delivered, figures.counts.expected);
     assert!(figures.counts.sent > 0);
     Ok(figures)
@@ -52,6 +65,63 @@ async fn a_group_and_pairs_on_fleets() -> Result<()> {
     assert!(figures.multiples.is_some_and(|times| times.ack_p50 > 0.0 && times.delivered_p99 > 0.0));
     assert!(report::text(&figures).contains("times its floor"));
     measured("fleet:2:p2c", Pattern::Pairs, 10, short()).await?;
+    Ok(())
+}
+
+#[tokio::test]
+async fn sealed_messages_on_both_kinds_of_servers() -> Result<()> {
+    for (target, pattern, clients) in [("embedded", Pattern::Ring, 3), ("fleet:2", Pattern::Group, 5)] {
+        let sealed = Experiment { seal: true, ..plan(target, pattern, clients, short()) };
+        let figures = run(sealed).await?;
+        assert!(report::text(&figures).contains("256 B sealed"), "{target}");
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_deployment_that_runs_already() -> Result<()> {
+    let mut deployment = FastChat::new(Setup { gateways: 2, ..Setup::default() });
+    let servers = deployment.start().await?;
+    servers.serve().await?;
+    let urls: Vec<String> = servers.gateways().iter().map(|address| format!("ws://{address}")).collect();
+    let target = format!("url:{}", urls.join(","));
+    let figures = measured(&target, Pattern::Pairs, 4, short()).await?;
+    assert!(figures.server_cpu_us_per_message.is_none(), "nobody said where the processes are");
+    assert!(report::text(&figures).contains("servers    not measured"));
+    let pids = deployment.components().into_iter().flat_map(|component| component.pids).collect();
+    let given = Given { pids, invite: None };
+    let figures = run(Experiment { seal: true, given, ..plan(&target, Pattern::Group, 5, short()) }).await?;
+    assert!(figures.components["server"].rss_bytes > 0 && figures.server_cpu_us_per_message.is_some());
+    Ok(())
+}
+
+#[tokio::test]
+async fn files_go_beside_messages_and_with_them() -> Result<()> {
+    let whole = Load { files: 1.0, file_bytes: Span::new(300_000, 600_000)?, rate: 5.0, ..short() };
+    let figures = measured("fleet:2", Pattern::Pairs, 4, whole.clone()).await?;
+    let files = figures.files.as_ref().expect("there were files");
+    assert!(files.uploaded_us.count > 0 && files.uploaded_us.count == files.fetched_us.count, "{files:?}");
+    assert!(files.server_cpu_us_per_mb.is_some() && figures.acked_us.count == 0);
+    assert!(report::text(&figures).contains("MB/s up"));
+    let sealed = Experiment { seal: true, ..plan("embedded", Pattern::Group, 4, whole) };
+    run(sealed).await?;
+    let pictures = Load { files: 0.2, rate: 50.0, ..short() };
+    let figures = measured("embedded", Pattern::Ring, 5, pictures.clone()).await?;
+    assert!(figures.files.is_some() && figures.acked_us.count > 0);
+    measured("nats", Pattern::Pairs, 4, pictures).await?;
+    let closed = Load { files: 1.0, window: Some(2), ..short() };
+    measured("embedded", Pattern::Pairs, 2, closed).await?;
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_day_in_the_life() -> Result<()> {
+    let load = Load { reconnects: 10.0, files: 0.1, duration_s: 3.0, ..Load::usual(Pattern::Mixed) };
+    let figures = measured("fleet:2", Pattern::Mixed, 60, Load { rate: 100.0, ..load.clone() }).await?;
+    assert!(figures.counts.reconnected > 5 && figures.files.is_some(), "{:?}", figures.counts);
+    let sealed =
+        Experiment { seal: true, ..plan("embedded", Pattern::Mixed, 12, Load { rate: 50.0, ..load }) };
+    assert!(run(sealed).await?.counts.reconnected > 5);
     Ok(())
 }
 

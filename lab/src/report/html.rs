@@ -53,7 +53,7 @@ fn summary(page: &mut String, runs: &[Figures]) {
         };
         let _ = write!(
             page,
-            "<tr><td>{}<td>{}<td>{}<td>{}<td>{offered}<td>{:.0}<td>{:.0}<td>{}<td>{}<td>{}<td>{}<td>{:.0}\
+            "<tr><td>{}<td>{}<td>{}<td>{}<td>{offered}<td>{:.0}<td>{:.0}<td>{}<td>{}<td>{}<td>{}<td>{}\
              <td>{:.0} %<td>{}</tr>",
             escape(&run.target),
             who(run),
@@ -65,7 +65,7 @@ fn summary(page: &mut String, runs: &[Figures]) {
             ms(acked.p99),
             ms(delivered.p50),
             ms(delivered.p99),
-            run.server_cpu_us_per_message,
+            run.server_cpu_us_per_message.map_or_else(|| "not measured".to_owned(), |us| format!("{us:.0}")),
             run.driver_share * 100.0,
             verdict(run),
         );
@@ -75,12 +75,13 @@ fn summary(page: &mut String, runs: &[Figures]) {
 
 fn who(run: &Figures) -> String {
     let experiment = &run.experiment;
-    match experiment.pattern {
+    let who = match experiment.pattern {
         crate::plan::Pattern::Group => {
             format!("group of {}, {} write", experiment.clients, experiment.senders)
         }
         pattern => format!("{} clients, {pattern}", experiment.clients),
-    }
+    };
+    if experiment.seal { who + ", sealed" } else { who }
 }
 
 fn verdict(run: &Figures) -> String {
@@ -116,7 +117,9 @@ fn comparison(page: &mut String, runs: &[Figures]) -> Result<()> {
         ("Delivered, median", "ms", true, |run| run.delivered_us.p50 as f64 / 1e3),
         ("Delivered, 99th percentile", "ms", true, |run| run.delivered_us.p99 as f64 / 1e3),
         ("Throughput", "deliveries/s", false, |run| run.delivered_per_s),
-        ("Processor time of the servers", "us/message", false, |run| run.server_cpu_us_per_message),
+        ("Processor time of the servers", "us/message", false, |run| {
+            run.server_cpu_us_per_message.unwrap_or_default()
+        }),
     ];
     for (title, unit, logarithmic, of) in curves {
         let series: Vec<Series> = targets
@@ -149,6 +152,7 @@ fn one(page: &mut String, number: usize, run: &Figures) -> Result<()> {
     let _ = write!(page, "<p>{}</p>", verdict(run));
     list(page, run.verdict.notes.iter().map(String::as_str));
     percentiles(page, run);
+    list(page, super::files(run).iter().map(String::as_str));
     list(page, super::floors(run).iter().map(String::as_str));
     costs(page, run);
     let settings: Vec<String> = run.about.iter().map(|(key, value)| format!("{key}: {value}")).collect();

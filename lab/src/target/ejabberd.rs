@@ -82,7 +82,7 @@ fn seats(plan: &Plan, tag: u32) -> Result<Vec<Seat>> {
     let mut seats =
         (0..plan.clients).map(|client| Seat::new(&account(client))).collect::<Result<Vec<_>>>()?;
     for (conversation, members) in plan.conversations.iter().enumerate() {
-        if plan.groups {
+        if plan.is_group(conversation) {
             let address = format!("g{tag:08x}-{conversation}@{}", server::GROUPS);
             members.iter().try_for_each(|member| seats[*member].join(conversation, &address))?;
             continue;

@@ -3,21 +3,29 @@
 //! - Accounts, devices and conversations are made straight in the store, so that no password is hashed;
 //!   clients come by their devices' keys, as clients do.
 //! - Envelopes are *opaque*: framed as MLS frames them, filled with noise. The gateway reads of an
-//!   envelope what is framed, so that it works as ever; what sealing costs a device is measured elsewhere
-//!   (`scripts/measure-groups`).
+//!   envelope what is framed, so that it works as ever. With [`Setup::seal`] they are sealed.
+//! - [`Given`] is a deployment that somebody else has started.
 //! - Postgres commits to disk (`fsync` and `synchronous_commit` are on): an ack comes after that.
 
+mod envelope;
+mod given;
+mod keyed;
 mod link;
 mod people;
+mod rows;
 mod servers;
+mod transfers;
 
 use super::{Link, Target, dial};
 use crate::{floors::Ground, machine::Component, plan::Plan};
-use anyhow::Result;
+use anyhow::{Context, Result};
 use async_trait::async_trait;
-use people::People;
+use keyed::Keyed;
+use people::{People, some_at_a_time};
 use serde::{Deserialize, Serialize};
+use std::sync::Arc;
 
+pub use given::Given;
 pub use people::Entrance;
 pub(super) use servers::POSTGRES;
 pub use servers::Servers;
@@ -31,6 +39,8 @@ pub struct Setup {
     pub strategy: Option<String>,
     /// Further arguments of every gateway.
     pub arguments: Vec<String>,
+    /// Whether messages are really sealed and opened.
+    pub seal: bool,
 }
 
 /// See the module.
@@ -65,13 +75,35 @@ impl FastChat {
             self.start().await?;
         }
         let servers = self.servers.as_mut().expect("they were started");
+        if self.setup.seal {
+            return self.meet(plan).await;
+        }
         let people = People::make(&servers.store().await?, plan).await?;
         servers.serve().await?;
         let addresses = match &self.detour {
             Some(address) => vec![address.clone(); plan.clients],
             None => servers.addresses(plan.clients).await?,
         };
-        Ok(people.entrances(plan, addresses))
+        Ok(people.entrances(plan, addresses, false))
+    }
+
+    /// As [`FastChat::people`], with real keys: what those found goes over the wire.
+    async fn meet(&mut self, plan: &Plan) -> Result<Vec<Entrance>> {
+        let servers = self.servers.as_mut().context("they were started")?;
+        let count = plan.clients;
+        let keyed = tokio::task::spawn_blocking(move || Keyed::make(count)).await??;
+        let store = servers.store().await?;
+        for me in &keyed {
+            me.enrol(&*store).await?;
+        }
+        // An embedded store is the gateway's alone from here on.
+        drop(store);
+        servers.serve().await?;
+        let addresses = servers.addresses(count).await?;
+        let coming = keyed.iter().map(Arc::clone).zip(addresses.clone());
+        let connecting = coming.map(|(me, address)| async move { me.connect(&address).await });
+        let wires = some_at_a_time(connecting.collect()).await?;
+        Ok(People::meet(keyed, wires, plan).await?.entrances(plan, addresses, true))
     }
 
     /// The servers, if they were started.
@@ -106,6 +138,15 @@ impl Target for FastChat {
         let entrances = self.people(plan).await?;
         connect(entrances).await
     }
+}
+
+/// For reports.
+fn about_envelopes(sealed: bool) -> (String, String) {
+    let what = match sealed {
+        true => "sealed: every client seals and opens with MLS, within the driver",
+        false => "opaque: framed as sealed ones, filled with noise",
+    };
+    ("envelopes".to_owned(), what.to_owned())
 }
 
 /// Connects all of them.

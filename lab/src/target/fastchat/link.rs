@@ -1,24 +1,33 @@
-//! A FastChat client under measurement: the wire and the order of things as `client/` has them, without
-//! keys and without a disk.
+//! A FastChat client under measurement: the wire and the order of things as `client/` has them, without a
+//! disk, and with keys where messages are to be sealed.
 //!
 //! - Sends: at most 64 of a conversation on their way; what is refused for now is sent again, in order.
 //! - Receives: rows in order. A row that is ahead waits for those before it, and they are fetched if they
 //!   do not come. Heads that moved, and resyncs, are followed.
 //! - Cursors are told 100 ms after the first row that they cover.
 
-use super::people::EPOCH;
+mod away;
+mod files;
+mod hear;
+
+use super::{
+    envelope,
+    people::{Entrance, Own},
+    rows::Rows,
+    transfers::{Direction, Transfers},
+};
 use crate::{pacer::Shot, record::Ear, stamp::Stamp, target::Link};
-use anyhow::{Result, bail};
+use anyhow::Result;
 use async_trait::async_trait;
+use away::{Away, Dialling};
 use fastchat_protocol::{
-    Bytes, ClientFrame, ConversationId, Counter, DeviceId, Refusal, RequestId, Retry, Seq, ServerFrame,
-    client::{Ack, Cursor, Fetch, Send, Sync},
+    Bytes, ClientFrame, ConversationId, Counter, DeviceId, RequestId, Seq, ServerFrame,
+    client::{Ack, Cursor, MarkRead, Send, Sync},
     limits,
-    server::{LogKind, LogRow},
 };
 use fastchat_tests::raw::RawClient;
 use std::{
-    collections::{BTreeMap, HashMap, HashSet, VecDeque},
+    collections::{HashMap, VecDeque},
     time::Duration,
 };
 use tokio::{sync::mpsc, time::Instant};
@@ -38,7 +47,10 @@ const READING: RequestId = RequestId(1);
 /// One connection of one device.
 #[derive(Debug)]
 pub(super) struct FastChatLink {
-    client: RawClient,
+    /// Away between two connections.
+    client: Option<RawClient>,
+    /// Who it is, for its keys and for coming back.
+    entrance: Entrance,
     device: DeviceId,
     threads: Vec<Thread>,
     /// By the index that shots have.
@@ -47,6 +59,12 @@ pub(super) struct FastChatLink {
     /// Sends without an answer: which thread, in which attempt, which message.
     asked: HashMap<RequestId, (usize, u32, Counter)>,
     last_request: u32,
+    /// Steps of files without an answer.
+    files_asked: HashMap<RequestId, Direction>,
+    /// Ways whose step was refused for now.
+    files_waiting: Vec<Direction>,
+    transfers: Transfers,
+    away: Away,
     timers: Timers,
     /// Whether it has asked where its conversations stand, as every client does first.
     synced: bool,
@@ -57,12 +75,14 @@ struct Timers {
     acks: Option<Instant>,
     gaps: Option<Instant>,
     retries: Option<Instant>,
+    files: Option<Instant>,
+    leave: Option<Instant>,
 }
 
 /// One conversation as this device has it.
 #[derive(Debug)]
 struct Thread {
-    id: ConversationId,
+    own: Own,
     /// Counters given out.
     counter: u64,
     /// Not acknowledged, oldest first; the first `flying` are on their way.
@@ -74,57 +94,11 @@ struct Thread {
     dirty: bool,
 }
 
-/// The log as far as it is known here.
-#[derive(Debug)]
-struct Rows {
-    /// Everything up to here was taken.
-    have: u64,
-    /// Rows beyond a gap; one's own have no body.
-    ahead: BTreeMap<u64, Option<Bytes>>,
-    /// Rows that came by a fetch, so that a live copy may still be on its way.
-    fetched: HashSet<u64>,
-    /// The last row that somebody spoke of.
-    head: u64,
-}
-
-impl Rows {
-    fn new() -> Self {
-        // The founding is row 1, and was there before anybody connected.
-        Self { have: 1, ahead: BTreeMap::new(), fetched: HashSet::new(), head: 1 }
-    }
-
-    /// Takes note of a row; `deliver` gets bodies in order.
-    fn take(&mut self, seq: u64, body: Option<Bytes>, mut deliver: impl FnMut(&Bytes)) {
-        self.head = self.head.max(seq);
-        if seq <= self.have {
-            return;
-        }
-        self.ahead.insert(seq, body);
-        while let Some(body) = self.ahead.remove(&(self.have + 1)) {
-            self.have += 1;
-            body.iter().for_each(&mut deliver);
-        }
-    }
-
-    /// Whether the server may send this row: each once live, and once more if it was fetched.
-    fn is_new(&mut self, seq: u64, live: bool) -> bool {
-        let known = seq <= self.have || self.ahead.contains_key(&seq);
-        if !live {
-            self.fetched.extend((!known).then_some(seq));
-            return true;
-        }
-        !known || self.fetched.remove(&seq)
-    }
-
-    fn is_behind(&self) -> bool {
-        self.have < self.head
-    }
-}
-
 impl FastChatLink {
-    pub(super) fn new(client: RawClient, device: DeviceId, own: &[(usize, ConversationId)]) -> Self {
-        let thread = |(_, id): &(usize, ConversationId)| Thread {
-            id: *id,
+    pub(super) fn new(client: RawClient, entrance: Entrance) -> Result<Self> {
+        let own = &entrance.conversations;
+        let thread = |(_, own): &(usize, Own)| Thread {
+            own: *own,
             counter: 0,
             outbox: VecDeque::new(),
             flying: 0,
@@ -132,171 +106,84 @@ impl FastChatLink {
             rows: Rows::new(),
             dirty: false,
         };
-        Self {
-            client,
-            device,
+        Ok(Self {
+            client: Some(client),
+            device: entrance.person.device(),
             threads: own.iter().map(thread).collect(),
             by_index: own.iter().enumerate().map(|(place, (index, _))| (*index, place)).collect(),
-            by_id: own.iter().enumerate().map(|(place, (_, id))| (*id, place)).collect(),
+            by_id: own.iter().enumerate().map(|(place, (_, own))| (own.id, place)).collect(),
             asked: HashMap::new(),
             last_request: READING.0,
+            files_asked: HashMap::new(),
+            files_waiting: Vec::new(),
+            transfers: Transfers::at(&entrance.address)?,
+            away: Away::new(&entrance),
             timers: Timers::default(),
             synced: false,
-        }
+            entrance,
+        })
     }
 
     async fn on_shot(&mut self, shot: Shot, ear: &Ear) -> Result<()> {
         ear.sent(shot.stamp);
         let place = self.by_index[&shot.conversation];
+        match shot.stamp.file {
+            true => self.send_file(place, &shot).await,
+            false => self.enqueue(place, shot.stamp, &shot.stamp.body(shot.size)).await,
+        }
+    }
+
+    /// Puts a message into the outbox, sealed or framed.
+    async fn enqueue(&mut self, place: usize, stamp: Stamp, body: &[u8]) -> Result<()> {
         let thread = &mut self.threads[place];
         thread.counter += 1;
         let counter = Counter(thread.counter);
-        let envelope = envelope(thread.id, counter, &shot.stamp.body(shot.size));
-        thread.outbox.push_back((counter, shot.stamp, envelope));
+        let envelope = match self.entrance.keys() {
+            Some(keys) => keys.seal(thread.own.id, counter, body)?,
+            None => envelope::opaque(thread.own, counter, body),
+        };
+        thread.outbox.push_back((counter, stamp, envelope));
         self.send_more(place).await
     }
 
     /// Sends what the window has room for.
     async fn send_more(&mut self, place: usize) -> Result<()> {
-        if self.timers.retries.is_some() {
+        if self.timers.retries.is_some() || self.client.is_none() {
             return Ok(());
         }
-        let thread = &mut self.threads[place];
-        while thread.flying < WINDOW
-            && let Some((counter, _, envelope)) = thread.outbox.get(thread.flying)
-        {
-            self.last_request = self.last_request.checked_add(1).unwrap_or(READING.0 + 1);
-            let request = RequestId(self.last_request);
-            let send = Send { conversation: thread.id, counter: *counter, envelope: envelope.clone() };
-            self.asked.insert(request, (place, thread.attempt, *counter));
-            thread.flying += 1;
-            self.client.send(request.0, &ClientFrame::Send(send)).await?;
+        while self.threads[place].flying < WINDOW {
+            let thread = &self.threads[place];
+            let Some((counter, _, envelope)) = thread.outbox.get(thread.flying) else { break };
+            let send = Send { conversation: thread.own.id, counter: *counter, envelope: envelope.clone() };
+            let asked = (place, thread.attempt, *counter);
+            let request = self.request();
+            self.asked.insert(request, asked);
+            self.threads[place].flying += 1;
+            self.say(request, &ClientFrame::Send(send)).await?;
         }
         Ok(())
     }
 
-    async fn on_frame(&mut self, request: RequestId, frame: ServerFrame, ear: &mut Ear) -> Result<()> {
-        match frame {
-            ServerFrame::Sent(sent) => {
-                let Some((place, attempt, counter)) = self.asked.remove(&request) else { return Ok(()) };
-                let thread = &mut self.threads[place];
-                if thread.attempt != attempt {
-                    return Ok(());
-                }
-                let answered = thread.outbox.iter().position(|(other, ..)| *other == counter);
-                if let Some((_, stamp, _)) = answered.and_then(|place| thread.outbox.remove(place)) {
-                    thread.flying -= 1;
-                    ear.acked(stamp);
-                }
-                self.take(place, sent.seq, None, ear);
-                self.send_more(place).await?;
-            }
-            ServerFrame::Deliver(deliver) => {
-                if let Some(place) = self.by_id.get(&deliver.conversation).copied() {
-                    self.on_row(place, deliver.row, true, ear);
-                }
-            }
-            ServerFrame::LogPage(page) => {
-                if let Some(place) = self.by_id.get(&page.conversation).copied() {
-                    self.threads[place].rows.head = self.threads[place].rows.head.max(page.head.0);
-                    page.rows.into_iter().for_each(|row| self.on_row(place, row, false, ear));
-                    if self.threads[place].rows.is_behind() {
-                        self.fetch(place).await?;
-                    }
-                }
-            }
-            ServerFrame::Heads(heads) => {
-                for head in heads.heads {
-                    self.on_head(head.conversation, head.seq);
-                }
-            }
-            ServerFrame::Resync(_) => {
-                self.client.send(READING.0, &ClientFrame::Sync(Sync::default())).await?
-            }
-            ServerFrame::Conversations(list) => {
-                for state in &list.list {
-                    self.on_head(state.conversation, state.head);
-                    if let Some(place) = self.by_id.get(&state.conversation).copied()
-                        && self.threads[place].rows.is_behind()
-                    {
-                        self.fetch(place).await?;
-                    }
-                }
-                if let (true, Some(last)) = (list.more, list.list.last()) {
-                    let sync = Sync { after: Some(last.conversation) };
-                    self.client.send(READING.0, &ClientFrame::Sync(sync)).await?;
-                }
-            }
-            ServerFrame::Refused(refusal) => self.on_refused(request, &refusal, ear),
-            ServerFrame::Closing(refusal) => bail!("closed: {:?} {}", refusal.code, refusal.detail),
-            _ => {}
-        }
-        Ok(())
+    fn request(&mut self) -> RequestId {
+        self.last_request = self.last_request.checked_add(1).unwrap_or(READING.0 + 1);
+        RequestId(self.last_request)
     }
 
-    fn on_row(&mut self, place: usize, row: LogRow, live: bool, ear: &mut Ear) {
-        if !self.threads[place].rows.is_new(row.seq.0, live) {
-            ear.repeated();
-        }
-        let foreign = row.kind == LogKind::Application && row.sender != self.device;
-        match row.envelope {
-            Some(envelope) => self.take(place, row.seq, Some(envelope).filter(|_| foreign), ear),
-            // Too large for a live copy: it is to be fetched.
-            None => self.on_head(self.threads[place].id, row.seq),
+    /// Who is away says nothing; what it has to say is said again when it is back.
+    async fn say(&mut self, request: RequestId, frame: &ClientFrame) -> Result<()> {
+        match &mut self.client {
+            Some(client) => client.send(request.0, frame).await,
+            None => Ok(()),
         }
     }
 
-    fn take(&mut self, place: usize, seq: Seq, body: Option<Bytes>, ear: &mut Ear) {
-        let thread = &mut self.threads[place];
-        let before = thread.rows.have;
-        thread.rows.take(seq.0, body, |body| ear.delivered(body));
-        if thread.rows.have > before {
-            thread.dirty = true;
-            self.timers.acks.get_or_insert_with(|| Instant::now() + ACK_DELAY);
-        }
-        if thread.rows.is_behind() {
-            self.timers.gaps.get_or_insert_with(|| Instant::now() + GAP_PATIENCE);
-        }
-    }
-
-    fn on_head(&mut self, conversation: ConversationId, head: Seq) {
-        let Some(place) = self.by_id.get(&conversation) else { return };
-        let rows = &mut self.threads[*place].rows;
-        rows.head = rows.head.max(head.0);
-        if rows.is_behind() {
-            self.timers.gaps.get_or_insert_with(|| Instant::now() + GAP_PATIENCE);
-        }
-    }
-
-    fn on_refused(&mut self, request: RequestId, refusal: &Refusal, ear: &mut Ear) {
-        if request == READING {
-            self.timers.gaps.get_or_insert_with(|| Instant::now() + GAP_PATIENCE);
-            return;
-        }
-        let Some((place, attempt, _)) = self.asked.remove(&request) else { return };
-        let thread = &mut self.threads[place];
-        if thread.attempt != attempt {
-            return;
-        }
-        let for_good = refusal.code.retry() == Retry::Never;
-        ear.refused(&format!("{:?}: {}", refusal.code, refusal.detail), for_good);
-        if for_good {
-            thread.outbox.pop_front();
-        }
-        (thread.flying, thread.attempt) = (0, thread.attempt.wrapping_add(1));
-        let wait = refusal.wait_ms.map_or(RETRY, |ms| Duration::from_millis(ms.into()));
-        self.timers.retries.get_or_insert_with(|| Instant::now() + wait);
-    }
-
-    async fn fetch(&mut self, place: usize) -> Result<()> {
-        let thread = &self.threads[place];
-        let (conversation, after) = (thread.id, Seq(thread.rows.have));
-        let fetch = Fetch { conversation, after, limit: limits::MAX_PAGE_ROWS };
-        self.client.send(READING.0, &ClientFrame::Fetch(fetch)).await
+    async fn sync(&mut self, after: Option<ConversationId>) -> Result<()> {
+        self.say(READING, &ClientFrame::Sync(Sync { after })).await
     }
 
     fn next_timer(&self) -> Option<Instant> {
-        [self.timers.acks, self.timers.gaps, self.timers.retries].into_iter().flatten().min()
+        let Timers { acks, gaps, retries, files, leave } = self.timers;
+        [acks, gaps, retries, files, leave].into_iter().flatten().min()
     }
 
     async fn on_timer(&mut self) -> Result<()> {
@@ -319,21 +206,37 @@ impl FastChatLink {
                 self.send_more(place).await?;
             }
         }
+        if due(&mut self.timers.files) {
+            for direction in std::mem::take(&mut self.files_waiting) {
+                self.ask_again(direction).await?;
+            }
+        }
+        if due(&mut self.timers.leave) {
+            self.leave();
+        }
         Ok(())
     }
 
     async fn tell_cursors(&mut self) -> Result<()> {
+        if self.client.is_none() {
+            // They are told when it is back.
+            self.timers.acks =
+                self.threads.iter().any(|thread| thread.dirty).then(|| Instant::now() + ACK_DELAY);
+            return Ok(());
+        }
         let cursor = |thread: &mut Thread| {
-            let seq = Seq(thread.rows.have);
-            std::mem::take(&mut thread.dirty).then_some(Cursor {
-                conversation: thread.id,
-                seq,
-                authenticator: None,
-            })
+            let (conversation, seq) = (thread.own.id, Seq(thread.rows.have));
+            std::mem::take(&mut thread.dirty).then_some(Cursor { conversation, seq, authenticator: None })
         };
         let cursors: Vec<Cursor> = self.threads.iter_mut().filter_map(cursor).collect();
         for some in cursors.chunks(limits::MAX_CURSORS) {
-            self.client.send(0, &ClientFrame::Ack(Ack { cursors: some.to_vec() })).await?;
+            self.say(RequestId(0), &ClientFrame::Ack(Ack { cursors: some.to_vec() })).await?;
+        }
+        if self.entrance.habits.receipts {
+            for Cursor { conversation, seq, .. } in cursors {
+                let read = MarkRead { conversation, seq, shared: true };
+                self.say(READING, &ClientFrame::MarkRead(read)).await?;
+            }
         }
         Ok(())
     }
@@ -348,17 +251,22 @@ impl Link for FastChatLink {
         end: CancellationToken,
     ) -> Result<()> {
         if !std::mem::replace(&mut self.synced, true) {
-            self.client.send(READING.0, &ClientFrame::Sync(Sync::default())).await?;
+            self.sync(None).await?;
         }
+        self.timers.leave = self.away.next_leave();
         loop {
             let timer = self.next_timer();
-            // Cancel safety: `recv` and `next_ever` lose nothing.
+            let (client, dialling) = (&mut self.client, &mut self.away.dialling);
+            // Cancel safety: receiving from channels, from the connection and of finished tasks loses
+            // nothing; who dials is kept.
             tokio::select! {
                 Some(shot) = shots.recv() => self.on_shot(shot, ear).await?,
-                frame = self.client.next_ever() => {
+                frame = heard(client), if client.is_some() => {
                     let (request, frame) = frame?;
                     self.on_frame(request, frame, ear).await?;
                 }
+                Some((direction, moved)) = self.transfers.moved() => self.on_moved(direction, moved, ear).await?,
+                dialled = dialled(dialling), if dialling.is_some() => self.back(dialled?, ear).await?,
                 () = tokio::time::sleep_until(timer.unwrap_or_else(Instant::now)), if timer.is_some() => {
                     self.on_timer().await?;
                 }
@@ -368,73 +276,16 @@ impl Link for FastChatLink {
     }
 }
 
-/// An application message as MLS frames it (RFC 9420, section 6.3), with noise for what is sealed.
-fn envelope(conversation: ConversationId, counter: Counter, body: &[u8]) -> Bytes {
-    /// Version 1, PrivateMessage, a group id of 20 bytes.
-    const OPENING: [u8; 5] = [0, 1, 0, 2, 20];
-    const APPLICATION: u8 = 1;
-    let mut bytes = Vec::with_capacity(body.len() + 80);
-    bytes.extend(OPENING);
-    bytes.extend(conversation.as_bytes());
-    bytes.extend(EPOCH.generation.to_be_bytes());
-    bytes.extend(EPOCH.number.to_be_bytes());
-    bytes.extend([APPLICATION, 8]);
-    bytes.extend(counter.0.to_be_bytes());
-    // Sealed sender data, and the length of the ciphertext.
-    bytes.push(28);
-    bytes.extend([0x5e; 28]);
-    // A vector of up to 2^30 - 1 bytes has a length of four (RFC 9420, section 2.1.2).
-    bytes.extend((body.len() as u32 | 0x8000_0000).to_be_bytes());
-    bytes.extend(body);
-    bytes.into()
+async fn heard(client: &mut Option<RawClient>) -> Result<(RequestId, ServerFrame)> {
+    match client {
+        Some(client) => client.next_ever().await,
+        None => std::future::pending().await,
+    }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn an_envelope_looks_as_a_sealed_one_does() {
-        let (conversation, counter) = (ConversationId::new([7; 16]), Counter(9));
-        let stamp = Stamp { number: 3, lane: 1, turn: 2, due_us: 5 };
-        let envelope = envelope(conversation, counter, &stamp.body(300));
-        let header = fastchat_delivery::header::peek(&envelope).expect("an envelope");
-        assert_eq!((header.conversation, header.epoch, header.counter), (conversation, EPOCH, counter));
-        assert_eq!(header.kind, fastchat_delivery::header::Kind::Application);
-        assert_eq!(Stamp::read(&envelope), Some(stamp));
-    }
-
-    fn delivered(rows: &mut Rows, seq: u64, body: Option<&'static [u8]>) -> Vec<Bytes> {
-        let mut bodies = Vec::new();
-        rows.take(seq, body.map(Bytes::from_static), |body| bodies.push(body.clone()));
-        bodies
-    }
-
-    #[test]
-    fn rows_are_taken_in_order_and_once() {
-        let mut rows = Rows::new();
-        assert_eq!(delivered(&mut rows, 2, Some(b"two")), ["two"]);
-        assert_eq!(delivered(&mut rows, 4, Some(b"four")), [""; 0]);
-        assert!(rows.is_behind());
-        assert_eq!(delivered(&mut rows, 4, Some(b"four")), [""; 0]);
-        // One's own row closes the gap and brings no body.
-        assert_eq!(delivered(&mut rows, 3, None), ["four"]);
-        assert_eq!(delivered(&mut rows, 2, Some(b"two")), [""; 0]);
-        assert!(!rows.is_behind());
-    }
-
-    #[test]
-    fn a_server_that_sends_a_row_twice_is_caught_and_a_fetch_is_no_second_time() {
-        let mut rows = Rows::new();
-        let mut come = |seq, live| {
-            let new = rows.is_new(seq, live);
-            rows.take(seq, None, |_| {});
-            new
-        };
-        assert!(come(2, true) && !come(2, true));
-        assert!(come(4, true) && !come(4, true));
-        // By a fetch, because the live copy was late; then the live copy, once.
-        assert!(come(3, false) && come(3, true) && !come(3, true));
-        assert!(come(5, true) && come(5, false));
+async fn dialled(dialling: &mut Option<Dialling>) -> Result<RawClient> {
+    match dialling {
+        Some(dialling) => dialling.await,
+        None => std::future::pending().await,
     }
 }

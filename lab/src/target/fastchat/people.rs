@@ -1,26 +1,63 @@
-//! Everybody of a plan and their conversations, made straight in the store.
+//! Everybody of a plan and their conversations: made straight in the store, or over the wire.
 
-use super::link::FastChatLink;
-use crate::plan::Plan;
+use super::{keyed::Keyed, link::FastChatLink};
+use crate::plan::{Habits, Plan};
 use anyhow::{Result, bail, ensure};
 use fastchat_gateway::store::{Founded, Join, NewDirect, NewGroup, Outcome, Store};
-use fastchat_protocol::{Bytes, ConversationId, Counter, Epoch, Role};
-use fastchat_tests::crowd::{Extra, enrol_in};
+use fastchat_protocol::{Bytes, ConversationId, Counter, DeviceId, Epoch, Role};
+use fastchat_tests::{
+    crowd::{Extra, enrol_in},
+    raw::RawClient,
+};
 use futures_util::{StreamExt, TryStreamExt, stream};
 use std::sync::Arc;
 
-/// Calls of the store at a time.
+/// Calls of the store, or newcomers, at a time.
 const AT_ONCE: usize = 8;
-/// The epoch of every conversation here: nothing ever changes in it.
+/// The epoch of every conversation that is made in the store.
 pub(super) const EPOCH: Epoch = Epoch { generation: 0, number: 1 };
 /// Any known suite: nothing here is opened.
 const SUITE: u16 = 0x0001;
 
+/// A conversation as its members have it.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Own {
+    pub(super) id: ConversationId,
+    /// Nothing ever changes in it.
+    pub(super) epoch: Epoch,
+}
+
+/// Who a client is.
+#[derive(Debug, Clone)]
+pub(super) enum Person {
+    /// With the key of a device alone.
+    Plain(Extra),
+    /// With all keys.
+    Keyed(Arc<Keyed>),
+}
+
+impl Person {
+    /// A session by the device's key.
+    pub(super) async fn connect(&self, address: &str) -> Result<RawClient> {
+        match self {
+            Self::Plain(extra) => extra.connect(address, None).await,
+            Self::Keyed(keyed) => keyed.connect(address).await,
+        }
+    }
+
+    pub(super) fn device(&self) -> DeviceId {
+        match self {
+            Self::Plain(extra) => extra.device(),
+            Self::Keyed(keyed) => keyed.device(),
+        }
+    }
+}
+
 /// Everybody of a plan.
 #[derive(Debug)]
 pub(super) struct People {
-    persons: Vec<Extra>,
-    conversations: Vec<ConversationId>,
+    persons: Vec<Person>,
+    conversations: Vec<Own>,
 }
 
 impl People {
@@ -28,38 +65,76 @@ impl People {
     pub(super) async fn make(store: &Arc<dyn Store>, plan: &Plan) -> Result<Self> {
         let persons = enrol_in(&**store, plan.clients).await?;
         let mut founding = Vec::new();
-        for members in &plan.conversations {
+        for (index, members) in plan.conversations.iter().enumerate() {
             let members: Vec<Extra> = members.iter().map(|member| persons[*member].clone()).collect();
-            founding.push(found(Arc::clone(store), members, plan.groups));
+            founding.push(found(Arc::clone(store), members, plan.is_group(index)));
         }
-        let conversations = stream::iter(founding).buffered(AT_ONCE).try_collect().await?;
-        Ok(Self { persons, conversations })
+        let ids: Vec<ConversationId> = some_at_a_time(founding).await?;
+        let conversations = ids.into_iter().map(|id| Own { id, epoch: EPOCH }).collect();
+        Ok(Self { persons: persons.into_iter().map(Person::Plain).collect(), conversations })
+    }
+
+    /// Founds and joins the plan's conversations by the connections of people who have all their keys.
+    pub(super) async fn meet(keyed: Vec<Arc<Keyed>>, wires: Vec<RawClient>, plan: &Plan) -> Result<Self> {
+        let everybody = || keyed.iter().map(Arc::clone);
+        let publishing = everybody().zip(wires).map(|(me, wire)| me.publish(wire));
+        let mut wires: Vec<RawClient> = some_at_a_time(publishing.collect()).await?;
+        let mut conversations = Vec::new();
+        for (index, members) in plan.conversations.iter().enumerate() {
+            let others: Vec<_> = members[1..].iter().map(|member| Arc::clone(&keyed[*member])).collect();
+            let (founder, wire) = (&keyed[members[0]], &mut wires[members[0]]);
+            conversations.push(founder.found(wire, &others, plan.is_group(index)).await?);
+        }
+        let joining = everybody().zip(wires).map(|(me, wire)| me.join(wire));
+        some_at_a_time(joining.collect()).await?;
+        Ok(Self { persons: keyed.into_iter().map(Person::Keyed).collect(), conversations })
     }
 
     /// One for each client of the plan that this was made for, with the `host:port` it goes to.
-    pub(super) fn entrances(self, plan: &Plan, addresses: Vec<String>) -> Vec<Entrance> {
-        let mut own: Vec<Vec<(usize, ConversationId)>> = vec![Vec::new(); plan.clients];
-        for (index, (members, id)) in plan.conversations.iter().zip(&self.conversations).enumerate() {
-            members.iter().for_each(|member| own[*member].push((index, *id)));
+    pub(super) fn entrances(self, plan: &Plan, addresses: Vec<String>, seal: bool) -> Vec<Entrance> {
+        let mut own: Vec<Vec<(usize, Own)>> = vec![Vec::new(); plan.clients];
+        for (index, (members, conversation)) in plan.conversations.iter().zip(&self.conversations).enumerate()
+        {
+            members.iter().for_each(|member| own[*member].push((index, *conversation)));
         }
-        let entrance = |((person, conversations), address)| Entrance { person, conversations, address };
-        self.persons.into_iter().zip(own).zip(addresses).map(entrance).collect()
+        let entrance = |(n, ((person, conversations), address))| {
+            let habits = Habits { seed: plan.habits.seed.wrapping_add(n as u64), ..plan.habits };
+            Entrance { person, conversations, address, seal, habits }
+        };
+        self.persons.into_iter().zip(own).zip(addresses).enumerate().map(entrance).collect()
     }
+}
+
+/// In the order in which they are given.
+pub(super) async fn some_at_a_time<T>(all: Vec<impl Future<Output = Result<T>>>) -> Result<Vec<T>> {
+    stream::iter(all).buffered(AT_ONCE).try_collect().await
 }
 
 /// A client that may connect.
 #[derive(Debug, Clone)]
 pub struct Entrance {
-    person: Extra,
-    conversations: Vec<(usize, ConversationId)>,
-    address: String,
+    pub(super) person: Person,
+    /// By the plan's index.
+    pub(super) conversations: Vec<(usize, Own)>,
+    pub(super) address: String,
+    /// Whether messages are sealed.
+    pub(super) seal: bool,
+    pub(super) habits: Habits,
 }
 
 impl Entrance {
     /// Connects, and knows nothing of what its conversations hold.
     pub(super) async fn connect(self) -> Result<FastChatLink> {
-        let client = self.person.connect(&self.address, None).await?;
-        Ok(FastChatLink::new(client, self.person.device(), &self.conversations))
+        let client = self.person.connect(&self.address).await?;
+        FastChatLink::new(client, self)
+    }
+
+    /// The keys, if messages are sealed.
+    pub(super) fn keys(&self) -> Option<&Arc<Keyed>> {
+        match &self.person {
+            Person::Keyed(keyed) if self.seal => Some(keyed),
+            _ => None,
+        }
     }
 }
 

@@ -20,7 +20,7 @@ use tempfile::TempDir;
 const START: Duration = Duration::from_secs(60);
 /// What each gateway is told besides: limits by account or address are not what is measured, and where
 /// gateways share a machine, each reports its own load.
-const GATEWAY: [&str; 20] = [
+const GATEWAY: [&str; 22] = [
     "--listen",
     "127.0.0.1:0",
     "--admin-listen",
@@ -41,6 +41,8 @@ const GATEWAY: [&str; 20] = [
     "1000000",
     "--blob-parts-per-minute",
     "100000000",
+    "--blob-quota-bytes",
+    "1099511627776",
 ];
 /// Of an operator who has read the manual, on a machine with some gigabytes. Commits reach the disk.
 pub(in crate::target) const POSTGRES: [&str; 6] = [
@@ -216,7 +218,7 @@ impl Servers {
         if !self.setup.arguments.is_empty() {
             about.push(("gateway arguments".to_owned(), self.setup.arguments.join(" ")));
         }
-        about.push(("envelopes".to_owned(), "opaque: framed as sealed ones, filled with noise".to_owned()));
+        about.push(super::about_envelopes(self.setup.seal));
         about
     }
 }
