@@ -9,6 +9,7 @@ pub mod experiment;
 pub mod figures;
 pub mod floors;
 pub mod knee;
+pub mod logins;
 pub mod machine;
 pub mod matrix;
 pub mod offline;

@@ -9,13 +9,13 @@ use fastchat_lab::{
     drive::Load,
     experiment::{self, Say},
     figures::{Experiment, Figures, Given},
-    knee,
+    knee, logins,
     matrix::Matrix,
     offline,
     plan::Pattern,
     report::{self, Folder},
     span::Span,
-    target::{TARGETS, fastchat::Setup},
+    target::{self, Manner, TARGETS, fastchat::Setup},
 };
 use std::{
     io::Write,
@@ -34,6 +34,7 @@ Examples:
   fastchat-lab run --target fleet:2 --pattern group --clients 100 --rate 200 --size 512
   fastchat-lab knee --target fleet:2 --clients 200
   fastchat-lab compare fleet:2 nats --clients 200 --rate 1000
+  fastchat-lab logins fleet:2 ejabberd mosquitto:1 --rounds 3
   fastchat-lab matrix lab/experiments/original.toml --out results
   fastchat-lab run --target url:ws://127.0.0.1:8080 --invite CODE --clients 10 --rate 20
   fastchat-lab run --target fleet:2 --seal --pattern group --clients 20
@@ -113,6 +114,20 @@ enum Command {
         /// How many, over all gateways
         #[arg(long, default_value_t = 10_000)]
         connections: usize,
+    },
+    /// Clients who log in and hang up, as fast as they are let in
+    Logins {
+        #[arg(help = format!("What is measured, one after another: {TARGETS}"), required = true)]
+        targets: Vec<String>,
+        /// Clients who log in at a time
+        #[arg(long, default_value_t = 64)]
+        at_once: usize,
+        /// Seconds that are measured
+        #[arg(long, default_value_t = 10.0)]
+        duration: f64,
+        /// How often all targets take their turn
+        #[arg(long, default_value_t = 1)]
+        rounds: usize,
     },
     /// Holds connections for another process
     #[command(hide = true)]
@@ -302,6 +317,18 @@ async fn work(command: &Command, json: bool, quiet: bool) -> Result<bool> {
         Command::Storm { fleet, connections } => {
             let storm = crowd::storm(*connections, fleet.setup(), &say).await?;
             print(&figures(&storm, json)?)?;
+            Ok(true)
+        }
+        Command::Logins { targets, at_once, duration, rounds } => {
+            let duration = Duration::from_secs_f64(*duration);
+            let mut all = Vec::new();
+            for _ in 0..*rounds {
+                for name in targets {
+                    let mut target = target::choose(name, &Manner::default())?;
+                    all.push(logins::run(&mut *target, *at_once, duration, &say).await?);
+                }
+            }
+            print(&if json { serde_json::to_string(&all)? } else { logins::text(&all) })?;
             Ok(true)
         }
         Command::Hold => crowd::hold().await.map(|()| true),

@@ -162,6 +162,13 @@ impl Plan {
         Ok(Self { clients, conversations, groups, lanes, draw, files, habits })
     }
 
+    /// Clients who have nothing to do with each other.
+    pub fn strangers(clients: usize) -> Self {
+        let (conversations, lanes) = (Vec::new(), Vec::new());
+        let (groups, draw, files, habits) = (false, Draw::InTurn, 0.0, Habits::default());
+        Self { clients, conversations, groups, lanes, draw, files, habits }
+    }
+
     /// Whether a conversation is a group, or direct.
     pub fn is_group(&self, conversation: usize) -> bool {
         self.groups || self.conversations[conversation].len() > 2

@@ -62,7 +62,8 @@ impl Default for Second {
     }
 }
 
-fn latencies() -> Latencies {
+/// An empty histogram.
+pub(crate) fn latencies() -> Latencies {
     Latencies::new_with_bounds(1, LONGEST_US, 3).expect("three digits")
 }
 

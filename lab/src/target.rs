@@ -52,6 +52,21 @@ pub trait Target: Debug + Send {
     /// Starts what is to be measured, makes everybody and every conversation of the plan, and connects
     /// all clients. Nothing is measured yet.
     async fn prepare(&mut self, plan: &Plan) -> Result<Vec<Box<dyn Link>>>;
+
+    /// Starts what is to be measured, and makes so many clients who can log in again and again.
+    async fn doors(&mut self, _clients: usize) -> Result<Vec<Box<dyn Door>>> {
+        bail!("{}: no logins are measured there", self.name())
+    }
+}
+
+/// One client who comes and goes.
+#[async_trait]
+pub trait Door: Debug + Send {
+    /// Connects, proves who it is, and hears that it may go on.
+    async fn login(&mut self) -> Result<()>;
+
+    /// Hangs up.
+    async fn leave(&mut self) -> Result<()>;
 }
 
 /// One client, connected.

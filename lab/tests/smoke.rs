@@ -7,15 +7,17 @@ use fastchat_lab::{
     drive::Load,
     experiment,
     figures::{Experiment, Figures, Given},
+    logins,
     plan::Pattern,
     report::{self, Folder},
     span::Span,
     target::{
-        Target, ejabberd,
+        self, Manner, Target, ejabberd,
         fastchat::{FastChat, Setup},
         mosquitto,
     },
 };
+use std::time::Duration;
 
 async fn measured(target: &str, pattern: Pattern, clients: usize, load: Load) -> Result<Figures> {
     run(plan(target, pattern, clients, load)).await
@@ -122,6 +124,21 @@ async fn a_day_in_the_life() -> Result<()> {
     let sealed =
         Experiment { seal: true, ..plan("embedded", Pattern::Mixed, 12, Load { rate: 50.0, ..load }) };
     assert!(run(sealed).await?.counts.reconnected > 5);
+    Ok(())
+}
+
+#[tokio::test]
+async fn clients_log_in_and_hang_up() -> Result<()> {
+    let mut targets = vec!["fleet:2", "embedded"];
+    targets.extend(mosquitto::is_installed().then_some("mosquitto:1"));
+    targets.extend(ejabberd::is_installed(false).then_some("ejabberd"));
+    for name in targets {
+        let mut target = target::choose(name, &Manner::default())?;
+        let logins = logins::run(&mut *target, 8, Duration::from_secs(2), &|_| {}).await?;
+        assert!(logins.logins > 8 && logins.server_cpu_us > 0.0, "{name}: {logins:?}");
+    }
+    let mut nobody = target::choose("null", &Manner::default())?;
+    assert!(logins::run(&mut *nobody, 8, Duration::from_secs(2), &|_| {}).await.is_err());
     Ok(())
 }
 

@@ -9,7 +9,7 @@
 mod link;
 mod server;
 
-use super::{Link, Target, dial};
+use super::{Door, Link, Target, dial};
 use crate::{machine::Component, plan::Plan};
 use anyhow::{Context, Result};
 use async_trait::async_trait;
@@ -32,6 +32,14 @@ impl Ejabberd {
     /// With mod_mam into Postgres, or without an archive.
     pub fn new(archive: bool) -> Self {
         Self { archive, server: None }
+    }
+
+    /// Its port.
+    async fn started(&mut self) -> Result<u16> {
+        if self.server.is_none() {
+            self.server = Some(Server::start(self.archive).await?);
+        }
+        Ok(self.server.as_ref().context("it was started")?.port())
     }
 }
 
@@ -65,14 +73,19 @@ impl Target for Ejabberd {
     }
 
     async fn prepare(&mut self, plan: &Plan) -> Result<Vec<Box<dyn Link>>> {
-        if self.server.is_none() {
-            self.server = Some(Server::start(self.archive).await?);
-        }
-        let port = self.server.as_ref().context("it was started")?.port();
+        let port = self.started().await?;
         // Nobody of an earlier plan is in the way.
         let seats = seats(plan, rand::random())?;
         let links = dial(seats.into_iter().map(|seat| link::connect(port, seat))).await?;
         Ok(links.into_iter().map(|link| Box::new(link) as Box<dyn Link>).collect())
+    }
+
+    async fn doors(&mut self, clients: usize) -> Result<Vec<Box<dyn Door>>> {
+        let port = self.started().await?;
+        let tag: u32 = rand::random();
+        let door =
+            |client| Box::new(link::XmppDoor::new(port, format!("u{tag:08x}-{client}"))) as Box<dyn Door>;
+        Ok((0..clients).map(door).collect())
     }
 }
 

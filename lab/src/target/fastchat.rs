@@ -16,7 +16,7 @@ mod rows;
 mod servers;
 mod transfers;
 
-use super::{Link, Target, dial};
+use super::{Door, Link, Target, dial};
 use crate::{floors::Ground, machine::Component, plan::Plan};
 use anyhow::{Context, Result};
 use async_trait::async_trait;
@@ -137,6 +137,11 @@ impl Target for FastChat {
     async fn prepare(&mut self, plan: &Plan) -> Result<Vec<Box<dyn Link>>> {
         let entrances = self.people(plan).await?;
         connect(entrances).await
+    }
+
+    async fn doors(&mut self, clients: usize) -> Result<Vec<Box<dyn Door>>> {
+        let entrances = self.people(&Plan::strangers(clients)).await?;
+        Ok(entrances.into_iter().map(|entrance| Box::new(entrance.door()) as Box<dyn Door>).collect())
     }
 }
 

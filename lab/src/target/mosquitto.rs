@@ -4,7 +4,7 @@
 //! A topic for each lane, to which the others of its conversation subscribe. With QoS 1 the server
 //! acknowledges when it has taken a message, not when it is on a disk: it saves its state now and then.
 
-use super::{Link, Target, answers, dial};
+use super::{Door, Link, Target, answers, dial};
 use crate::{machine::Component, pacer::Shot, plan::Plan, record::Ear, stamp::Stamp};
 use anyhow::{Context, Result, bail, ensure};
 use async_trait::async_trait;
@@ -56,6 +56,14 @@ impl Mosquitto {
             other => bail!("QoS is 0 or 1, not {other}"),
         };
         Ok(Self { qos, server: None })
+    }
+
+    /// Its port.
+    async fn started(&mut self) -> Result<u16> {
+        if self.server.is_none() {
+            self.server = Some(Server::start().await?);
+        }
+        Ok(self.server.as_ref().context("it was started")?.port)
     }
 }
 
@@ -110,12 +118,63 @@ impl Target for Mosquitto {
     }
 
     async fn prepare(&mut self, plan: &Plan) -> Result<Vec<Box<dyn Link>>> {
-        if self.server.is_none() {
-            self.server = Some(Server::start().await?);
-        }
-        let (port, qos) = (self.server.as_ref().context("it was started")?.port, self.qos);
+        let (port, qos) = (self.started().await?, self.qos);
         dial(plan.received_lanes().into_iter().map(|lanes| connect(port, qos, lanes))).await
     }
+
+    async fn doors(&mut self, clients: usize) -> Result<Vec<Box<dyn Door>>> {
+        let port = self.started().await?;
+        let door = |_| {
+            let mut options = options(port);
+            // The library makes room for all of them at each login.
+            options.set_inflight(1);
+            Box::new(MqttDoor { options, inside: None }) as Box<dyn Door>
+        };
+        Ok((0..clients).map(door).collect())
+    }
+}
+
+/// A client who comes and goes, to a session of its own.
+struct MqttDoor {
+    options: MqttOptions,
+    inside: Option<(AsyncClient, EventLoop)>,
+}
+
+impl std::fmt::Debug for MqttDoor {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("MqttDoor").field("options", &self.options).finish_non_exhaustive()
+    }
+}
+
+#[async_trait]
+impl Door for MqttDoor {
+    async fn login(&mut self) -> Result<()> {
+        let (client, mut events) = AsyncClient::new(self.options.clone(), 1);
+        without_delay(&mut events);
+        while !matches!(events.poll().await?, Event::Incoming(Packet::ConnAck(_))) {}
+        self.inside = Some((client, events));
+        Ok(())
+    }
+
+    async fn leave(&mut self) -> Result<()> {
+        let Some((client, mut events)) = self.inside.take() else { return Ok(()) };
+        client.disconnect().await?;
+        while !matches!(events.poll().await, Ok(Event::Outgoing(Outgoing::Disconnect)) | Err(_)) {}
+        Ok(())
+    }
+}
+
+fn options(port: u16) -> MqttOptions {
+    let mut options = MqttOptions::new(format!("lab-{:016x}", rand::random::<u64>()), "127.0.0.1", port);
+    options.set_clean_session(false).set_inflight(u16::MAX).set_keep_alive(Duration::from_secs(60));
+    options.set_max_packet_size(1 << 20, 1 << 20);
+    options
+}
+
+fn without_delay(events: &mut EventLoop) {
+    let mut network = events.network_options();
+    network.set_tcp_nodelay(true);
+    events.set_network_options(network);
 }
 
 fn topic(lane: usize) -> String {
@@ -123,13 +182,8 @@ fn topic(lane: usize) -> String {
 }
 
 async fn connect(port: u16, qos: QoS, lanes: Vec<usize>) -> Result<Box<dyn Link>> {
-    let mut options = MqttOptions::new(format!("lab-{:016x}", rand::random::<u64>()), "127.0.0.1", port);
-    options.set_clean_session(false).set_inflight(u16::MAX).set_keep_alive(Duration::from_secs(60));
-    options.set_max_packet_size(1 << 20, 1 << 20);
-    let (client, mut events) = AsyncClient::new(options, QUEUE);
-    let mut network = events.network_options();
-    network.set_tcp_nodelay(true);
-    events.set_network_options(network);
+    let (client, mut events) = AsyncClient::new(options(port), QUEUE);
+    without_delay(&mut events);
     let mut missing = lanes.len();
     for lane in &lanes {
         client.subscribe(topic(*lane), qos).await?;

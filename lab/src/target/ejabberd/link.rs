@@ -1,7 +1,12 @@
 //! One client of ejabberd.
 
-use super::server::RESOURCE;
-use crate::{pacer::Shot, record::Ear, stamp::Stamp, target::Link};
+use super::server::{HOST, RESOURCE};
+use crate::{
+    pacer::Shot,
+    record::Ear,
+    stamp::Stamp,
+    target::{Door, Link},
+};
 use anyhow::{Context, Result, bail, ensure};
 use async_trait::async_trait;
 use base64::{Engine as _, prelude::BASE64_STANDARD as BASE64};
@@ -95,17 +100,61 @@ pub(super) async fn connect(port: u16, seat: Seat) -> Result<XmppLink> {
 }
 
 async fn enter(port: u16, seat: Seat) -> Result<XmppLink> {
-    let stream =
-        StanzaStream::new_c2s(Loopback(port), seat.me.clone(), String::new(), Timeouts::default(), QUEUE);
-    let mut link = XmppLink { stream, seat, flying: VecDeque::new() };
-    let first = link.stream.next().await;
-    let Some(Event::Stream(StreamEvent::Reset { features, .. })) = first else { bail!("refused: {first:?}") };
-    ensure!(features.stream_management.is_some(), "the server has no stream management");
+    let mut link = XmppLink { stream: log_in(port, &seat.me).await?, seat, flying: VecDeque::new() };
     // Until it is acknowledged, messages could count as for somebody who is offline.
     let token = link.stream.send(Box::new(Presence::available().into())).await;
     link.acknowledged(token).await?;
     link.join().await?;
     Ok(link)
+}
+
+/// Until the account is bound and its stream managed.
+async fn log_in(port: u16, me: &Jid) -> Result<StanzaStream> {
+    let (timeouts, connector) = (Timeouts::default(), Loopback(port));
+    let mut stream = StanzaStream::new_c2s(connector, me.clone(), String::new(), timeouts, QUEUE);
+    let first = stream.next().await;
+    let Some(Event::Stream(StreamEvent::Reset { features, .. })) = first else { bail!("refused: {first:?}") };
+    ensure!(features.stream_management.is_some(), "the server has no stream management");
+    Ok(stream)
+}
+
+/// A client who comes and goes. Each time it has another name, for the server forgets an anonymous account
+/// some time after its connection has ended, with a new connection of that name.
+pub(super) struct XmppDoor {
+    port: u16,
+    name: String,
+    turn: u32,
+    inside: Option<StanzaStream>,
+}
+
+impl std::fmt::Debug for XmppDoor {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("XmppDoor").field("name", &self.name).finish_non_exhaustive()
+    }
+}
+
+impl XmppDoor {
+    /// Of accounts whose names begin so.
+    pub(super) fn new(port: u16, name: String) -> Self {
+        Self { port, name, turn: 0, inside: None }
+    }
+}
+
+#[async_trait]
+impl Door for XmppDoor {
+    async fn login(&mut self) -> Result<()> {
+        self.turn += 1;
+        let me = format!("{}-{}@{HOST}/{RESOURCE}", self.name, self.turn).parse()?;
+        self.inside = Some(log_in(self.port, &me).await?);
+        Ok(())
+    }
+
+    async fn leave(&mut self) -> Result<()> {
+        if let Some(stream) = self.inside.take() {
+            stream.close().await;
+        }
+        Ok(())
+    }
 }
 
 /// See [`connect`].

@@ -1,8 +1,12 @@
 //! Everybody of a plan and their conversations: made straight in the store, or over the wire.
 
 use super::{keyed::Keyed, link::FastChatLink};
-use crate::plan::{Habits, Plan};
+use crate::{
+    plan::{Habits, Plan},
+    target::Door,
+};
 use anyhow::{Result, bail, ensure};
+use async_trait::async_trait;
 use fastchat_gateway::store::{Founded, Join, NewDirect, NewGroup, Outcome, Store};
 use fastchat_protocol::{Bytes, ConversationId, Counter, DeviceId, Epoch, Role};
 use fastchat_tests::{
@@ -129,12 +133,37 @@ impl Entrance {
         FastChatLink::new(client, self)
     }
 
+    /// By which it comes and goes.
+    pub(super) fn door(self) -> EntranceDoor {
+        EntranceDoor { entrance: self, inside: None }
+    }
+
     /// The keys, if messages are sealed.
     pub(super) fn keys(&self) -> Option<&Arc<Keyed>> {
         match &self.person {
             Person::Keyed(keyed) if self.seal => Some(keyed),
             _ => None,
         }
+    }
+}
+
+/// A client who comes and goes.
+#[derive(Debug)]
+pub(super) struct EntranceDoor {
+    entrance: Entrance,
+    inside: Option<RawClient>,
+}
+
+#[async_trait]
+impl Door for EntranceDoor {
+    async fn login(&mut self) -> Result<()> {
+        self.inside = Some(self.entrance.person.connect(&self.entrance.address).await?);
+        Ok(())
+    }
+
+    async fn leave(&mut self) -> Result<()> {
+        self.inside = None;
+        Ok(())
     }
 }
 
