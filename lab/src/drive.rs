@@ -2,7 +2,7 @@
 
 use crate::{
     arrivals::{Arrivals, Schedule},
-    machine::{self, Component, Machine, Usage},
+    machine::{self, Component, Machine, Time, Usage},
     order::Faults,
     pacer::{self, Dealer, Shot},
     plan::{Pattern, Plan},
@@ -104,6 +104,8 @@ pub struct Outcome {
     pub used: BTreeMap<String, Usage>,
     /// Seconds of the measured part, until the last delivery.
     pub measured_s: f64,
+    /// The share of the processors that the machine's host gave to others in it.
+    pub stolen: f64,
     /// The machine, before the run.
     pub machine: Machine,
 }
@@ -120,8 +122,8 @@ pub async fn run(
     progress: Progress<'_>,
 ) -> Result<(Vec<Box<dyn Link>>, Outcome)> {
     // Where that is not allowed, the report says so.
-    let _first = First::raise();
-    let machine = Machine::look()?;
+    let first = First::raise();
+    let machine = Machine::look(first.priority())?;
     let messages = (load.rate * load.end().as_secs_f64()) as u64;
     let (windows, returned) = match load.window {
         Some(window) => {
@@ -145,6 +147,7 @@ pub async fn run(
         tally: recorder.tally(),
         used: watched.used,
         measured_s: watched.measured_s,
+        stolen: watched.stolen,
         machine,
     };
     Ok((links, outcome))
@@ -200,6 +203,7 @@ struct Watched {
     turns: Vec<u32>,
     used: BTreeMap<String, Usage>,
     measured_s: f64,
+    stolen: f64,
 }
 
 impl Run<'_> {
@@ -214,7 +218,7 @@ impl Run<'_> {
         };
         let measuring = async {
             tokio::time::sleep_until((self.recorder.begin() + warm_up).into()).await;
-            anyhow::Ok((machine::usage(&self.components)?, Instant::now()))
+            anyhow::Ok((machine::usage(&self.components)?, Time::now()?, Instant::now()))
         };
         let telling = async {
             let mut ticks = tokio::time::interval(Duration::from_secs(1));
@@ -226,11 +230,12 @@ impl Run<'_> {
         };
         let whole = async {
             let (dealer, before) = tokio::join!(dealing, measuring);
-            let (dealer, (before, since)) = (dealer?, before?);
+            let (dealer, (before, time, since)) = (dealer?, before?);
             let last = self.drain(dealer.turns()).await;
             let used = machine::between(&before, &machine::usage(&self.components)?);
             let measured_s = last.saturating_duration_since(since).as_secs_f64();
-            anyhow::Ok(Watched { turns: dealer.turns().to_vec(), used, measured_s })
+            let stolen = Time::now()?.stolen_since(time);
+            anyhow::Ok(Watched { turns: dealer.turns().to_vec(), used, measured_s, stolen })
         };
         tokio::select! {
             watched = whole => watched,

@@ -9,6 +9,7 @@ use crate::{
     floors::Floors,
     machine::{DRIVER, Machine},
     plan::Pattern,
+    priority::Priority,
     record::Counted,
     tally::{Latencies, Second},
 };
@@ -17,6 +18,8 @@ use std::collections::BTreeMap;
 
 /// Above this send lag (99th percentile) a run measures its driver.
 const MAX_LAG_US: u64 = 1_000;
+/// Above this share of the processors taken by the machine's host, latencies are partly its own.
+const MAX_STOLEN: f64 = 0.01;
 /// Above this share of all processor time the driver's own hunger decides where the knee is.
 const MAX_DRIVER_SHARE: f64 = 0.4;
 
@@ -104,6 +107,8 @@ pub struct Figures {
     pub driver_share: f64,
     /// Of files, if there were any.
     pub files: Option<FileFigures>,
+    /// The share of the processors that the machine's host gave to others meanwhile.
+    pub stolen_share: f64,
     /// Second by second.
     pub seconds: Vec<Moment>,
     /// Some messages: number, due (s), acknowledged after (us).
@@ -271,8 +276,12 @@ impl Figures {
         let is_known = outcome.used.keys().any(|name| name != DRIVER);
         let servers = |count: f64| is_known.then(|| (all - driver) as f64 / count);
         let lag_us = Percentiles::of(&tally.lag);
-        let verdict =
+        let mut verdict =
             judge(&experiment, &counts, &lag_us, driver_share, &outcome.machine, outcome.complaints);
+        if outcome.stolen > MAX_STOLEN {
+            let share = outcome.stolen * 100.0;
+            verdict.notes.push(format!("the host of this machine took {share:.0} % of its processor time"));
+        }
         Self {
             experiment,
             target,
@@ -296,6 +305,7 @@ impl Figures {
             server_cpu_us_per_delivery: servers(deliveries.max(1) as f64),
             driver_share,
             files: FileFigures::of(&tally, measured_s, &servers),
+            stolen_share: outcome.stolen,
             seconds: tally.seconds.iter().enumerate().map(moment).collect(),
             acks: tally.acks,
             deliveries: tally.deliveries,
@@ -362,7 +372,7 @@ fn judge(
         let load = machine.load_before;
         verdict.notes.push(format!("the machine was busy before the run: load {load:.1}"));
     }
-    if machine.driver_nice >= 0 {
+    if machine.driver_priority == Priority::Ordinary {
         verdict.notes.push("the driver shared the cores as an equal: going first takes root".to_owned());
     }
     verdict.notes.extend(complaints);
@@ -396,7 +406,7 @@ mod tests {
             memory_bytes: 0,
             kernel: String::new(),
             load_before: 0.0,
-            driver_nice: -10,
+            driver_priority: Priority::RealTime,
         };
         judge(&experiment, &counts, &lag, 0.1, &machine, Vec::new())
     }

@@ -1,6 +1,6 @@
 //! What processes use, and what else the machine does: read from /proc.
 
-use crate::priority;
+use crate::priority::Priority;
 use anyhow::{Context, Result};
 use serde::Serialize;
 use std::{collections::BTreeMap, fs, path::Path};
@@ -147,6 +147,32 @@ pub fn slab_bytes() -> Result<u64> {
     Ok(line.trim().trim_end_matches(" kB").trim().parse::<u64>()? * 1024)
 }
 
+/// Time of all processors since the machine began: what its host gave to other machines meanwhile, and all
+/// of it.
+#[derive(Debug, Clone, Copy)]
+pub struct Time {
+    stolen: u64,
+    all: u64,
+}
+
+impl Time {
+    /// Until now.
+    pub fn now() -> Result<Self> {
+        let stat = fs::read_to_string("/proc/stat").context("/proc/stat")?;
+        let line = stat.lines().next().unwrap_or_default();
+        // proc(5): user, nice, system, idle, iowait, irq, softirq, steal; guests count as users already.
+        let ticks: Vec<u64> =
+            line.split_whitespace().skip(1).take(8).map(str::parse).collect::<Result<_, _>>()?;
+        Ok(Self { stolen: ticks.get(7).copied().unwrap_or(0), all: ticks.iter().sum() })
+    }
+
+    /// The share that was stolen since then.
+    pub fn stolen_since(self, before: Self) -> f64 {
+        let all = self.all.saturating_sub(before.all).max(1);
+        self.stolen.saturating_sub(before.stolen) as f64 / all as f64
+    }
+}
+
 /// What shares the processors, for the report.
 #[derive(Debug, Clone, Serialize)]
 pub struct Machine {
@@ -160,13 +186,13 @@ pub struct Machine {
     pub kernel: String,
     /// Runnable threads, a mean over the last minute, before the run began.
     pub load_before: f64,
-    /// The driver's priority in the run, as `nice` counts: below 0 it went before the servers.
-    pub driver_nice: i32,
+    /// How the driver's threads stood among the servers' in the run.
+    pub driver_priority: Priority,
 }
 
 impl Machine {
     /// This one, now.
-    pub fn look() -> Result<Self> {
+    pub fn look(driver_priority: Priority) -> Result<Self> {
         let read = |path: &str| fs::read_to_string(path).with_context(|| path.to_owned());
         let cpuinfo = read("/proc/cpuinfo")?;
         let processor = cpuinfo.lines().find_map(|line| line.strip_prefix("model name"));
@@ -178,7 +204,7 @@ impl Machine {
             memory_bytes: memory.trim().trim_end_matches(" kB").trim().parse::<u64>()? * 1024,
             kernel: read("/proc/sys/kernel/osrelease")?.trim().to_owned(),
             load_before: read("/proc/loadavg")?.split(' ').next().unwrap_or_default().parse()?,
-            driver_nice: priority::nice(),
+            driver_priority,
         })
     }
 }
@@ -207,6 +233,13 @@ mod tests {
         assert_eq!(Component::driver().of(&all).len(), 1);
         child.kill().expect("it runs");
         child.wait().expect("it ends");
+    }
+
+    #[test]
+    fn a_share_is_stolen_or_not() {
+        let (before, after) = (Time { stolen: 10, all: 1_000 }, Time { stolen: 30, all: 1_200 });
+        assert_eq!(after.stolen_since(before), 0.1);
+        assert!(Time::now().expect("it reads").all > 0);
     }
 
     #[test]

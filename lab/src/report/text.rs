@@ -49,15 +49,15 @@ pub fn text(run: &Figures) -> String {
         let (cpu, cores) = (cost.cpu_us_per_message, cost.cores);
         let _ = writeln!(text, "  {name:10} {cpu:7.1} us/message  {cores:.2} cores  {mib:.0} MiB");
     }
-    let nice = run.machine.driver_nice;
+    let priority = run.machine.driver_priority;
     let _ = match (run.server_cpu_us_per_message, run.server_cpu_us_per_delivery) {
         (Some(message), Some(delivery)) => write!(
             text,
-            "  servers    {message:7.1} us/message, {delivery:.1} us/delivery; the driver used {:.0} % of all, \
-             at nice {nice}",
+            "  servers    {message:7.1} us/message, {delivery:.1} us/delivery; the driver used {:.0} % of all \
+             and went {priority}",
             run.driver_share * 100.0,
         ),
-        _ => write!(text, "  servers    not measured; the driver ran at nice {nice}"),
+        _ => write!(text, "  servers    not measured; the driver went {priority}"),
     };
     text
 }
