@@ -18,6 +18,8 @@ use std::collections::BTreeMap;
 
 /// Above this send lag (99th percentile) a run measures its driver.
 const MAX_LAG_US: u64 = 1_000;
+/// Above this share of the processors the driver leaves nothing to anybody.
+const MAX_DRIVER_CORES: f64 = 0.8;
 /// Above this share of the processors taken by the machine's host, latencies are partly its own.
 const MAX_STOLEN: f64 = 0.01;
 /// Above this share of all processor time the driver's own hunger decides where the knee is.
@@ -278,6 +280,11 @@ impl Figures {
         let lag_us = Percentiles::of(&tally.lag);
         let mut verdict =
             judge(&experiment, &counts, &lag_us, driver_share, &outcome.machine, outcome.complaints);
+        if driver as f64 / 1e6 / measured_s > MAX_DRIVER_CORES * outcome.machine.cores as f64 {
+            verdict
+                .void
+                .push("the driver needed all processors: what is missing may be its fault".to_owned());
+        }
         if outcome.stolen > MAX_STOLEN {
             let share = outcome.stolen * 100.0;
             verdict.notes.push(format!("the host of this machine took {share:.0} % of its processor time"));

@@ -41,6 +41,11 @@ fn short() -> Load {
     Load { rate: 100.0, warm_up_s: 0.5, duration_s: 1.5, ..Load::default() }
 }
 
+/// What clients who seal and open can do without any optimisation.
+fn slow() -> Load {
+    Load { rate: 20.0, ..short() }
+}
+
 #[tokio::test]
 async fn every_pattern_on_the_embedded_server() -> Result<()> {
     for (pattern, clients) in [
@@ -73,7 +78,7 @@ async fn a_group_and_pairs_on_fleets() -> Result<()> {
 #[tokio::test]
 async fn sealed_messages_on_both_kinds_of_servers() -> Result<()> {
     for (target, pattern, clients) in [("embedded", Pattern::Ring, 3), ("fleet:2", Pattern::Group, 5)] {
-        let sealed = Experiment { seal: true, ..plan(target, pattern, clients, short()) };
+        let sealed = Experiment { seal: true, ..plan(target, pattern, clients, slow()) };
         let figures = run(sealed).await?;
         assert!(report::text(&figures).contains("256 B sealed"), "{target}");
     }
@@ -92,7 +97,7 @@ async fn a_deployment_that_runs_already() -> Result<()> {
     assert!(report::text(&figures).contains("servers    not measured"));
     let pids = deployment.components().into_iter().flat_map(|component| component.pids).collect();
     let given = Given { pids, invite: None };
-    let figures = run(Experiment { seal: true, given, ..plan(&target, Pattern::Group, 5, short()) }).await?;
+    let figures = run(Experiment { seal: true, given, ..plan(&target, Pattern::Group, 5, slow()) }).await?;
     assert!(figures.components["server"].rss_bytes > 0 && figures.server_cpu_us_per_message.is_some());
     Ok(())
 }
@@ -122,7 +127,7 @@ async fn a_day_in_the_life() -> Result<()> {
     let figures = measured("fleet:2", Pattern::Mixed, 60, Load { rate: 100.0, ..load.clone() }).await?;
     assert!(figures.counts.reconnected > 5 && figures.files.is_some(), "{:?}", figures.counts);
     let sealed =
-        Experiment { seal: true, ..plan("embedded", Pattern::Mixed, 12, Load { rate: 50.0, ..load }) };
+        Experiment { seal: true, ..plan("embedded", Pattern::Mixed, 12, Load { rate: 20.0, ..load }) };
     assert!(run(sealed).await?.counts.reconnected > 5);
     Ok(())
 }
