@@ -22,7 +22,7 @@ use crate::{
     registry::Handle,
     service,
     session::{Session, Step, Tick},
-    store::{Append, Outcome, operate::ShutOut, receipts::ReadMark},
+    store::{Append, Arrival, Outcome, operate::ShutOut, receipts::ReadMark},
 };
 use bytes::Bytes;
 use fastchat_protocol::{
@@ -143,12 +143,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection<S> {
         if self.first {
             self.gateway.bus.subscribe(Subject::User(self.handle.account)).await;
         }
-        // From here on this gateway hears when a group lets the account in; those that did before are
-        // in the store.
-        if let Err(refusal) = self.enter_groups().await {
-            return Err(dismiss(&mut self.ws, self.request, refusal).await);
-        }
-        match self.session_frame().await {
+        match self.begin().await {
             Ok(session) => {
                 self.gateway.fanout.connected(self.handle.account, self.handle.device);
                 // Who watches from here hears it without the bus.
@@ -159,42 +154,44 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection<S> {
         }
     }
 
-    async fn enter_groups(&mut self) -> Result<(), Refusal> {
-        let groups = self.gateway.store.groups(self.handle.device).await.map_err(service::store_error)?;
-        self.gateway.groups.enter(&self.handle, &groups).await;
-        Ok(())
-    }
-
-    async fn session_frame(&mut self) -> Result<ServerFrame, Refusal> {
-        let (store, me) = (&self.gateway.store, self.session.me());
-        // Read again now that others can find this connection: a revocation during the proof closed
-        // nothing, because there was nothing yet to close.
-        let device = store.device(me.device).await.map_err(service::store_error)?;
-        let device = device.ok_or_else(|| refusal::of_shut_out(ShutOut::Revoked))?;
-        if let Some(why) = device.shut_out() {
+    /// One question for all that a session begins with. It comes after the registry and the account's
+    /// subject: others can find this connection, and this gateway hears when a group lets the account in,
+    /// so that what happens from here on is not missed, and what happened before is in the answer. A
+    /// revocation during the proof is: it closed nothing, because there was nothing yet to close.
+    async fn begin(&mut self) -> Result<ServerFrame, Refusal> {
+        let arrival = self.gateway.arrivals.session(self.handle.device).await?;
+        let arrival = arrival.ok_or_else(|| refusal::of_shut_out(ShutOut::Revoked))?;
+        // The client was told another one: it would compare its positions with a log that is gone.
+        self.gateway.on_incarnation(arrival.incarnation)?;
+        if let Some(why) = arrival.device.shut_out() {
             return Err(refusal::of_shut_out(why));
         }
+        self.gateway.groups.enter(&self.handle, &arrival.groups).await;
+        Ok(self.session_frame(arrival))
+    }
+
+    fn session_frame(&mut self, arrival: Arrival) -> ServerFrame {
+        let (me, device) = (self.session.me(), arrival.device);
         if let Some(quota) = device.sends_per_second.and_then(NonZeroU32::new) {
             self.sends = rate::sends(quota);
         }
         self.handle.visible.store(device.visible, Ordering::Relaxed);
         self.handle.shares_delivered.store(device.shares_delivered, Ordering::Relaxed);
         self.handle.shares_last_seen.store(device.shares_last_seen, Ordering::Relaxed);
-        let key_packages = store.key_packages_left(me.device).await.map_err(service::store_error)?;
         let ping_interval = self.gateway.config.ping_interval.as_secs();
-        Ok(ServerFrame::Session(server::Session {
+        ServerFrame::Session(server::Session {
             account: me.account,
             name: me.name.clone(),
             device: me.device,
             mailbox_head: device.mailbox_head,
             ping_seconds: u32::try_from(ping_interval).unwrap_or(u32::MAX).max(1),
-            key_packages,
+            key_packages: arrival.key_packages,
             sharing: Some(server::Sharing {
                 online: device.visible,
                 delivered: device.shares_delivered,
                 last_seen: device.shares_last_seen,
             }),
-        }))
+        })
     }
 
     async fn serve(&mut self) -> Result<std::convert::Infallible, Reason> {

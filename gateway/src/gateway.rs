@@ -2,6 +2,7 @@
 
 use crate::{
     Config,
+    arrivals::Arrivals,
     blobs::{BlobState, Objects},
     bus::{Bus, BusEvents},
     cursors::Cursors,
@@ -10,6 +11,7 @@ use crate::{
     groups::Groups,
     heads,
     hints::Hints,
+    incarnation::Incarnation,
     limits::{MAX_GUESTS, MAX_UNIDENTIFIED},
     notices,
     passwords::Passwords,
@@ -40,6 +42,10 @@ pub struct Gateway {
     pub bus: Arc<dyn Bus>,
     /// Commits envelopes.
     pub writer: Writer,
+    /// What is asked about devices that connect.
+    pub arrivals: Arrivals,
+    /// The store's, as this gateway serves it.
+    pub incarnation: Incarnation,
     /// Who is connected here.
     pub registry: Arc<Registry>,
     /// Who hears which group here.
@@ -94,10 +100,13 @@ impl Gateway {
         let (to_hints, to_watches) = (Arc::clone(&hints), Arc::clone(&watches));
         let fanout = Fanout::new(of_registry(), of_groups(), to_hints, to_watches, Arc::clone(&bus));
         let fanout = Arc::new(fanout);
+        let (tasks, ending) = (TaskTracker::new(), CancellationToken::new());
         let gateway = Arc::new(Self {
             identity: Identity::draw(config.public_url()),
             tickets: Tickets::new(config.tickets, config.balancer_keys.clone()),
             writer: Writer::spawn(Arc::clone(&store), config.writer_lanes()),
+            arrivals: Arrivals::spawn(&store, &tasks, &ending),
+            incarnation: Incarnation::default(),
             passwords: Passwords::new(config.pepper.clone(), config.bcrypt_threads),
             unidentified: Arc::new(Semaphore::new(MAX_UNIDENTIFIED)),
             guests: Arc::new(Semaphore::new(MAX_GUESTS)),
@@ -109,9 +118,9 @@ impl Gateway {
             blobs: BlobState::new(Arc::clone(&store), objects),
             connected: Connected::default(),
             draining: CancellationToken::new(),
-            ending: CancellationToken::new(),
+            ending,
             drain_asked: Notify::new(),
-            tasks: TaskTracker::new(),
+            tasks,
             registry,
             groups,
             fanout,
@@ -128,14 +137,14 @@ impl Gateway {
         let (fanout, registry) = (|| Arc::clone(&self.fanout), || Arc::clone(&self.registry));
         let interval = self.config.head_check_interval;
         let gateway = Arc::clone(self);
-        let restored = move || gateway.drain_asked.notify_one();
+        let on_incarnation = move |now| gateway.on_incarnation(now);
         self.tasks.spawn(heads::run(
             Arc::clone(&self.store),
             fanout(),
             registry(),
             interval,
             stop(),
-            restored,
+            on_incarnation,
         ));
         self.tasks.spawn(notices::run(Arc::clone(self), stop()));
         self.tasks.spawn(heads::on_bus(events, fanout(), registry(), stop()));

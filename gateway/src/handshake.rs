@@ -105,7 +105,7 @@ impl Unidentified {
             ));
         }
         admission::admit(gateway, hello.ticket.as_deref())?;
-        let incarnation = gateway.store.incarnation().await.map_err(store_error)?;
+        let incarnation = gateway.incarnation().await?;
         let frame = ServerFrame::Hello(server::Hello {
             version: *version,
             deployment: gateway.config.deployment.clone(),
@@ -136,6 +136,10 @@ impl Challenged {
                 "the challenge was answered too late: connect again",
             ));
         }
+        if !matches!(frame, ClientFrame::Resume(_) | ClientFrame::Login(_)) {
+            // Of a device that is known, its session compares it (see `Connection::welcome`).
+            gateway.on_incarnation(gateway.store.incarnation().await.map_err(store_error)?)?;
+        }
         match frame {
             ClientFrame::Resume(resume) => self.resume(gateway, &resume).await.map(Proved::Device),
             ClientFrame::Login(login) => self.login(gateway, login).await.map(Proved::Device),
@@ -147,7 +151,7 @@ impl Challenged {
     }
 
     async fn resume(self, gateway: &Gateway, resume: &Resume) -> Result<Identified, Refusal> {
-        let device = gateway.store.device(resume.device).await.map_err(store_error)?;
+        let device = gateway.arrivals.device(resume.device).await?;
         // An unknown device costs a verification too.
         let key = device.as_ref().map_or([0; 32], |device| device.key);
         let signed = self.signed(gateway, resume.device, &key, &resume.signature);
@@ -162,7 +166,7 @@ impl Challenged {
 
     async fn login(self, gateway: &Gateway, login: Login) -> Result<Identified, Refusal> {
         gateway.limiters.login_from(self.address).map_err(rate_limited)?;
-        let device = gateway.store.device(login.device).await.map_err(store_error)?;
+        let device = gateway.arrivals.device(login.device).await?;
         let device = device.filter(|device| device.name.as_str() == login.name);
         let hash = match &device {
             Some(device) => gateway.store.password_hash(device.account).await.map_err(store_error)?,

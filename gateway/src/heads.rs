@@ -11,7 +11,7 @@ use crate::{
     registry::Registry,
     store::{Mark, Store},
 };
-use fastchat_protocol::{RequestId, ServerFrame, server::Resync};
+use fastchat_protocol::{Refusal, RequestId, ServerFrame, server::Resync};
 use std::{
     collections::HashMap,
     sync::Arc,
@@ -23,17 +23,16 @@ use tokio_util::sync::CancellationToken;
 /// Between looks for revoked devices: what the bus did not carry is made up for in this time.
 const REVOCATION_CHECK: Duration = Duration::from_secs(5);
 
-/// Asks what moved, every `interval`, until told to stop. `restored` hears that the store was restored
-/// under this gateway.
+/// Asks what moved, every `interval`, until told to stop. `on_incarnation` hears now and then which one the
+/// store is in.
 pub async fn run(
     store: Arc<dyn Store>,
     fanout: Arc<Fanout>,
     registry: Arc<Registry>,
     interval: Duration,
     stop: CancellationToken,
-    restored: impl Fn() + Send,
+    on_incarnation: impl Fn(u32) -> Result<(), Refusal> + Send,
 ) {
-    let mut incarnation: Option<u32> = None;
     let mut mark: Option<Mark> = None;
     let mut ticks = tokio::time::interval(interval);
     ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
@@ -43,9 +42,10 @@ pub async fn run(
         if revocations.elapsed() >= REVOCATION_CHECK {
             revocations = Instant::now();
             close_shut_out(&*store, &registry).await;
-            if is_another(&*store, &mut incarnation).await {
-                tracing::error!("the store was restored under this gateway, which ends: start it again");
-                restored();
+            match store.incarnation().await {
+                // The gateway ends if it is another one.
+                Ok(now) => drop(on_incarnation(now)),
+                Err(error) => tracing::warn!(%error, "the incarnation could not be looked up"),
             }
         }
         let began = Instant::now();
@@ -65,18 +65,6 @@ pub async fn run(
                 fanout.age();
             }
             Err(error) => tracing::warn!(%error, "a head check failed; the next one makes up for it"),
-        }
-    }
-}
-
-/// Whether the store has another incarnation than at first. A gateway serves one: what it remembers of
-/// heads and memberships is of a log that is gone.
-async fn is_another(store: &dyn Store, known: &mut Option<u32>) -> bool {
-    match store.incarnation().await {
-        Ok(now) => *known.get_or_insert(now) != now,
-        Err(error) => {
-            tracing::warn!(%error, "the incarnation could not be looked up");
-            false
         }
     }
 }

@@ -12,6 +12,7 @@
 //! It never holds a private key and links nothing that could open an envelope (docs/threat-model.md).
 
 pub mod admin;
+pub mod arrivals;
 pub mod blobs;
 pub mod bus;
 pub mod config;
@@ -25,6 +26,7 @@ pub mod handshake;
 pub mod heads;
 pub mod health;
 pub mod hints;
+pub mod incarnation;
 pub mod invites;
 pub mod lifecycle;
 pub mod limits;

@@ -38,6 +38,11 @@ pub const MAX_WAITING_DEVICES: usize = 50_000;
 /// Sockets without a session at a time, and of one address: slow ones must not use up descriptors.
 pub const MAX_UNIDENTIFIED: usize = 4_096;
 
+/// Questions about devices that connect, at a time, of each kind: more would only make each of them smaller.
+pub const LOOKUP_LANES: usize = 2;
+/// Devices that one of these questions asks for, at most.
+pub const LOOKUP_BATCH: usize = 64;
+
 /// Parts of a slot: more than the bytes of all slots fill.
 pub const MAX_SLOT_PARTS: u32 = 1_024;
 /// Sessions without a device at a time: each has proved a password or a recovery code.

@@ -87,7 +87,14 @@ pub fn not_accepted() -> Refusal {
     Refusal::new(Code::NotAccepted, "this account does not take messages or invitations from you")
 }
 
-fn unavailable() -> Refusal {
+/// The store was restored under this gateway: another one, or this one started again, serves it.
+pub fn restored() -> Refusal {
+    let detail = "the server's storage was restored, and this gateway ends: connect again";
+    Refusal { wait_ms: Some(1_000), ..Refusal::new(Code::Unavailable, detail) }
+}
+
+/// The store cannot be asked.
+pub fn unavailable() -> Refusal {
     Refusal {
         wait_ms: Some(1_000),
         ..Refusal::new(Code::Unavailable, "the server's storage is not available; nothing was stored")

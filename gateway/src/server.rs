@@ -18,13 +18,14 @@ use crate::{
     tls::Tls,
 };
 use axum::{
-    Router,
+    Extension, Router,
     body::Body,
-    extract::{Request, State},
+    extract::Request,
     http::{HeaderMap, HeaderValue, StatusCode, header},
     response::{IntoResponse, Response},
     routing::{get, post},
 };
+use hyper::service::{Service as _, service_fn};
 use hyper_util::{
     rt::{TokioIo, TokioTimer},
     service::TowerToHyperService,
@@ -45,6 +46,7 @@ use write_limit::WriteLimit;
 
 /// Accepts until the gateway drains.
 pub async fn run(gateway: Arc<Gateway>, listener: TcpListener, tls: Option<Arc<Tls>>) {
+    let router = router();
     loop {
         let accepted = tokio::select! {
             () = gateway.draining.cancelled() => return,
@@ -53,8 +55,8 @@ pub async fn run(gateway: Arc<Gateway>, listener: TcpListener, tls: Option<Arc<T
         match accepted {
             Ok((stream, address)) => {
                 metrics::accepted();
-                let tls = tls.clone();
-                gateway.tasks.spawn(socket(Arc::clone(&gateway), stream, address, tls));
+                let (router, tls) = (router.clone(), tls.clone());
+                gateway.tasks.spawn(socket(Arc::clone(&gateway), router, stream, address, tls));
             }
             Err(error) => {
                 // Out of descriptors, most likely: those who are here go on, new ones wait.
@@ -65,7 +67,22 @@ pub async fn run(gateway: Arc<Gateway>, listener: TcpListener, tls: Option<Arc<T
     }
 }
 
-async fn socket(gateway: Arc<Gateway>, stream: TcpStream, address: SocketAddr, tls: Option<Arc<Tls>>) {
+/// Made once: a router of its own for each socket would be a good part of what a socket costs. Its
+/// handlers find their [`Peer`] in the request.
+fn router() -> Router {
+    Router::new()
+        .route("/v1/ws", get(upgrade))
+        .route("/v1/assign", post(assign_client))
+        .route("/v1/blobs/{blob}/{part}", get(transfers::part).put(transfers::part))
+}
+
+async fn socket(
+    gateway: Arc<Gateway>,
+    router: Router,
+    stream: TcpStream,
+    address: SocketAddr,
+    tls: Option<Arc<Tls>>,
+) {
     // Frames are small and written together already.
     let _ = stream.set_nodelay(true);
     // Where the gateway is full, these places are what is left for saying so.
@@ -73,9 +90,9 @@ async fn socket(gateway: Arc<Gateway>, stream: TcpStream, address: SocketAddr, t
         return metrics::ended("too_many_opening");
     };
     match tls {
-        None => http(gateway, stream, false, address, place).await,
+        None => http(gateway, router, stream, false, address, place).await,
         Some(tls) => match timeout(OPENING_TIMEOUT, tls.accept(stream)).await {
-            Ok(Ok(stream)) => http(gateway, stream, true, address, place).await,
+            Ok(Ok(stream)) => http(gateway, router, stream, true, address, place).await,
             _ => metrics::ended("no_tls"),
         },
     }
@@ -96,6 +113,7 @@ struct Peer {
 
 async fn http<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
     gateway: Arc<Gateway>,
+    router: Router,
     stream: S,
     secure: bool,
     address: SocketAddr,
@@ -104,25 +122,17 @@ async fn http<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
     let place = Arc::new(Mutex::new(Some(place)));
     let transfer = Arc::default();
     let (draining, ending) = (gateway.draining.clone(), gateway.ending.clone());
-    let router = Router::new()
-        .route("/v1/ws", get(upgrade))
-        .route("/v1/assign", post(assign_client))
-        .route("/v1/blobs/{blob}/{part}", get(transfers::part).put(transfers::part))
-        .with_state(Peer {
-            gateway,
-            address,
-            secure,
-            place: Arc::clone(&place),
-            transfer: Arc::clone(&transfer),
-        });
+    let peer = Peer { gateway, address, secure, place: Arc::clone(&place), transfer: Arc::clone(&transfer) };
+    let router = TowerToHyperService::new(router);
+    let routed = service_fn(move |mut request: hyper::Request<hyper::body::Incoming>| {
+        request.extensions_mut().insert(peer.clone());
+        router.call(request)
+    });
     let served = hyper::server::conn::http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(OPENING_TIMEOUT)
         .max_buf_size(HTTP_BUFFER)
-        .serve_connection(
-            TokioIo::new(WriteLimit::new(stream, TRANSFER_STALL)),
-            TowerToHyperService::new(router),
-        )
+        .serve_connection(TokioIo::new(WriteLimit::new(stream, TRANSFER_STALL)), routed)
         .with_upgrades();
     let mut served = std::pin::pin!(served);
     let transfers = || transfer.lock().unwrap_or_else(PoisonError::into_inner).is_some();
@@ -144,11 +154,11 @@ async fn http<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
     }
 }
 
-async fn assign_client(State(peer): State<Peer>, request: Request) -> Response {
+async fn assign_client(Extension(peer): Extension<Peer>, request: Request) -> Response {
     assign::answer(&peer.gateway, peer.secure, request).await
 }
 
-async fn upgrade(State(peer): State<Peer>, mut request: Request) -> Response {
+async fn upgrade(Extension(peer): Extension<Peer>, mut request: Request) -> Response {
     let key = match websocket_key(request.headers()) {
         Ok(key) => key,
         Err(refused) => return refused.into_response(),

@@ -123,8 +123,19 @@ pub trait Store: operate::Operate + blobs::Blobs + retain::Retain + 'static {
     /// that it revokes may do nothing any more: their key packages and mailboxes are gone, and the
     /// revision of every conversation that they are in is raised.
     async fn put_manifest(&self, account: AccountId, next: NewManifest) -> Result<bool>;
-    /// A device with all that a connecting client needs, in one query.
-    async fn device(&self, device: DeviceId) -> Result<Option<Device>>;
+    /// Those of these devices that there are, in any order: what their proofs are checked against.
+    async fn known_devices(&self, devices: &[DeviceId]) -> Result<Vec<(DeviceId, Device)>>;
+    /// One of them.
+    async fn device(&self, device: DeviceId) -> Result<Option<Device>> {
+        Ok(self.known_devices(&[device]).await?.pop().map(|(_, device)| device))
+    }
+    /// Those of these devices that there are, in any order, with all that their sessions begin with, as
+    /// of one moment. One question, however many come at once.
+    async fn arrivals(&self, devices: &[DeviceId]) -> Result<Vec<(DeviceId, Arrival)>>;
+    /// One of them.
+    async fn arrival(&self, device: DeviceId) -> Result<Option<Arrival>> {
+        Ok(self.arrivals(&[device]).await?.pop().map(|(_, arrival)| arrival))
+    }
 
     /// Those of these devices that may not be served, and why.
     async fn shut_out(&self, devices: &[DeviceId]) -> Result<Vec<(DeviceId, operate::ShutOut)>>;
@@ -142,8 +153,6 @@ pub trait Store: operate::Operate + blobs::Blobs + retain::Retain + 'static {
     /// (never the same twice), else the last-resort one. Devices with neither are left out.
     /// Nothing is taken if the account has blocked `by`.
     async fn claim_key_packages(&self, by: AccountId, account: AccountId, suite: u16) -> Result<Claimed>;
-    /// What the directory holds for a device, by suite.
-    async fn key_packages_left(&self, device: DeviceId) -> Result<Vec<KeyPackagesLeft>>;
 
     /// Appends application envelopes in one transaction: every item has its own outcome, in the order
     /// of the batch. An error says that no item was stored (`Unavailable`), or that it is not known
@@ -173,9 +182,6 @@ pub trait Store: operate::Operate + blobs::Blobs + retain::Retain + 'static {
     /// only if nobody else is left. `NotMember` for a direct conversation. Refusals come in the order
     /// of an envelope's, `Owner` before the epoch.
     async fn leave(&self, leave: NewLeave) -> Result<Outcome>;
-    /// The groups of which a device may read what comes, for the subscriptions of its connection; in the
-    /// order of ids.
-    async fn groups(&self, device: DeviceId) -> Result<Vec<ConversationId>>;
 
     /// Blocks an account or no longer: it cannot found a direct conversation with the blocker, append
     /// to one (nor a commit), or claim its key packages. Idempotent; nothing happens for oneself, or if
@@ -385,6 +391,19 @@ impl Device {
             (false, false) => None,
         }
     }
+}
+
+/// What a device's session begins with.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Arrival {
+    /// The device itself.
+    pub device: Device,
+    /// The store's incarnation.
+    pub incarnation: u32,
+    /// The groups of which it may read what comes, in the order of ids: what its connection hears.
+    pub groups: Vec<ConversationId>,
+    /// What the directory holds for it, by suite.
+    pub key_packages: Vec<KeyPackagesLeft>,
 }
 
 /// An application envelope to append.

@@ -6,14 +6,15 @@ use crate::{
     metrics,
 };
 use axum::{
-    extract::{Path, Request, State},
+    Extension,
+    extract::{Path, Request},
     http::{HeaderValue, Method, StatusCode, header},
     response::{IntoResponse, Response},
 };
 use std::sync::{Arc, PoisonError};
 
 pub(super) async fn part(
-    State(peer): State<Peer>,
+    Extension(peer): Extension<Peer>,
     Path((blob, part)): Path<(String, String)>,
     request: Request,
 ) -> Response {

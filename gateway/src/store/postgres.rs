@@ -11,6 +11,7 @@
 
 mod accounts;
 mod append;
+mod arrivals;
 mod blocks;
 mod commit;
 mod connection;
@@ -156,8 +157,12 @@ impl Store for Postgres {
         self.transaction(async |c| noted::put_manifest(c, account, &next).await).await
     }
 
-    async fn device(&self, device: DeviceId) -> Result<Option<Device>> {
-        self.read(async |c| accounts::device(c, device).await).await
+    async fn known_devices(&self, devices: &[DeviceId]) -> Result<Vec<(DeviceId, Device)>> {
+        self.read(async |c| arrivals::devices(c, devices).await).await
+    }
+
+    async fn arrivals(&self, devices: &[DeviceId]) -> Result<Vec<(DeviceId, Arrival)>> {
+        self.read(async |c| arrivals::arrivals(c, devices).await).await
     }
 
     async fn shut_out(&self, devices: &[DeviceId]) -> Result<Vec<(DeviceId, operate::ShutOut)>> {
@@ -176,10 +181,6 @@ impl Store for Postgres {
 
     async fn claim_key_packages(&self, by: AccountId, account: AccountId, suite: u16) -> Result<Claimed> {
         self.write(async |c| key_packages::claim(c, by, account, suite).await).await
-    }
-
-    async fn key_packages_left(&self, device: DeviceId) -> Result<Vec<KeyPackagesLeft>> {
-        self.read(async |c| key_packages::left(c, device).await).await
     }
 
     async fn append(&self, batch: &[Append]) -> Result<Vec<Outcome>> {
@@ -203,10 +204,6 @@ impl Store for Postgres {
 
     async fn leave(&self, leave: NewLeave) -> Result<Outcome> {
         self.transaction(async |c| commit::leave(c, &leave).await).await
-    }
-
-    async fn groups(&self, device: DeviceId) -> Result<Vec<ConversationId>> {
-        self.read(async |c| read::groups(c, device).await).await
     }
 
     async fn block(&self, account: AccountId, other: AccountId, blocked: bool) -> Result<()> {

@@ -3,13 +3,13 @@
 //! Ids are 16 bytes, numbers are `i64`. What cannot be so is `Corrupt` with its column, never a panic.
 
 use super::{
-    Audience, GroupState, Join, NewGroup, StoreError,
+    Audience, Device, GroupState, Join, NewGroup, StoreError,
     receipts::CursorMoved,
     rules::{Conversation, Standing, Used},
 };
 use bytes::Bytes;
 use fastchat_protocol::{
-    AccountId, Counter, Epoch, Role, Seq, codec,
+    AccountId, AccountName, Counter, DeviceId, Epoch, Role, Seq, codec,
     server::{ConversationState, Joining, LogKind, LogRow, MAILBOX_JOINING, MailboxItem, Restored},
 };
 use sqlx::{ColumnIndex, Decode, Row, Type};
@@ -89,6 +89,28 @@ pub(super) trait Columns {
     fn small<T: TryFrom<u64>>(&self, column: &'static str) -> Fallible<T> {
         let number = self.number(column)?;
         T::try_from(number).map_err(|_| Fault::corrupt(column, number))
+    }
+
+    fn name(&self) -> Fallible<AccountName> {
+        self.string("name")?.parse().map_err(|error| Fault::corrupt("accounts.name", error))
+    }
+
+    /// From the columns that `arrivals` of both stores ask for.
+    fn device(&self) -> Fallible<(DeviceId, Device)> {
+        let quota = self.optional_number("sends_per_second")?;
+        let device = Device {
+            account: self.id("account")?,
+            name: self.name()?,
+            key: self.blob("key")?.try_into().map_err(|_| Fault::corrupt("devices.key", "not 32 bytes"))?,
+            revoked: self.flag("revoked")?,
+            disabled: self.flag("disabled")?,
+            sends_per_second: quota.map(|_| self.small("sends_per_second")).transpose()?,
+            visible: self.flag("visible")?,
+            shares_delivered: self.flag("shares_delivered")?,
+            shares_last_seen: self.flag("shares_last_seen")?,
+            mailbox_head: self.seq("head")?,
+        };
+        Ok((self.id("id")?, device))
     }
 
     fn epoch(&self) -> Fallible<Epoch> {

@@ -8,6 +8,7 @@
 
 mod accounts;
 mod append;
+mod arrivals;
 mod blocks;
 mod commit;
 mod connection;
@@ -129,8 +130,12 @@ impl Store for Sqlite {
         self.transaction(async |c| noted::put_manifest(c, account, &next).await).await
     }
 
-    async fn device(&self, device: DeviceId) -> Result<Option<Device>> {
-        self.read(async |c| accounts::device(c, device).await).await
+    async fn known_devices(&self, devices: &[DeviceId]) -> Result<Vec<(DeviceId, Device)>> {
+        self.read(async |c| arrivals::devices(c, devices).await).await
+    }
+
+    async fn arrivals(&self, devices: &[DeviceId]) -> Result<Vec<(DeviceId, Arrival)>> {
+        self.read(async |c| arrivals::arrivals(c, devices).await).await
     }
 
     async fn shut_out(&self, devices: &[DeviceId]) -> Result<Vec<(DeviceId, operate::ShutOut)>> {
@@ -151,10 +156,6 @@ impl Store for Sqlite {
         self.transaction(async |c| key_packages::claim(c, by, account, suite).await).await
     }
 
-    async fn key_packages_left(&self, device: DeviceId) -> Result<Vec<KeyPackagesLeft>> {
-        self.read(async |c| key_packages::left(c, device).await).await
-    }
-
     async fn append(&self, batch: &[Append]) -> Result<Vec<Outcome>> {
         self.transaction(async |c| append::append(c, batch).await).await
     }
@@ -173,10 +174,6 @@ impl Store for Sqlite {
 
     async fn leave(&self, leave: NewLeave) -> Result<Outcome> {
         self.transaction(async |c| commit::leave(c, &leave).await).await
-    }
-
-    async fn groups(&self, device: DeviceId) -> Result<Vec<ConversationId>> {
-        self.read(async |c| read::groups(c, device).await).await
     }
 
     async fn block(&self, account: AccountId, other: AccountId, blocked: bool) -> Result<()> {

@@ -125,7 +125,7 @@ impl World {
         self.start(Config { shed, ..config }, bus, events)
     }
 
-    fn config(&self, settings: Settings) -> Config {
+    pub(crate) fn config(&self, settings: Settings) -> Config {
         let settings = Settings {
             data_dir: Some(self.folder.path().to_owned()),
             head_check_ms: Some(60_000),
@@ -134,7 +134,7 @@ impl World {
         settings.validate(true).expect("good settings")
     }
 
-    fn start(&self, config: Config, bus: impl Bus, events: BusEvents) -> Place {
+    pub(crate) fn start(&self, config: Config, bus: impl Bus, events: BusEvents) -> Place {
         let published = Arc::new(Mutex::default());
         let bus = Arc::new(Watched(bus, Arc::clone(&published)));
         let objects = Objects::open(&config.blobs.storage, &config.deployment).expect("it opens");
@@ -143,13 +143,7 @@ impl World {
 
     /// Somebody with one device.
     pub(crate) async fn person(&self, place: &Place, number: u8) -> Person {
-        let key = SigningKey::from_bytes(&[number; 32]);
-        let person = Person {
-            account: AccountId::new([number; 16]),
-            device: DeviceId::new([number + 100; 16]),
-            name: format!("person{number}"),
-            key,
-        };
+        let person = Person::unknown(number);
         let manifest = NewManifest {
             version: 1,
             bytes: person.name.clone().into(),
@@ -177,6 +171,16 @@ pub(crate) struct Person {
 }
 
 impl Person {
+    /// Somebody whom no store knows.
+    pub(crate) fn unknown(number: u8) -> Self {
+        Self {
+            account: AccountId::new([number; 16]),
+            device: DeviceId::new([number + 100; 16]),
+            name: format!("person{number}"),
+            key: SigningKey::from_bytes(&[number; 32]),
+        }
+    }
+
     pub(crate) async fn connect(&self, place: &Place) -> Client {
         let (mut client, nonce) = Client::dial(place).await;
         let session = client.ask(self.resume(place, &nonce)).await;

@@ -2,6 +2,7 @@
 //! and what somebody without a device may do. Envelopes are made by hand; keys are not needed here.
 
 mod admission;
+mod arrivals;
 mod assign;
 mod blobs;
 mod fleet;

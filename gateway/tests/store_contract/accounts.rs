@@ -126,7 +126,7 @@ pub(crate) async fn key_packages_are_given_out_once_and_then_the_last_resort(wor
         world.store.publish_key_packages(first, 1, &[package(1000), package(1001)], None).await.unwrap();
     assert_eq!(full.left, MAX_STORED_KEY_PACKAGES);
     world.store.publish_key_packages(first, 9, &[], Some(&last)).await.unwrap();
-    let all = world.store.key_packages_left(first).await.unwrap();
+    let all = world.store.arrival(first).await.unwrap().unwrap().key_packages;
     let only_last = KeyPackagesLeft { suite: 9, left: 0, last_resort: true };
     assert_eq!(all, [full, only_last]);
 

@@ -357,7 +357,7 @@ async fn look(world: &World, device: DeviceId, only: Option<ConversationId>, aft
     let account = store.device(device).await.unwrap().unwrap();
     let mut seen = format!(
         "{account:?} {states:?} {:?} {:?}",
-        store.groups(device).await.unwrap(),
+        store.arrival(device).await.unwrap(),
         store.mailbox(device, Seq(after / 3), 9).await.unwrap()
     );
     for conversation in states.iter().map(|state| state.conversation).chain(only) {
@@ -367,7 +367,6 @@ async fn look(world: &World, device: DeviceId, only: Option<ConversationId>, aft
         let state = store.group_state(device, conversation).await.unwrap();
         write!(seen, "\n{page:?} {readers:?} {state:?}").unwrap();
     }
-    write!(seen, "\n{:?}", store.key_packages_left(device).await.unwrap()).unwrap();
     seen
 }
 

@@ -47,7 +47,7 @@ pub(crate) async fn a_group_is_founded_once(world: World) {
     let state = world.store.conversations(bob.devices[0], None, 9).await.unwrap();
     let state = state.iter().find(|state| state.conversation == conversation).unwrap();
     assert_eq!((state.peer, state.unjoined, state.join_seq, state.head), (None, false, Seq(1), Seq(1)));
-    assert_eq!(world.store.groups(bob.devices[0]).await.unwrap(), [conversation]);
+    assert_eq!(world.store.arrival(bob.devices[0]).await.unwrap().unwrap().groups, [conversation]);
     let state = world.store.group_state(bob.devices[0], conversation).await.unwrap().unwrap();
     assert_eq!((state.audience, state.left.len()), (Audience::Group, 0));
     assert_eq!(stored(&world.append(item(conversation, bob.devices[0], 1, 1)).await), 2);
@@ -75,7 +75,7 @@ pub(crate) async fn a_member_that_comes_again_starts_anew(world: World) {
     for device in &bob.devices {
         assert_eq!(world.append(item(g, *device, 1, 3)).await, Outcome::NotMember);
         assert_eq!(world.store.group_state(*device, g).await.unwrap(), None);
-        assert_eq!(world.store.groups(*device).await.unwrap(), []);
+        assert_eq!(world.store.arrival(*device).await.unwrap().unwrap().groups, []);
         let page = world.store.fetch(*device, g, Seq(0), 9).await.unwrap().unwrap();
         assert_eq!((page.rows.len(), page.head), (3, Seq(3)));
     }
@@ -114,14 +114,14 @@ pub(crate) async fn a_new_device_is_unjoined_until_it_lets_itself_in(world: Worl
     assert_eq!(states().await, expected);
     let paged = world.store.conversations(new, Some(expected[0].0), 1).await.unwrap();
     assert_eq!(paged[0].conversation, expected[1].0);
-    assert_eq!(world.store.groups(new).await.unwrap(), []);
+    assert_eq!(world.store.arrival(new).await.unwrap().unwrap().groups, []);
     assert!(world.store.group_state(new, g).await.unwrap().is_some());
 
     let mut external = commit(g, new, 1, 1);
     (external.membership_changed, external.joins) = (true, vec![Join { device: new, welcome: None }]);
     assert_eq!(stored(&world.commit(external).await), 2);
     assert!(states().await.contains(&(g, false)));
-    assert_eq!(world.store.groups(new).await.unwrap(), [g]);
+    assert_eq!(world.store.arrival(new).await.unwrap().unwrap().groups, [g]);
 }
 
 pub(crate) async fn a_direct_conversation_keeps_its_members(world: World) {
@@ -181,7 +181,7 @@ pub(crate) async fn whoever_leaves_reads_up_to_its_statement(world: World) {
 
     // Alone, the owner may go; then there is nobody.
     assert!(matches!(store.leave(leave(g, alice.devices[0], 3, 2)).await.unwrap(), Outcome::Stored(_)));
-    assert_eq!(store.groups(alice.devices[0]).await.unwrap(), []);
+    assert_eq!(store.arrival(alice.devices[0]).await.unwrap().unwrap().groups, []);
 }
 
 pub(crate) async fn an_owner_hands_over_and_leaves(world: World) {

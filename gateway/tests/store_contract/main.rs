@@ -6,6 +6,7 @@
 
 mod accounts;
 mod append;
+mod arrivals;
 mod blobs;
 mod cluster;
 mod commit;
@@ -52,6 +53,9 @@ contract! {
         a_device_is_neither_taken_over_nor_given_another_key,
         the_password_changes_only_from_the_one_in_force,
         key_packages_are_given_out_once_and_then_the_last_resort;
+    arrivals:
+        a_session_begins_with_all_that_the_store_knows_of_its_device,
+        devices_are_found_together_and_strangers_left_out;
     append:
         seqs_are_contiguous_and_a_retry_gets_the_first,
         other_bytes_under_a_used_counter_are_a_conflict,

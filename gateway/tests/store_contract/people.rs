@@ -91,7 +91,7 @@ pub(crate) async fn a_revocation_raises_revisions(world: World) {
         assert_eq!((readers.revision, readers.ranges), (2, vec![(bob.devices[0], Seq(1), None)]));
     }
     assert_eq!(world.store.mailbox(gone, Seq(0), 9).await.unwrap(), (Vec::new(), Seq(1)));
-    assert_eq!(world.store.key_packages_left(gone).await.unwrap(), []);
+    assert_eq!(world.store.arrival(gone).await.unwrap().unwrap().key_packages, []);
     let Outcome::Stored(row) = world.append(item(g, alice.devices[0], 1, 1)).await else { panic!("stored") };
     assert_eq!(row.revision, 2);
 }

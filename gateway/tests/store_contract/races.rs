@@ -359,7 +359,7 @@ pub(crate) async fn ends_race_with_everything(world: World) {
     tasks.join_all().await;
     for person in &people[3..5] {
         assert_eq!(world.store.readers(groups[0], &person.devices).await.unwrap().ranges, []);
-        assert_eq!(world.store.groups(person.devices[0]).await.unwrap(), []);
+        assert_eq!(world.store.arrival(person.devices[0]).await.unwrap().unwrap().groups, []);
     }
     let log = world.log(people[0].devices[0], groups[0]).await;
     assert_eq!(log.iter().map(|row| row.0).collect::<Vec<_>>(), (1..=log.len() as u64).collect::<Vec<_>>());

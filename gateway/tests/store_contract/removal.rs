@@ -440,7 +440,7 @@ impl Stage {
                 assert_eq!(seen.page.map(|page| page.2), Some(end), "{tell}: {seen:?}");
                 assert_eq!(seen.readers.1.map(|range| range.1), Some(Some(end)), "{tell}: {seen:?}");
                 assert_eq!(seen.has_state, change == Change::Device, "{tell}");
-                assert_eq!(self.store.groups(watched).await.unwrap(), [], "{tell}");
+                assert_eq!(self.store.arrival(watched).await.unwrap().unwrap().groups, [], "{tell}");
             }
         }
         assert_eq!(refused, Outcome::NotMember, "{tell}");

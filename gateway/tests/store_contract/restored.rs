@@ -21,7 +21,7 @@ pub(crate) async fn another_incarnation_says_where_the_backup_ended(world: World
     let done = store.begin_incarnation(5).await.unwrap();
     assert_eq!(done, Restoration { before: 1, now: 5, conversations: 2, key_packages: 2 });
     assert_eq!(store.incarnation().await.unwrap(), 5);
-    let left = store.key_packages_left(a).await.unwrap();
+    let left = store.arrival(a).await.unwrap().unwrap().key_packages;
     assert_eq!(left, [KeyPackagesLeft { suite: 1, left: 0, last_resort: true }]);
     assert_eq!(world.number("SELECT count(*) FROM log WHERE tx <> 0").await, 0);
     assert_eq!(world.number("SELECT count(*) FROM mailbox_heads WHERE tx <> 0").await, 0);

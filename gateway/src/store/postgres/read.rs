@@ -128,15 +128,6 @@ pub(super) async fn conversations(
     Ok(states)
 }
 
-pub(super) async fn groups(c: &mut PgConnection, device: DeviceId) -> Fallible<Vec<ConversationId>> {
-    let query = sqlx::query(
-        "SELECT conversation FROM readable WHERE device = $1 AND low IS NULL AND to_seq IS NULL
-         ORDER BY conversation",
-    );
-    let rows = query.bind(device.as_bytes().as_slice()).fetch_all(c).await?;
-    rows.iter().map(|row| row.id("conversation")).collect()
-}
-
 pub(super) async fn group_state(
     c: &mut PgConnection,
     device: DeviceId,

@@ -2,9 +2,9 @@
 
 use super::{
     super::{
-        Account, Device, NewAccount, NewManifest, Registered,
+        Account, NewAccount, NewManifest, Registered,
         operate::ShutOut,
-        rows::{Columns, Ending, Fallible, Fault, stored},
+        rows::{Columns, Ending, Fallible, stored},
     },
     deletion, members,
 };
@@ -117,34 +117,6 @@ async fn follow(c: &mut SqliteConnection, account: AccountId, next: &NewManifest
     Ok(Followed::Stored)
 }
 
-pub(super) async fn device(c: &mut SqliteConnection, device: DeviceId) -> Fallible<Option<Device>> {
-    let query = sqlx::query(
-        "SELECT d.account, a.name, d.key, d.revoked, a.disabled, a.visible, q.sends_per_second,
-                a.shares_delivered, a.shares_last_seen, coalesce(h.head, 0) AS head
-         FROM devices d JOIN accounts a ON a.id = d.account LEFT JOIN mailbox_heads h ON h.device = d.id
-         LEFT JOIN quotas q ON q.account = d.account
-         WHERE d.id = $1",
-    );
-    let Some(row) = query.bind(device.as_bytes().as_slice()).fetch_optional(c).await? else {
-        return Ok(None);
-    };
-    Ok(Some(Device {
-        account: row.id("account")?,
-        name: name(&row)?,
-        key: row.blob("key")?.try_into().map_err(|_| Fault::corrupt("devices.key", "not 32 bytes"))?,
-        revoked: row.flag("revoked")?,
-        disabled: row.flag("disabled")?,
-        sends_per_second: row
-            .optional_number("sends_per_second")?
-            .map(|_| row.small("sends_per_second"))
-            .transpose()?,
-        visible: row.flag("visible")?,
-        shares_delivered: row.flag("shares_delivered")?,
-        shares_last_seen: row.flag("shares_last_seen")?,
-        mailbox_head: row.seq("head")?,
-    }))
-}
-
 pub(super) async fn set_visible(
     c: &mut SqliteConnection,
     account: AccountId,
@@ -226,9 +198,5 @@ pub(super) async fn revoke(
 }
 
 fn account(row: &SqliteRow) -> Fallible<Account> {
-    Ok(Account { id: row.id("id")?, name: name(row)?, manifest: row.bytes("bytes")? })
-}
-
-fn name(row: &SqliteRow) -> Fallible<AccountName> {
-    row.string("name")?.parse().map_err(|error| Fault::corrupt("accounts.name", error))
+    Ok(Account { id: row.id("id")?, name: row.name()?, manifest: row.bytes("bytes")? })
 }

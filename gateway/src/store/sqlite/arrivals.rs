@@ -1,0 +1,54 @@
+//! Devices that connect. Nothing is far away here: each is asked for by itself, in one snapshot.
+
+use super::{
+    super::{
+        Arrival, Device,
+        rows::{Columns, Fallible},
+    },
+    key_packages, read,
+};
+use fastchat_protocol::{ConversationId, DeviceId};
+use sqlx::SqliteConnection;
+
+pub(super) async fn devices(
+    c: &mut SqliteConnection,
+    devices: &[DeviceId],
+) -> Fallible<Vec<(DeviceId, Device)>> {
+    let mut found = Vec::with_capacity(devices.len());
+    for id in devices {
+        let query = sqlx::query(
+            "SELECT d.id, d.account, a.name, d.key, d.revoked, a.disabled, a.visible, q.sends_per_second,
+                    a.shares_delivered, a.shares_last_seen, coalesce(h.head, 0) AS head
+             FROM devices d JOIN accounts a ON a.id = d.account LEFT JOIN mailbox_heads h ON h.device = d.id
+             LEFT JOIN quotas q ON q.account = d.account
+             WHERE d.id = $1",
+        );
+        if let Some(row) = query.bind(id.as_bytes().as_slice()).fetch_optional(&mut *c).await? {
+            found.push(row.device()?);
+        }
+    }
+    Ok(found)
+}
+
+pub(super) async fn arrivals(
+    c: &mut SqliteConnection,
+    ids: &[DeviceId],
+) -> Fallible<Vec<(DeviceId, Arrival)>> {
+    let incarnation = read::incarnation(c).await?;
+    let mut arrivals = Vec::with_capacity(ids.len());
+    for (id, device) in devices(c, ids).await? {
+        let groups = groups(c, id).await?;
+        let key_packages = key_packages::left(c, id).await?;
+        arrivals.push((id, Arrival { device, incarnation, groups, key_packages }));
+    }
+    Ok(arrivals)
+}
+
+async fn groups(c: &mut SqliteConnection, device: DeviceId) -> Fallible<Vec<ConversationId>> {
+    let query = sqlx::query(
+        "SELECT conversation FROM readable WHERE device = $1 AND low IS NULL AND to_seq IS NULL
+         ORDER BY conversation",
+    );
+    let rows = query.bind(device.as_bytes().as_slice()).fetch_all(c).await?;
+    rows.iter().map(|row| row.id("conversation")).collect()
+}
