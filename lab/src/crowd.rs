@@ -14,6 +14,7 @@ use fastchat_protocol::ServerFrame;
 use fastchat_tests::{
     crowd::{Extra, enrol_in},
     raw::RawClient,
+    tls::{Dialler, Trust},
 };
 use futures_util::{StreamExt, stream};
 use serde::{Deserialize, Serialize};
@@ -40,6 +41,8 @@ const PER_CHILD: usize = 15_000;
 const DIALLING: usize = 64;
 /// A gateway's limit is 15,000; some room is left.
 pub const PER_GATEWAY: usize = 14_000;
+/// Connections of each gateway that come and go before anything is measured.
+const WARM_UP: usize = 50;
 /// How long a client waits before it tries again, at most; drawn anew each time.
 const BACK_OFF: Duration = Duration::from_millis(500);
 
@@ -52,6 +55,8 @@ struct Task {
     clients: Vec<(Extra, String)>,
     /// Where else a client may go when its gateway is gone.
     gateways: Vec<String>,
+    /// Whom it trusts, where gateways speak TLS.
+    trust: Option<Trust>,
 }
 
 /// What a child says.
@@ -101,11 +106,25 @@ pub struct Storm {
     pub server_cpu_us: f64,
 }
 
-/// Connects so many and holds them for so long.
-pub async fn idle(connections: usize, setup: Setup, hold: Duration, say: Say<'_>) -> Result<Idle> {
-    let mut crowd = Crowd::prepare(connections, setup, say).await?;
-    // Pools, threads and tables are there before the first reading.
-    tokio::time::sleep(Duration::from_secs(2)).await;
+/// Connects so many, with TLS or without, and holds them for so long.
+pub async fn idle(
+    connections: usize,
+    mut setup: Setup,
+    tls: bool,
+    hold: Duration,
+    say: Say<'_>,
+) -> Result<Idle> {
+    let folder = tempfile::tempdir()?;
+    let trust = match tls {
+        true => {
+            let (trust, arguments) = Trust::make(folder.path())?;
+            setup.arguments.extend(arguments);
+            Some(trust)
+        }
+        false => None,
+    };
+    let mut crowd = Crowd::prepare(connections, setup, trust, say).await?;
+    crowd.warm_up().await?;
     let (before, slab) = (crowd.usage()?, machine::slab_bytes()?);
     let begin = Instant::now();
     crowd.connect(say).await?;
@@ -139,7 +158,7 @@ pub async fn idle(connections: usize, setup: Setup, hold: Duration, say: Say<'_>
 /// Connects so many, kills a gateway, and waits until everybody is back.
 pub async fn storm(connections: usize, setup: Setup, say: Say<'_>) -> Result<Storm> {
     ensure!(setup.gateways > 1, "a storm needs gateways that stay: two at least");
-    let mut crowd = Crowd::prepare(connections, setup, say).await?;
+    let mut crowd = Crowd::prepare(connections, setup, None, say).await?;
     crowd.connect(say).await?;
     tokio::time::sleep(Duration::from_secs(5)).await;
     crowd.target.servers().context("they run")?.kill(0).await?;
@@ -176,7 +195,7 @@ struct Crowd {
 }
 
 impl Crowd {
-    async fn prepare(connections: usize, setup: Setup, say: Say<'_>) -> Result<Self> {
+    async fn prepare(connections: usize, setup: Setup, trust: Option<Trust>, say: Say<'_>) -> Result<Self> {
         let needed = connections.div_ceil(PER_GATEWAY);
         let gateways = setup.gateways.max(1);
         ensure!(gateways >= needed, "{connections} connections take {needed} gateways at least");
@@ -192,11 +211,27 @@ impl Crowd {
         while !clients.is_empty() {
             let rest = clients.split_off(clients.len().min(PER_CHILD));
             let child = u8::try_from(tasks.len() + 2)?;
-            tasks.push(Task { child, clients, gateways: gateways.clone() });
+            tasks.push(Task { child, clients, gateways: gateways.clone(), trust: trust.clone() });
             clients = rest;
         }
         let gateways = gateways.len();
         Ok(Self { target, gateways, tasks, children: Vec::new(), connections })
+    }
+
+    /// A few connections at each gateway that come and go: pools, threads and tables are there before
+    /// the first reading, which would count them as what connections cost otherwise.
+    async fn warm_up(&mut self) -> Result<()> {
+        let first = self.tasks.first().context("nobody is to connect")?;
+        let clients = first.clients.iter().take(WARM_UP * self.gateways).cloned().collect::<Vec<_>>();
+        let count = clients.len() as i64;
+        let (gateways, trust) = (first.gateways.clone(), first.trust.clone());
+        let mut holder = Holder::start(&Task { child: 1, clients, gateways, trust }).await?;
+        while holder.ask().await?.connected < count {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        drop(holder);
+        tokio::time::sleep(Duration::from_secs(3)).await;
+        Ok(())
     }
 
     async fn connect(&mut self, say: Say<'_>) -> Result<()> {
@@ -274,18 +309,23 @@ pub async fn hold() -> Result<()> {
     let mut lines = BufReader::new(tokio::io::stdin()).lines();
     let task: Task = serde_json::from_str(&lines.next_line().await?.context("no task")?)?;
     let (counts, gateways) = (Arc::new(Counts::default()), Arc::new(task.gateways));
-    let (mut staying, from) = (JoinSet::new(), Ipv4Addr::new(127, 0, 0, task.child));
-    let clients = task.clients;
+    let (mut staying, clients) = (JoinSet::new(), task.clients);
+    let dialler = task.trust.map(|trust| trust.dialler()).transpose()?;
+    let way = Arc::new(Way { from: Ipv4Addr::new(127, 0, 0, task.child), dialler });
     let counted = Arc::clone(&counts);
     let connecting = async move {
         let mut dialled = stream::iter(clients)
-            .map(|(person, address)| async move {
-                let client = connect(&person, from, &address).await;
-                (person, client)
+            .map(|(person, address)| {
+                let way = Arc::clone(&way);
+                async move {
+                    let client = way.connect(&person, &address).await;
+                    (person, client)
+                }
             })
             .buffer_unordered(DIALLING);
         while let Some((person, client)) = dialled.next().await {
-            staying.spawn(stay(person, client.ok(), from, Arc::clone(&gateways), Arc::clone(&counted)));
+            let (way, gateways, counts) = (Arc::clone(&way), Arc::clone(&gateways), Arc::clone(&counted));
+            staying.spawn(stay(person, client.ok(), way, gateways, counts));
         }
         staying.join_all().await
     };
@@ -305,18 +345,32 @@ pub async fn hold() -> Result<()> {
     }
 }
 
-async fn connect(person: &Extra, from: Ipv4Addr, address: &str) -> Result<RawClient> {
-    let socket = TcpSocket::new_v4()?;
-    socket.bind((from, 0).into())?;
-    let to: SocketAddr = address.parse()?;
-    person.connect_on(socket.connect(to).await?, address, None).await
+/// How a child's clients reach gateways.
+struct Way {
+    from: Ipv4Addr,
+    /// Where gateways speak TLS.
+    dialler: Option<Dialler>,
+}
+
+impl Way {
+    async fn connect(&self, person: &Extra, address: &str) -> Result<RawClient> {
+        let socket = TcpSocket::new_v4()?;
+        socket.bind((self.from, 0).into())?;
+        let to: SocketAddr = address.parse()?;
+        let socket = socket.connect(to).await?;
+        socket.set_nodelay(true)?;
+        match &self.dialler {
+            None => person.connect_on(socket, address, None).await,
+            Some(dialler) => person.connect_on(dialler.secure(socket).await?, address, None).await,
+        }
+    }
 }
 
 /// Keeps a client connected, at another gateway if it must.
 async fn stay(
     person: Extra,
     mut client: Option<RawClient>,
-    from: Ipv4Addr,
+    way: Arc<Way>,
     gateways: Arc<Vec<String>>,
     counts: Arc<Counts>,
 ) {
@@ -334,6 +388,6 @@ async fn stay(
         }
         tokio::time::sleep(BACK_OFF.mul_f64(rand::random())).await;
         let gateway = &gateways[rand::random_range(0..gateways.len())];
-        client = connect(&person, from, gateway).await.ok();
+        client = way.connect(&person, gateway).await.ok();
     }
 }

@@ -103,6 +103,9 @@ enum Command {
         /// How many; a gateway holds 14,000 here
         #[arg(long, default_value_t = 5_000)]
         connections: usize,
+        /// By TLS 1.3
+        #[arg(long)]
+        tls: bool,
         /// Seconds for which all are held
         #[arg(long, default_value_t = 60.0)]
         hold: f64,
@@ -308,9 +311,9 @@ async fn work(command: &Command, json: bool, quiet: bool) -> Result<bool> {
             print(&figures(&backlog, json)?)?;
             Ok(backlog.faults == 0)
         }
-        Command::Idle { fleet, connections, hold } => {
+        Command::Idle { fleet, connections, tls, hold } => {
             let hold = Duration::from_secs_f64(*hold);
-            let idle = crowd::idle(*connections, fleet.setup(), hold, &say).await?;
+            let idle = crowd::idle(*connections, fleet.setup(), *tls, hold, &say).await?;
             print(&figures(&idle, json)?)?;
             Ok(idle.dropped == 0)
         }

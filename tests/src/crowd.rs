@@ -3,7 +3,7 @@
 //! Their accounts are made straight in the store, so that no password is hashed, and they speak the wire
 //! by hand, so that thousands of them are cheap. Each does what a gateway asks of it: it moves.
 
-use crate::raw::RawClient;
+use crate::raw::{RawClient, Socket};
 use anyhow::{Context, Result, bail};
 use ed25519_dalek::{Signer, SigningKey};
 use fastchat_gateway::store::{
@@ -58,17 +58,17 @@ impl Extra {
     /// Connects to `host:port` by the device's key.
     pub async fn connect(&self, address: &str, ticket: Option<Bytes>) -> Result<RawClient> {
         let socket = TcpStream::connect(address).await.with_context(|| format!("connecting to {address}"))?;
+        socket.set_nodelay(true)?;
         self.connect_on(socket, address, ticket).await
     }
 
-    /// As [`Extra::connect`], on a socket that is connected to `address`.
+    /// As [`Extra::connect`], on a socket that is connected to `address`, with TLS or without.
     pub async fn connect_on(
         &self,
-        socket: TcpStream,
+        socket: impl Socket + 'static,
         address: &str,
         ticket: Option<Bytes>,
     ) -> Result<RawClient> {
-        socket.set_nodelay(true)?;
         let mut client = RawClient::from_stream(socket, address).await?;
         let hello = client.challenged_with(ticket).await?;
         let resume = client.resume_frame(&hello, self.device, |said| self.key().sign(said).to_bytes());

@@ -34,5 +34,6 @@ pub mod proxy;
 pub mod raw;
 pub mod schema;
 pub mod servers;
+pub mod tls;
 pub mod user;
 pub mod wait;

@@ -10,7 +10,11 @@ use fastchat_protocol::{
 use futures_util::{SinkExt, StreamExt};
 use rand::SeedableRng;
 use std::time::Duration;
-use tokio::{net::TcpStream, time::timeout};
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    net::TcpStream,
+    time::timeout,
+};
 use tokio_tungstenite::{
     WebSocketStream,
     tungstenite::{Message, client::IntoClientRequest, protocol::WebSocketConfig},
@@ -71,13 +75,17 @@ impl RawDevice {
     }
 }
 
+/// What a WebSocket runs on: TCP, with TLS or without.
+pub trait Socket: AsyncRead + AsyncWrite + std::fmt::Debug + Unpin + Send {}
+impl<S: AsyncRead + AsyncWrite + std::fmt::Debug + Unpin + Send> Socket for S {}
+
 /// How long an answer may take. Generous: these machines are slow at times.
 const PATIENCE: Duration = Duration::from_secs(20);
 
 /// A WebSocket to a gateway, with no idea of sessions.
 #[derive(Debug)]
 pub struct RawClient {
-    ws: WebSocketStream<TcpStream>,
+    ws: WebSocketStream<Box<dyn Socket>>,
     host: String,
 }
 
@@ -88,7 +96,8 @@ impl RawClient {
     }
 
     /// Opens a WebSocket on a socket that is connected.
-    pub async fn from_stream(stream: TcpStream, address: &str) -> Result<Self> {
+    pub async fn from_stream(stream: impl Socket + 'static, address: &str) -> Result<Self> {
+        let stream: Box<dyn Socket> = Box::new(stream);
         let request = format!("ws://{address}/v1/ws").into_client_request()?;
         // The driver's own buffers are not what is measured: keep them small.
         let config = WebSocketConfig::default().read_buffer_size(512).write_buffer_size(0);
