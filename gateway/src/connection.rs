@@ -1,6 +1,7 @@
 //! One task a socket: bytes in, frames decided, frames out.
 //!
-//! - First the handshake ([`opening`]), in a box, so that an idle connection does not carry its state.
+//! - First the handshake ([`opening`]), in a box, so that an idle connection does not carry its state: what
+//!   a task is made of stays for as long as it runs. All that is rare or moves is in boxes.
 //! - Then one loop over: the client's frames, the answer that is being made, what waits to be
 //!   written, the ping, and the end.
 //! - While a request is being answered no further frame is read: that is the client's back-pressure.
@@ -8,6 +9,7 @@
 
 mod guest;
 mod opening;
+mod scratch;
 mod socket;
 
 use crate::{
@@ -35,6 +37,7 @@ use fastchat_protocol::{
 };
 use futures_util::{SinkExt, StreamExt};
 use opening::{Opened, identify};
+use scratch::Scratched;
 use socket::{dismiss, linger, timed, too_large, write};
 use std::{
     collections::HashMap,
@@ -70,8 +73,8 @@ pub async fn serve<S: AsyncRead + AsyncWrite + Unpin + Send>(
     drop(place);
     let reason = match opened {
         Err(reason) => reason,
-        Ok(Opened::Device(proved)) => match proved.enter(gateway).await {
-            Ok(connection) => connection.run().await,
+        Ok(Opened::Device(proved)) => match Box::pin(proved.enter(gateway)).await {
+            Ok(mut connection) => connection.run().await,
             Err(reason) => reason,
         },
         Ok(Opened::Guest(visit)) => Box::pin(visit.run(gateway)).await,
@@ -110,7 +113,7 @@ impl Drop for Presence {
 /// A socket with a session.
 struct Connection<S> {
     gateway: Arc<Gateway>,
-    ws: WebSocketStream<S>,
+    ws: WebSocketStream<Scratched<S>>,
     session: Session,
     handle: Arc<Handle>,
     sends: SendLimiter,
@@ -127,8 +130,8 @@ struct Connection<S> {
 type Serving = Pin<Box<dyn Future<Output = Option<(RequestId, ServerFrame)>> + Send>>;
 
 impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection<S> {
-    async fn run(mut self) -> Reason {
-        if let Err(reason) = self.welcome().await {
+    async fn run(&mut self) -> Reason {
+        if let Err(reason) = Box::pin(self.welcome()).await {
             return reason;
         }
         match self.serve().await {
@@ -433,6 +436,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection<S> {
     }
 
     async fn close(&mut self, refusal: Refusal) -> Reason {
+        Box::pin(self.say_why(refusal)).await
+    }
+
+    async fn say_why(&mut self, refusal: Refusal) -> Reason {
         let reason = refusal.code.label();
         let _ = self.write_waiting().await;
         let frame = ServerFrame::Closing(refusal).encode(RequestId(0));
@@ -442,5 +449,24 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection<S> {
             linger(&mut self.ws).await;
         }
         reason
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tokio::io::DuplexStream;
+
+    /// What a call of a function makes, as far as its types say.
+    fn size_of_future<A, B, C, D, F: Future>(_: fn(A, B, C, D) -> F) -> usize {
+        size_of::<F>()
+    }
+
+    #[test]
+    fn an_idle_connection_is_small() {
+        // Each connection has one of both for as long as it lasts.
+        let (task, connection) =
+            (size_of_future(serve::<DuplexStream>), size_of::<Connection<DuplexStream>>());
+        assert!(task <= 1_088 && connection <= 1_024, "{task} {connection}");
     }
 }

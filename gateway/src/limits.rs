@@ -6,8 +6,12 @@ use std::time::Duration;
 pub const OPENING_TIMEOUT: Duration = Duration::from_secs(10);
 /// Bytes that hyper may buffer of a request before the upgrade; its own minimum.
 pub const HTTP_BUFFER: usize = 8 * 1024;
-/// Bytes of the standing read buffer of a WebSocket. The library's default costs 128 KB each.
-pub const READ_BUFFER: usize = 1024;
+/// Bytes of the standing read buffer of a WebSocket, which takes so many at a time from what was read of
+/// its socket. The library's default costs 128 KB each.
+pub const READ_BUFFER: usize = 256;
+/// Bytes that are read of a socket at a time, into one buffer a thread. What the library has not taken is
+/// kept meanwhile: in the worst case so much for each connection.
+pub const SCRATCH: usize = 4 * 1024;
 /// Bytes of frames that the WebSocket library gathers before it writes; allocated when needed.
 pub const WRITE_BUFFER: usize = 8 * 1024;
 /// Bytes that may wait inside the WebSocket library beyond what it is told to write at once.

@@ -5,6 +5,7 @@
 use super::{
     Reason,
     opening::opening_frame,
+    scratch::Scratched,
     socket::{dismiss, linger, timed, write},
 };
 use crate::{
@@ -20,7 +21,7 @@ use tokio_tungstenite::WebSocketStream;
 
 /// A socket whose guest is owed an answer to its proof.
 pub(super) struct Visit<S> {
-    pub(super) ws: WebSocketStream<S>,
+    pub(super) ws: WebSocketStream<Scratched<S>>,
     pub(super) guest: Guest,
     pub(super) request: RequestId,
     pub(super) answer: ServerFrame,

@@ -3,6 +3,7 @@
 use super::{
     Connection, Presence, Reason,
     guest::Visit,
+    scratch::Scratched,
     socket::{config, dismiss, too_large, write},
 };
 use crate::{
@@ -35,7 +36,7 @@ pub(super) async fn identify<S: AsyncRead + AsyncWrite + Unpin>(
     peer: Unidentified,
 ) -> Result<Opened<S>, Reason> {
     let mut ws = WebSocketStream::from_raw_socket(
-        socket,
+        Scratched::new(socket),
         Role::Server,
         Some(config(limits::MAX_FRAME_UNAUTHENTICATED)),
     )
@@ -69,22 +70,24 @@ pub(super) async fn identify<S: AsyncRead + AsyncWrite + Unpin>(
     let socket = ws.into_inner();
     let ws = WebSocketStream::from_raw_socket(socket, Role::Server, Some(config(limits::MAX_FRAME))).await;
     Ok(match proved {
-        handshake::Proved::Device(identified) => Opened::Device(Proved { ws, identified, request }),
+        handshake::Proved::Device(identified) => Opened::Device(Box::new(Proved { ws, identified, request })),
         handshake::Proved::Guest(guest, restricted) => {
-            Opened::Guest(Visit { ws, guest, request, answer: ServerFrame::Restricted(*restricted) })
+            let answer = ServerFrame::Restricted(*restricted);
+            Opened::Guest(Box::new(Visit { ws, guest, request, answer }))
         }
     })
 }
 
-/// A socket that has proved something.
+/// A socket that has proved something. In boxes: the task that serves it keeps the room that they pass
+/// through.
 pub(super) enum Opened<S> {
-    Device(Proved<S>),
-    Guest(Visit<S>),
+    Device(Box<Proved<S>>),
+    Guest(Box<Visit<S>>),
 }
 
 /// A socket whose device is known, and which is owed an answer to its proof.
 pub(super) struct Proved<S> {
-    ws: WebSocketStream<S>,
+    ws: WebSocketStream<Scratched<S>>,
     identified: Identified,
     request: RequestId,
 }
@@ -92,7 +95,7 @@ pub(super) struct Proved<S> {
 impl<S: AsyncRead + AsyncWrite + Unpin> Proved<S> {
     /// Registers the device here and displaces an older connection of it; refused if the gateway filled up
     /// since the hello.
-    pub(super) async fn enter(self, gateway: Arc<Gateway>) -> Result<Connection<S>, Reason> {
+    pub(super) async fn enter(self, gateway: Arc<Gateway>) -> Result<Box<Connection<S>>, Reason> {
         let Self { mut ws, identified: Identified { me }, request } = self;
         let Some(entered) = gateway.registry.enter(me.account, me.device) else {
             return Err(Box::pin(dismiss(&mut ws, request, admission::full())).await);
@@ -103,7 +106,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Proved<S> {
         let sends = rate::sends(gateway.config.rates.sends_per_second);
         let (session, handle) = (Session::new(me), entered.handle);
         let first = entered.first;
-        Ok(Connection {
+        Ok(Box::new(Connection {
             gateway,
             ws,
             session,
@@ -113,7 +116,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Proved<S> {
             request,
             first,
             _presence: presence,
-        })
+        }))
     }
 }
 
