@@ -19,6 +19,10 @@ pub(super) async fn devices(c: &mut PgConnection, devices: &[DeviceId]) -> Falli
 }
 
 /// One statement, one snapshot. Groups and key packages come as arrays, so that a device is one row.
+///
+/// `OFFSET 0` keeps the planner to the way that always leads to few rows: from the device's own cursors,
+/// by keys alone. With statistics of when the tables were empty it went through all members of all groups
+/// for each device (0.5 s for 64 devices and a group of 1,000).
 pub(super) async fn arrivals(
     c: &mut PgConnection,
     devices: &[DeviceId],
@@ -27,9 +31,13 @@ pub(super) async fn arrivals(
         "SELECT d.id, d.account, a.name, d.key, d.revoked, a.disabled, a.visible, q.sends_per_second,
                 a.shares_delivered, a.shares_last_seen, coalesce(h.head, 0) AS head,
                 (SELECT incarnation FROM settings) AS incarnation,
-                ARRAY (SELECT r.conversation::bytea FROM readable r
-                       WHERE r.device = d.id AND r.low IS NULL AND r.to_seq IS NULL
-                       ORDER BY r.conversation) AS groups,
+                ARRAY (SELECT own.conversation::bytea
+                       FROM (SELECT u.conversation FROM cursors u WHERE u.device = d.id OFFSET 0) AS own
+                       CROSS JOIN LATERAL (
+                           SELECT r.low, r.to_seq FROM readable r
+                           WHERE r.conversation = own.conversation AND r.device = d.id OFFSET 0) AS r
+                       WHERE r.low IS NULL AND r.to_seq IS NULL
+                       ORDER BY own.conversation) AS groups,
                 k.suites, k.one_time, k.last_resort
          FROM devices d JOIN accounts a ON a.id = d.account LEFT JOIN mailbox_heads h ON h.device = d.id
          LEFT JOIN quotas q ON q.account = d.account
