@@ -7,7 +7,10 @@
 
 use crate::{
     hints::{Hints, Told},
-    limits::{CURSOR_FLUSH, MAX_WAITING_CURSORS, MAX_WAITING_DEVICES, MAX_WAITING_MARKS},
+    limits::{
+        CURSOR_FLUSH, CURSOR_FLUSH_BUSY, MANY_CURSORS, MAX_WAITING_CURSORS, MAX_WAITING_DEVICES,
+        MAX_WAITING_MARKS,
+    },
     metrics,
     store::{
         Store, StoreError,
@@ -102,25 +105,29 @@ impl Cursors {
 
     /// Stores what waits, until told to stop; then once more.
     pub async fn run(&self, store: Arc<dyn Store>, hints: Arc<Hints>, stop: CancellationToken) {
+        let mut wait = CURSOR_FLUSH;
         while !stop.is_cancelled() {
             tokio::select! {
                 () = stop.cancelled() => {}
                 () = self.some.notified() => {
-                    tokio::select! { () = stop.cancelled() => {} () = tokio::time::sleep(CURSOR_FLUSH) => {} }
+                    tokio::select! { () = stop.cancelled() => {} () = tokio::time::sleep(wait) => {} }
                 }
             }
-            self.flush(&*store, &hints).await;
+            let cursors = self.flush(&*store, &hints).await;
+            wait = if cursors < MANY_CURSORS { CURSOR_FLUSH } else { CURSOR_FLUSH_BUSY };
         }
     }
 
-    async fn flush(&self, store: &dyn Store, hints: &Hints) {
+    /// The number of cursors that waited.
+    async fn flush(&self, store: &dyn Store, hints: &Hints) -> usize {
         let Waiting { devices, marks, .. } = std::mem::take(&mut *self.lock());
         let mut told = Coalesced::default();
         self.store_marks(store, marks, &mut told).await;
-        self.store_cursors(store, devices, &mut told).await;
+        let cursors = self.store_cursors(store, devices, &mut told).await;
         if !told.0.is_empty() {
             hints.receipts(told.0.into_values().collect()).await;
         }
+        cursors
     }
 
     async fn store_marks(&self, store: &dyn Store, marks: Vec<Mark>, told: &mut Coalesced) {
@@ -153,9 +160,9 @@ impl Cursors {
         store: &dyn Store,
         devices: HashMap<DeviceId, Acked>,
         told: &mut Coalesced,
-    ) {
+    ) -> usize {
         if devices.is_empty() {
-            return;
+            return 0;
         }
         let of_device = |(device, acked): (&DeviceId, &Acked)| {
             let device = *device;
@@ -172,13 +179,14 @@ impl Cursors {
             }
             Err(error) => {
                 tracing::warn!(%error, cursors = cursors.len(), "cursors wait for the store");
-                for (device, conversation, seq) in cursors {
+                for &(device, conversation, seq) in &cursors {
                     let tells = devices.get(&device).is_some_and(|acked| acked.tells);
                     self.set(device, conversation, seq, tells);
                 }
                 tokio::time::sleep(CURSOR_FLUSH).await;
             }
         }
+        cursors.len()
     }
 
     fn lock(&self) -> MutexGuard<'_, Waiting> {

@@ -33,6 +33,11 @@ pub const MISSED_PINGS: u32 = 2;
 
 /// How long cursors wait for others before they are stored together.
 pub const CURSOR_FLUSH: Duration = Duration::from_millis(200);
+/// How long they wait after a flush of [`MANY_CURSORS`]: a device in a stream of messages then costs a row
+/// a second, and not one for each message.
+pub const CURSOR_FLUSH_BUSY: Duration = Duration::from_secs(1);
+/// Cursors of one flush from which on the gateway is busy with them.
+pub const MANY_CURSORS: usize = 32;
 /// Cursors of one device that may wait; further ones are dropped, the device acks again.
 pub const MAX_WAITING_CURSORS: usize = 256;
 /// Read positions that may wait; further ones are refused, and told again.

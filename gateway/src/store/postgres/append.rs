@@ -8,21 +8,39 @@ use super::super::{
 use fastchat_protocol::{ConversationId, Counter, DeviceId, Seq};
 use sqlx::{PgConnection, postgres::PgRow};
 
+/// A batch of one goes the short way (migration 0011): an idle gateway commits nothing else.
 pub(super) async fn append(c: &mut PgConnection, batch: &[Append]) -> Fallible<Vec<Outcome>> {
+    let rows = match batch {
+        [item] => append_one(c, item).await?,
+        _ => append_many(c, batch).await?,
+    };
+    rows.iter().map(outcome).collect()
+}
+
+async fn append_one(c: &mut PgConnection, item: &Append) -> Fallible<Vec<PgRow>> {
+    let query = sqlx::query("SELECT * FROM append_envelope($1, $2, $3, $4, $5, $6)")
+        .bind(item.conversation.as_bytes().as_slice())
+        .bind(item.device.as_bytes().as_slice())
+        .bind(stored(item.counter.0))
+        .bind(i64::from(item.epoch.generation))
+        .bind(stored(item.epoch.number))
+        .bind(item.envelope.as_ref());
+    Ok(query.fetch_all(c).await?)
+}
+
+async fn append_many(c: &mut PgConnection, batch: &[Append]) -> Fallible<Vec<PgRow>> {
     let column = |f: fn(&Append) -> i64| batch.iter().map(f).collect::<Vec<_>>();
-    let rows = sqlx::query("SELECT * FROM append_envelopes($1, $2, $3, $4, $5, $6)")
+    let query = sqlx::query("SELECT * FROM append_envelopes($1, $2, $3, $4, $5, $6)")
         .bind(batch.iter().map(|item| item.conversation.as_bytes().as_slice()).collect::<Vec<_>>())
         .bind(batch.iter().map(|item| item.device.as_bytes().as_slice()).collect::<Vec<_>>())
         .bind(column(|item| stored(item.counter.0)))
         .bind(column(|item| item.epoch.generation.into()))
         .bind(column(|item| stored(item.epoch.number)))
-        .bind(batch.iter().map(|item| item.envelope.as_ref()).collect::<Vec<_>>())
-        .fetch_all(c)
-        .await?;
-    rows.iter().map(outcome).collect()
+        .bind(batch.iter().map(|item| item.envelope.as_ref()).collect::<Vec<_>>());
+    Ok(query.fetch_all(c).await?)
 }
 
-/// The numbers are explained at the function.
+/// The numbers are explained at `append_envelopes`.
 fn outcome(row: &PgRow) -> Fallible<Outcome> {
     let stored = || {
         Ok::<_, Fault>(super::Stored {
