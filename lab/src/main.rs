@@ -15,7 +15,7 @@ use fastchat_lab::{
     plan::Pattern,
     report::{self, Folder},
     span::Span,
-    target::{self, Manner, TARGETS, fastchat::Setup},
+    target::{self, Manner, TARGETS, fastchat::{self, Setup}},
 };
 use std::{
     io::Write,
@@ -130,6 +130,18 @@ enum Command {
         duration: f64,
         /// How often all targets take their turn
         #[arg(long, default_value_t = 1)]
+        rounds: usize,
+    },
+    /// A gateway's writer alone, beside bare rows inserted by the hundred
+    Writer {
+        /// Conversations with somebody who writes
+        #[arg(long, default_value_t = 100)]
+        senders: usize,
+        /// Bytes of an envelope, or of a row
+        #[arg(long, default_value_t = 256)]
+        size: usize,
+        /// How often, in turn
+        #[arg(long, default_value_t = 5)]
         rounds: usize,
     },
     /// Holds connections for another process
@@ -316,6 +328,11 @@ async fn work(command: &Command, json: bool, quiet: bool) -> Result<bool> {
             let idle = crowd::idle(*connections, fleet.setup(), *tls, hold, &say).await?;
             print(&figures(&idle, json)?)?;
             Ok(idle.dropped == 0)
+        }
+        Command::Writer { senders, size, rounds } => {
+            let alone = fastchat::writer(*senders, *size, *rounds, &say).await?;
+            print(&figures(&alone, json)?)?;
+            Ok(true)
         }
         Command::Storm { fleet, connections } => {
             let storm = crowd::storm(*connections, fleet.setup(), &say).await?;

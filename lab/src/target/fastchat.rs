@@ -7,6 +7,7 @@
 //! - [`Given`] is a deployment that somebody else has started.
 //! - Postgres commits to disk (`fsync` and `synchronous_commit` are on): an ack comes after that.
 
+mod alone;
 mod envelope;
 mod given;
 mod keyed;
@@ -25,6 +26,7 @@ use people::{People, some_at_a_time};
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 
+pub use alone::{Alone, writer};
 pub use given::Given;
 pub use people::Entrance;
 pub(super) use servers::POSTGRES;

@@ -94,6 +94,12 @@ impl People {
         Ok(Self { persons: keyed.into_iter().map(Person::Keyed).collect(), conversations })
     }
 
+    /// Of each conversation, who writes in it.
+    pub(super) fn writers(&self) -> impl Iterator<Item = (ConversationId, DeviceId)> {
+        let pairs = self.conversations.iter().zip(self.persons.chunks(2));
+        pairs.map(|(own, persons)| (own.id, persons[0].device()))
+    }
+
     /// One for each client of the plan that this was made for, with the `host:port` it goes to.
     pub(super) fn entrances(self, plan: &Plan, addresses: Vec<String>, seal: bool) -> Vec<Entrance> {
         let mut own: Vec<Vec<(usize, Own)>> = vec![Vec::new(); plan.clients];
