@@ -15,7 +15,10 @@ use fastchat_lab::{
     plan::Pattern,
     report::{self, Folder},
     span::Span,
-    target::{self, Manner, TARGETS, fastchat::{self, Setup}},
+    target::{
+        self, Manner, TARGETS,
+        fastchat::{self, Setup},
+    },
 };
 use std::{
     io::Write,

@@ -29,7 +29,10 @@ const TEXT: [u8; 100] = [b'x'; 100];
 /// Something to repeat, made once.
 type Work = Box<dyn FnMut() -> Result<()>>;
 
-const FUNCTIONS: [(&str, fn() -> Result<Work>); 7] = [
+/// Makes it.
+type Make = fn() -> Result<Work>;
+
+const FUNCTIONS: [(&str, Make); 7] = [
     ("take a send", take_a_send),
     ("make a live copy", make_a_live_copy),
     ("read a record of the bus", read_a_record),
