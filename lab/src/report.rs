@@ -100,7 +100,9 @@ fn files(run: &Figures) -> Vec<String> {
 fn floors(run: &Figures) -> Vec<String> {
     let Some(of) = &run.floors else { return Vec::new() };
     let mut parts = format!("floors: loopback {} us, driver {} us", of.loopback_us, of.driver_us);
-    for (name, us) in [("commit", of.commit_us), ("NATS", of.hop_us)] {
+    for (name, us) in
+        [("commit", of.commit_us), ("commit after a rest", of.rested_commit_us), ("NATS", of.hop_us)]
+    {
         let _ = us.map(|us| write!(parts, ", {name} {us} us"));
     }
     let mut lines = vec![parts];
