@@ -2,7 +2,7 @@
 //!
 //! - Every call is one statement or one transaction on one connection, under a deadline
 //!   ([`connection`]); there also is the one place that says what an error means for what was stored.
-//! - Appending is one round trip (`append_envelopes` in the migrations); commits and foundings are
+//! - Appending is one round trip (`append_runs` and `append_envelopes` in the migrations); commits and foundings are
 //!   ordinary transactions with the same rules and the same order of locks ([`members`]): accounts,
 //!   conversations, cursors, mailboxes, each in the order of ids.
 //! - It connects when it is used, and again whenever Postgres is back; nothing needs a restart.
@@ -25,6 +25,7 @@ mod read;
 mod receipts;
 mod restored;
 mod row;
+mod runs;
 mod schema;
 #[expect(clippy::duplicate_mod, reason = "a module of each store")]
 #[path = "shared.rs"]

@@ -2,7 +2,7 @@
 
 use crate::world::{Person, World, commit, duplicate, item, stored};
 use fastchat_gateway::store::{Audience, Outcome};
-use fastchat_protocol::{ConversationId, Counter, Epoch, Seq};
+use fastchat_protocol::{ConversationId, Counter, Epoch, Role, Seq};
 
 pub(crate) async fn seqs_are_contiguous_and_a_retry_gets_the_first(world: World) {
     let (alice, bob, conversation) = world.couple().await;
@@ -144,6 +144,51 @@ pub(crate) async fn a_batch_over_many_conversations_keeps_each_in_order(world: W
     for (item, outcome) in batch.iter().zip(&outcomes) {
         assert_eq!(stored(outcome), item.counter.0 + 1);
     }
+}
+
+/// Whatever takes the right to write takes it from those who have used it, too: in a batch of one, and in
+/// a larger one, where nobody else loses anything.
+pub(crate) async fn who_wrote_before_is_judged_again(world: World) {
+    let (alice, bob, conversation) = world.couple().await;
+    let g = world.group("g", &[(&alice, Role::Owner), (&bob, Role::Member)]).await;
+    let (a, b, store) = (alice.devices[0], bob.devices[0], &world.store);
+    for counter in 1..=2 {
+        let both = [(conversation, b), (g, a), (conversation, a), (g, b)];
+        let both = both.map(|(place, device)| item(place, device, counter, 1));
+        let outcomes = store.append(&both).await.unwrap();
+        let seqs: Vec<_> = outcomes.iter().map(stored).collect();
+        let first = counter * 2;
+        assert_eq!(seqs, [first, first, first + 1, first + 1]);
+        // A retry among what is new burns no seq.
+        let again = store.append(&both).await.unwrap();
+        assert_eq!(again.iter().map(duplicate).collect::<Vec<_>>(), seqs);
+    }
+    let long = [item(g, a, 3, 1), item(g, b, 3, 1), item(g, a, 4, 1), item(g, a, 5, 1)];
+    let outcomes = store.append(&long).await.unwrap();
+    assert_eq!(outcomes.iter().map(stored).collect::<Vec<_>>(), [6, 7, 8, 9]);
+
+    store.block(alice.account, bob.account, true).await.unwrap();
+    assert_eq!(world.append(item(conversation, b, 3, 1)).await, Outcome::NotAccepted);
+    let outcomes = store.append(&[item(conversation, b, 3, 1), item(g, b, 4, 1)]).await.unwrap();
+    assert_eq!((&outcomes[0], stored(&outcomes[1])), (&Outcome::NotAccepted, 10));
+    store.block(alice.account, bob.account, false).await.unwrap();
+    assert_eq!(stored(&world.append(item(conversation, b, 3, 1)).await), 6);
+
+    let stale = Outcome::Stale(Epoch { generation: 0, number: 1 });
+    assert_eq!(world.append(item(g, a, 6, 2)).await, stale);
+    let outcomes = store.append(&[item(g, a, 6, 2), item(g, b, 5, 1)]).await.unwrap();
+    assert_eq!((&outcomes[0], stored(&outcomes[1])), (&stale, 11));
+
+    let mut manifest = bob.manifest(2);
+    manifest.revoked = vec![b];
+    assert!(store.put_manifest(bob.account, manifest).await.unwrap());
+    assert_eq!(world.append(item(g, b, 6, 1)).await, Outcome::NotMember);
+    let outcomes =
+        store.append(&[item(g, b, 6, 1), item(g, a, 6, 1), item(conversation, b, 4, 1)]).await.unwrap();
+    assert_eq!(
+        (&outcomes[0], stored(&outcomes[1]), &outcomes[2]),
+        (&Outcome::NotMember, 12, &Outcome::NotMember)
+    );
 }
 
 pub(crate) async fn numbers_that_no_column_holds_are_refused(world: World) {

@@ -65,6 +65,7 @@ contract! {
         dedupe_comes_before_everything_else,
         strangers_and_the_revoked_are_refused,
         a_batch_over_many_conversations_keeps_each_in_order,
+        who_wrote_before_is_judged_again,
         numbers_that_no_column_holds_are_refused;
     commit:
         a_commit_moves_the_epoch_once,

@@ -241,7 +241,10 @@ async fn the_list_of_what_is_moved_is_that_of_the_schemas() {
     let there: Vec<(String, String)> = there.iter().map(|row| (row.get("tab"), row.get("col"))).collect();
     for schema in [here, there] {
         let schema = schema.into_iter().filter(|(table, _)| !skipped(table));
-        let schema: BTreeSet<String> = schema.map(|(table, column)| format!("{table}.{column}")).collect();
+        let mut schema: BTreeSet<String> =
+            schema.map(|(table, column)| format!("{table}.{column}")).collect();
+        // What Postgres works out for itself.
+        schema.remove("send_counters.vetted");
         assert_eq!(schema, listed);
     }
 }

@@ -32,7 +32,7 @@ pub(crate) async fn a_blocked_party_is_not_accepted(world: World) {
     assert_eq!(stored(&world.append(item(conversation, alice.devices[0], 1, 1)).await), 3);
     assert_eq!(world.log(b, conversation).await.len(), 3);
     assert_eq!(stored(&world.append(item(g, b, 1, 1)).await), 2);
-    assert_eq!(store.readers(conversation, &[b]).await.unwrap().revision, 1);
+    assert_eq!(store.readers(conversation, &[b]).await.unwrap().revision, 3);
     assert_eq!(world.claim(alice.account).await.len(), 1);
 
     store.block(alice.account, bob.account, false).await.unwrap();

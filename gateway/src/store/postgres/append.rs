@@ -5,14 +5,19 @@ use super::super::{
     receipts::CursorMoved,
     rows::{Columns, Fallible, Fault, stored},
 };
+use super::runs;
 use fastchat_protocol::{ConversationId, Counter, DeviceId, Seq};
 use sqlx::{PgConnection, postgres::PgRow};
 
-/// A batch of one goes the short way (migration 0011): an idle gateway commits nothing else.
+/// A batch of one goes the short way (migration 11), a larger one as runs (migration 12); whichever is
+/// not plain is judged by `append_envelopes`.
 pub(super) async fn append(c: &mut PgConnection, batch: &[Append]) -> Fallible<Vec<Outcome>> {
     let rows = match batch {
         [item] => append_one(c, item).await?,
-        _ => append_many(c, batch).await?,
+        _ => match runs::append(c, batch).await? {
+            Some(outcomes) => return Ok(outcomes),
+            None => append_many(c, batch).await?,
+        },
     };
     rows.iter().map(outcome).collect()
 }

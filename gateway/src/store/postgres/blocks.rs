@@ -6,7 +6,8 @@ use sqlx::PgConnection;
 
 /// A block is a row of its own, for foundings and claims, and a mark at the blocked party's place in the
 /// direct conversation, for appends. The blocker's row is held, as a founding holds it: a conversation
-/// that is founded at the same time is marked by one of the two.
+/// that is founded at the same time is marked by one of the two. Who may write has changed, so the
+/// revision is raised, under the conversation's lock.
 pub(super) async fn block(
     c: &mut PgConnection,
     account: AccountId,
@@ -27,6 +28,11 @@ pub(super) async fn block(
     };
     query.bind(account.as_bytes().as_slice()).bind(other.as_bytes().as_slice()).execute(&mut *c).await?;
     let (low, high) = pair(account, other);
+    let lock = sqlx::query(
+        "UPDATE conversations c SET revision = c.revision + 1 FROM direct_pairs p
+         WHERE p.low = $1 AND p.high = $2 AND c.id = p.conversation",
+    );
+    lock.bind(low.as_bytes().as_slice()).bind(high.as_bytes().as_slice()).execute(&mut *c).await?;
     sqlx::query(
         "UPDATE members m SET barred = $4 FROM direct_pairs p
          WHERE p.low = $1 AND p.high = $2 AND m.conversation = p.conversation AND m.account = $3",

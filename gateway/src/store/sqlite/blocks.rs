@@ -9,7 +9,7 @@ use sqlx::SqliteConnection;
 use std::collections::BTreeSet;
 
 /// A block is a row of its own, for foundings and claims, and a mark at the blocked party's place in the
-/// direct conversation, for appends.
+/// direct conversation, for appends. As in Postgres, the revision says that who may write has changed.
 pub(super) async fn block(
     c: &mut SqliteConnection,
     account: AccountId,
@@ -28,6 +28,11 @@ pub(super) async fn block(
     };
     query.bind(account.as_bytes().as_slice()).bind(other.as_bytes().as_slice()).execute(&mut *c).await?;
     let (low, high) = pair(account, other);
+    let raise = sqlx::query(
+        "UPDATE conversations SET revision = revision + 1 WHERE id = (
+             SELECT conversation FROM direct_pairs WHERE low = $1 AND high = $2)",
+    );
+    raise.bind(low.as_bytes().as_slice()).bind(high.as_bytes().as_slice()).execute(&mut *c).await?;
     sqlx::query(
         "UPDATE members SET barred = $4 WHERE account = $3 AND conversation = (
              SELECT conversation FROM direct_pairs WHERE low = $1 AND high = $2)",
