@@ -1,6 +1,7 @@
 //! Writes what was measured where people and programs read it: a folder with JSON, CSV and one page of
 //! HTML that needs nothing else.
 
+mod axes;
 mod html;
 mod plot;
 mod text;
@@ -41,10 +42,17 @@ impl Folder {
         self.write(&format!("{name}-messages.csv"), &messages(figures))
     }
 
-    /// Writes the page and the table of all runs.
+    /// Writes the page, the table of all runs, and what they show together as pictures by themselves:
+    /// `over-rate-1.svg` and so on, in the order of the page.
     pub fn write_report(&self, title: &str, runs: &[Figures]) -> Result<PathBuf> {
+        let along = axes::along(runs)?;
         self.write("runs.csv", &table(runs))?;
-        self.write("report.html", &html::page(title, runs)?)?;
+        self.write("report.html", &html::page(title, runs, &along)?)?;
+        for axes::Along { name, pictures } in &along {
+            for (number, picture) in (1..).zip(pictures) {
+                self.write(&format!("over-{name}-{number}.svg"), picture)?;
+            }
+        }
         Ok(self.0.join("report.html"))
     }
 

@@ -1,6 +1,9 @@
 //! One page for all runs: what was measured, of what, and whether it may be believed.
 
-use super::plot::{Series, draw};
+use super::{
+    axes::{Along, who},
+    plot::{Series, draw},
+};
 use crate::figures::{Figures, Percentiles};
 use anyhow::Result;
 use std::fmt::Write;
@@ -10,7 +13,7 @@ color:#222}table{border-collapse:collapse;font-size:13px}td,th{padding:3px 9px;b
 text-align:right}td:first-child,th:first-child{text-align:left}.bad{color:#b00020;font-weight:600}.void{color:\
 #a05a00;font-weight:600}.ok{color:#1b6e2e}details{margin:1em 0}svg{max-width:100%}code{background:#f4f4f4}";
 
-pub(super) fn page(title: &str, runs: &[Figures]) -> Result<String> {
+pub(super) fn page(title: &str, runs: &[Figures], along: &[Along]) -> Result<String> {
     let mut page = String::new();
     let title = escape(title);
     let _ = write!(
@@ -31,7 +34,10 @@ pub(super) fn page(title: &str, runs: &[Figures]) -> Result<String> {
         );
     }
     summary(&mut page, runs);
-    comparison(&mut page, runs)?;
+    for Along { name, pictures } in along {
+        let _ = write!(page, "<h2>Over the {name}</h2>");
+        page.extend(pictures.iter().map(String::as_str));
+    }
     for (number, run) in runs.iter().enumerate() {
         one(&mut page, number, run)?;
     }
@@ -73,17 +79,6 @@ fn summary(page: &mut String, runs: &[Figures]) {
     page.push_str("</table>");
 }
 
-fn who(run: &Figures) -> String {
-    let experiment = &run.experiment;
-    let who = match experiment.pattern {
-        crate::plan::Pattern::Group => {
-            format!("group of {}, {} write", experiment.clients, experiment.senders)
-        }
-        pattern => format!("{} clients, {pattern}", experiment.clients),
-    };
-    if experiment.seal { who + ", sealed" } else { who }
-}
-
 fn verdict(run: &Figures) -> String {
     match (run.verdict.broken.is_empty(), run.verdict.void.is_empty()) {
         (false, _) => {
@@ -94,49 +89,6 @@ fn verdict(run: &Figures) -> String {
         }
         (true, true) => "<span class=\"ok\">sound</span>".to_owned(),
     }
-}
-
-/// Curves over the rate for each target that was run at several.
-fn comparison(page: &mut String, runs: &[Figures]) -> Result<()> {
-    let mut targets: Vec<(String, Vec<&Figures>)> = Vec::new();
-    for run in runs {
-        let name =
-            format!("{}, {} B, {}", run.target, run.experiment.load.size, run.experiment.load.arrivals);
-        match targets.iter_mut().find(|(other, _)| *other == name) {
-            Some((_, runs)) => runs.push(run),
-            None => targets.push((name, vec![run])),
-        }
-    }
-    targets.retain(|(_, runs)| runs.len() > 1);
-    if targets.is_empty() {
-        return Ok(());
-    }
-    page.push_str("<h2>Over the rate</h2>");
-    type Of = fn(&Figures) -> f64;
-    let curves: [(&str, &str, bool, Of); 4] = [
-        ("Delivered, median", "ms", true, |run| run.delivered_us.p50 as f64 / 1e3),
-        ("Delivered, 99th percentile", "ms", true, |run| run.delivered_us.p99 as f64 / 1e3),
-        ("Throughput", "deliveries/s", false, |run| run.delivered_per_s),
-        ("Processor time of the servers", "us/message", false, |run| {
-            run.server_cpu_us_per_message.unwrap_or_default()
-        }),
-    ];
-    for (title, unit, logarithmic, of) in curves {
-        let series: Vec<Series> = targets
-            .iter()
-            .map(|(name, runs)| {
-                let mut points: Vec<_> = runs
-                    .iter()
-                    .map(|run| (run.experiment.load.rate, of(run)))
-                    .filter(|point| point.1 > 0.0)
-                    .collect();
-                points.sort_by(|one, other| one.0.total_cmp(&other.0));
-                Series::line(name, points)
-            })
-            .collect();
-        page.push_str(&draw(title, "messages/s offered", unit, logarithmic, &series)?);
-    }
-    Ok(())
 }
 
 fn one(page: &mut String, number: usize, run: &Figures) -> Result<()> {

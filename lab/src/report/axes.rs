@@ -1,0 +1,160 @@
+//! What many runs show together: for everything that was varied, curves over it of the runs that were
+//! alike otherwise.
+
+use super::plot::{Series, draw};
+use crate::{figures::Figures, plan::Pattern};
+use anyhow::Result;
+
+/// Something that runs differ in.
+struct Axis {
+    name: &'static str,
+    /// What is along it.
+    label: &'static str,
+    of: fn(&Figures) -> Option<f64>,
+    /// All else that they may differ in: the name of a curve.
+    rest: fn(&Figures) -> String,
+}
+
+const AXES: [Axis; 4] = [
+    Axis { name: "rate", label: "messages/s offered", of: rate, rest: but_for_rate },
+    Axis { name: "clients", label: "clients", of: clients, rest: but_for_clients },
+    Axis { name: "gateways", label: "gateways", of: gateways, rest: but_for_gateways },
+    Axis { name: "size", label: "bytes of a message", of: size, rest: but_for_size },
+];
+
+/// Title, unit, logarithmic, and what is drawn.
+type Curve = (&'static str, &'static str, bool, fn(&Figures) -> Option<f64>);
+
+const CURVES: [Curve; 4] = [
+    ("Delivered, median", "ms", true, |run| Some(run.delivered_us.p50 as f64 / 1e3)),
+    ("Delivered, 99th percentile", "ms", true, |run| Some(run.delivered_us.p99 as f64 / 1e3)),
+    ("Throughput", "deliveries/s", false, |run| Some(run.delivered_per_s)),
+    ("Processor time of the servers", "us/message", false, |run| run.server_cpu_us_per_message),
+];
+
+/// Pictures of one thing that was varied.
+pub(super) struct Along {
+    pub(super) name: &'static str,
+    /// As SVG.
+    pub(super) pictures: Vec<String>,
+}
+
+/// For each axis along which some runs differ, and nothing where none do.
+pub(super) fn along(runs: &[Figures]) -> Result<Vec<Along>> {
+    let mut all = Vec::new();
+    for axis in &AXES {
+        let groups = groups(axis, runs);
+        if groups.is_empty() {
+            continue;
+        }
+        let mut pictures = Vec::new();
+        for (title, unit, logarithmic, of) in CURVES {
+            let series: Vec<Series> = groups
+                .iter()
+                .map(|(name, points)| {
+                    let points = points.iter().filter_map(|(at, run)| Some((*at, of(run)?)));
+                    Series::line(name, points.filter(|point| point.1 > 0.0).collect())
+                })
+                .filter(|series| !series.points.is_empty())
+                .collect();
+            pictures.push(draw(title, axis.label, unit, logarithmic, &series)?);
+        }
+        all.push(Along { name: axis.name, pictures });
+    }
+    Ok(all)
+}
+
+type Group<'a> = (String, Vec<(f64, &'a Figures)>);
+
+/// Runs that differ in nothing but this axis, in its order; those alone are left out.
+fn groups<'a>(axis: &Axis, runs: &'a [Figures]) -> Vec<Group<'a>> {
+    let mut groups: Vec<Group<'a>> = Vec::new();
+    for run in runs {
+        let Some(at) = (axis.of)(run) else { continue };
+        let name = (axis.rest)(run);
+        match groups.iter_mut().find(|(other, _)| *other == name) {
+            Some((_, points)) => points.push((at, run)),
+            None => groups.push((name, vec![(at, run)])),
+        }
+    }
+    for (_, points) in &mut groups {
+        points.sort_by(|one, other| one.0.total_cmp(&other.0));
+    }
+    groups.retain(|(_, points)| points.first().map(|one| one.0) != points.last().map(|one| one.0));
+    groups
+}
+
+fn rate(run: &Figures) -> Option<f64> {
+    run.experiment.load.window.is_none().then_some(run.experiment.load.rate)
+}
+
+#[expect(clippy::unnecessary_wraps, reason = "one of the functions of an axis")]
+fn clients(run: &Figures) -> Option<f64> {
+    Some(run.experiment.clients as f64)
+}
+
+#[expect(clippy::unnecessary_wraps, reason = "one of the functions of an axis")]
+fn size(run: &Figures) -> Option<f64> {
+    Some(run.experiment.load.size as f64)
+}
+
+/// Of a fleet, by the target as it was asked for.
+fn gateways(run: &Figures) -> Option<f64> {
+    fleet(run)?.0.parse().ok()
+}
+
+/// How many, and by which strategy.
+fn fleet(run: &Figures) -> Option<(&str, &str)> {
+    let fleet = run.experiment.target.strip_prefix("fleet:")?;
+    Some(fleet.split_once(':').unwrap_or((fleet, "")))
+}
+
+fn but_for_rate(run: &Figures) -> String {
+    [run.experiment.target.clone(), who(run), bytes(run), arrivals(run)].join(", ")
+}
+
+fn but_for_clients(run: &Figures) -> String {
+    [run.experiment.target.clone(), pattern(run), pace(run), bytes(run), arrivals(run)].join(", ")
+}
+
+fn but_for_gateways(run: &Figures) -> String {
+    let strategy = fleet(run).map(|(_, strategy)| strategy).filter(|strategy| !strategy.is_empty());
+    [strategy.unwrap_or("each client by itself").to_owned(), who(run), pace(run), bytes(run), arrivals(run)]
+        .join(", ")
+}
+
+fn but_for_size(run: &Figures) -> String {
+    [run.experiment.target.clone(), who(run), pace(run), arrivals(run)].join(", ")
+}
+
+/// Clients, and who of them writes to whom.
+pub(super) fn who(run: &Figures) -> String {
+    let experiment = &run.experiment;
+    let who = match experiment.pattern {
+        Pattern::Group => format!("group of {}, {} write", experiment.clients, experiment.senders),
+        pattern => format!("{} clients, {pattern}", experiment.clients),
+    };
+    let files = experiment.load.files;
+    let who = if files > 0.0 { format!("{who}, {:.0} % with files", files * 100.0) } else { who };
+    if experiment.seal { who + ", sealed" } else { who }
+}
+
+fn pattern(run: &Figures) -> String {
+    let (pattern, files) = (run.experiment.pattern, run.experiment.load.files);
+    if files > 0.0 { format!("{pattern}, {:.0} % with files", files * 100.0) } else { pattern.to_string() }
+}
+
+fn pace(run: &Figures) -> String {
+    match run.experiment.load.window {
+        Some(window) => format!("window {window}"),
+        None => format!("{}/s", run.experiment.load.rate),
+    }
+}
+
+fn bytes(run: &Figures) -> String {
+    format!("{} B", run.experiment.load.size)
+}
+
+fn arrivals(run: &Figures) -> String {
+    run.experiment.load.arrivals.to_string()
+}
