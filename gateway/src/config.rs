@@ -119,6 +119,9 @@ pub struct Settings {
     /// Milliseconds between head checks [default: 2000]
     #[arg(long, env = "FASTCHAT_GATEWAY_HEAD_CHECK_MS", value_name = "MS", global = true)]
     pub head_check_ms: Option<u64>,
+    /// Milliseconds that a message waits at most to be stored together with others, when many come; 0: never [default: 10]
+    #[arg(long, env = "FASTCHAT_GATEWAY_BATCH_WAIT_MS", value_name = "MS", global = true)]
+    pub batch_wait_ms: Option<u64>,
     /// Seconds between pings; a silent client is given up after three [default: 10]
     #[arg(long, env = "FASTCHAT_GATEWAY_PING_SECONDS", value_name = "S", global = true)]
     pub ping_seconds: Option<u64>,
@@ -306,6 +309,8 @@ pub struct Config {
     pub max_connections: usize,
     /// Between head checks.
     pub head_check_interval: Duration,
+    /// How long a batch of the writer waits for more at most.
+    pub batch_wait: Duration,
     /// Between pings.
     pub ping_interval: Duration,
     /// In which clients leave.
@@ -373,6 +378,7 @@ impl Settings {
             registration,
             max_connections,
             head_check_ms,
+            batch_wait_ms,
             ping_seconds,
             drain_seconds,
             challenge_seconds,
@@ -436,6 +442,7 @@ impl Settings {
             faults.keep(between(key, value.unwrap_or(usual), least, most))
         };
         let head_check = number("head_check_ms", self.head_check_ms, 2_000, 100, 60_000);
+        let batch_wait = number("batch_wait_ms", self.batch_wait_ms, 10, 0, 1_000);
         let ping = number("ping_seconds", self.ping_seconds, 10, 1, 300);
         let drain = number("drain_seconds", self.drain_seconds, 5, 0, 3_600);
         let challenge = fastchat_protocol::limits::CHALLENGE_SECONDS;
@@ -455,6 +462,7 @@ impl Settings {
                 registration: registration?,
                 max_connections: max_connections?,
                 head_check_interval: Duration::from_millis(head_check?),
+                batch_wait: Duration::from_millis(batch_wait?),
                 ping_interval: Duration::from_secs(ping?),
                 drain_window: Duration::from_secs(drain?),
                 challenge_timeout: Duration::from_secs(challenge?),

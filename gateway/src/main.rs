@@ -186,6 +186,7 @@ fn print_config(settings: &Settings) -> anyhow::Result<()> {
     shown.registration = Some(config.registration.name().into());
     shown.max_connections = Some(config.max_connections);
     shown.head_check_ms = Some(config.head_check_interval.as_millis() as u64);
+    shown.batch_wait_ms = Some(config.batch_wait.as_millis() as u64);
     shown.ping_seconds = Some(config.ping_interval.as_secs());
     shown.drain_seconds = Some(config.drain_window.as_secs());
     shown.logins_per_minute = Some(config.rates.logins_per_minute);

@@ -1,28 +1,48 @@
 //! Commits envelopes in batches.
 //!
-//! - Anyone may submit; submitting never waits. A full lane refuses, and nothing was stored.
-//! - A lane takes whatever is queued, without a timer: an idle system commits one row at once, a busy
-//!   one hundreds together. Conversations are spread over lanes, so that the answers of one
-//!   conversation come in the order of its seqs.
-//! - Replies are called after the commit, in order, on the lane: they must be short and never wait.
+//! - Anyone may submit; submitting never waits. A full queue refuses, and nothing was stored.
+//! - A batch takes whatever waits: an idle system commits one row at once, a busy one hundreds together.
+//!   When envelopes come fast enough for it, a batch waits a little for more ([`pace`]): a commit costs
+//!   the same however many are in it.
+//! - Conversations are spread over *lanes*. One batch at a time takes from all of them; only when much
+//!   waits do lanes commit side by side. So the answers of one conversation come in the order of its seqs.
+//! - Replies are called after the commit, in order, by the writer: they must be short and never wait.
 //! - A batch that one of its items may have spoiled is tried again item by item, so that poison refuses
 //!   only itself. A store that is away, full or locked answers for the whole batch: tried one by one,
 //!   each item would wait as long again. When the outcome is unknown, every item hears that.
 //! - Invariant: a batch never holds the same (conversation, device, counter) twice.
 
-use crate::store::{Append, Outcome, Store, StoreError};
+mod commit;
+mod pace;
+
+use crate::store::{Append, Outcome, Store};
+use commit::Committer;
 use fastchat_protocol::{ConversationId, Counter, DeviceId};
-use metrics::{gauge, histogram};
-use std::{collections::HashSet, fmt, sync::Arc, time::Instant};
-use tokio::sync::mpsc;
+use futures_util::{StreamExt, future::BoxFuture, stream::FuturesUnordered};
+use metrics::{Gauge, gauge};
+use pace::Pace;
+use std::{
+    collections::{HashSet, VecDeque},
+    fmt,
+    sync::Arc,
+    time::Duration,
+};
+use tokio::{
+    sync::mpsc,
+    time::{Instant, sleep_until},
+};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-/// Envelopes that may wait in one lane.
-pub const LANE_QUEUE: usize = 1_024;
+/// Envelopes that may wait to be looked at.
+pub const QUEUE: usize = 2_048;
+/// Envelopes that may wait in lanes: two batches of each of two lanes.
+const IN_LANES: usize = 4 * MAX_BATCH;
 /// Envelopes committed together at most.
-pub const MAX_BATCH: usize = 256;
+pub const MAX_BATCH: usize = 512;
 /// Bytes of envelopes committed together at most, about.
 pub const MAX_BATCH_BYTES: usize = 2 * 1024 * 1024;
+/// Envelopes of one lane that are worth a transaction of their own beside another lane's.
+const WORTH_A_LANE: usize = 64;
 
 /// Called with the outcome of one envelope.
 pub type Reply = Box<dyn FnOnce(Result<Outcome, WriteError>) + Send>;
@@ -38,15 +58,15 @@ pub enum WriteError {
     Unknown,
 }
 
-/// The lane has no room, or is closed. Nothing was stored.
+/// The queue is full, or closed. Nothing was stored.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("the writer has no room")]
 pub struct Busy;
 
-/// A handle to the lanes.
+/// A handle to the writer.
 #[derive(Debug, Clone)]
 pub struct Writer {
-    lanes: Arc<[mpsc::Sender<Item>]>,
+    items: mpsc::Sender<Item>,
     closing: CancellationToken,
     tasks: TaskTracker,
 }
@@ -63,29 +83,27 @@ impl fmt::Debug for Item {
 }
 
 impl Writer {
-    /// Starts `lanes` tasks over one store.
-    #[expect(clippy::needless_pass_by_value, reason = "the lanes share it from here on")]
-    pub fn spawn(store: Arc<dyn Store>, lanes: usize) -> Self {
+    /// Starts the writer over a store that can commit for so many lanes at once; a batch waits for more
+    /// at most as long as `pace`.
+    pub fn spawn(store: Arc<dyn Store>, lanes: usize, pace: Duration) -> Self {
         let (closing, tasks) = (CancellationToken::new(), TaskTracker::new());
-        let spawn = |number| {
-            let (sender, receiver) = mpsc::channel(LANE_QUEUE);
-            let lane = Lane { number, store: Arc::clone(&store), receiver, held: None };
-            tasks.spawn(lane.run(closing.clone()));
-            sender
+        let (items, receiver) = mpsc::channel(QUEUE);
+        let turns = Turns {
+            receiver,
+            lanes: (0..lanes.max(1)).map(|_| Lane::default()).collect(),
+            running: FuturesUnordered::new(),
+            pace: Pace::new(pace, Instant::now()),
+            committer: Committer { store },
+            depth: gauge!("fastchat_writer_queue_depth"),
         };
-        let lanes = (0..lanes.max(1)).map(spawn).collect();
+        tasks.spawn(turns.run(closing.clone()));
         tasks.close();
-        Self { lanes, closing, tasks }
+        Self { items, closing, tasks }
     }
 
     /// Queues an envelope. `reply` is called once, unless this returns an error.
     pub fn submit(&self, append: Append, reply: Reply) -> Result<(), Busy> {
-        if self.closing.is_cancelled() {
-            return Err(Busy);
-        }
-        // Ids are random, so any byte spreads them.
-        let lane = usize::from(append.conversation.as_bytes()[15]) % self.lanes.len();
-        self.lanes[lane].try_send(Item { append, reply }).map_err(|_| Busy)
+        self.items.try_send(Item { append, reply }).map_err(|_| Busy)
     }
 
     /// Takes no more, commits what waits, and returns when all replies were called.
@@ -95,127 +113,113 @@ impl Writer {
     }
 }
 
+/// What waits for a share of the conversations.
+#[derive(Debug, Default)]
 struct Lane {
-    number: usize,
-    store: Arc<dyn Store>,
-    receiver: mpsc::Receiver<Item>,
-    /// Taken from the queue, but waiting for the next batch.
-    held: Option<Item>,
+    waiting: VecDeque<Item>,
+    /// A batch with its envelopes is being committed.
+    busy: bool,
 }
 
-impl Lane {
+struct Turns {
+    receiver: mpsc::Receiver<Item>,
+    lanes: Vec<Lane>,
+    /// Each returns the lanes that it was for.
+    running: FuturesUnordered<BoxFuture<'static, Vec<usize>>>,
+    pace: Pace,
+    committer: Committer,
+    depth: Gauge,
+}
+
+impl Turns {
     async fn run(mut self, closing: CancellationToken) {
-        self.show(0);
-        while let Some(first) = self.next(&closing).await {
-            let batch = self.gather(first);
-            self.show(self.receiver.len());
-            self.commit(batch).await;
-        }
-    }
-
-    fn show(&self, waiting: usize) {
-        gauge!("fastchat_writer_queue_depth", "lane" => self.number.to_string()).set(waiting as f64);
-    }
-
-    /// Waits for an item; `None` when closing and nothing waits.
-    ///
-    /// Cancel safety: `recv` loses nothing, and nothing is held across the wait.
-    async fn next(&mut self, closing: &CancellationToken) -> Option<Item> {
-        if let Some(held) = self.held.take() {
-            return Some(held);
-        }
-        tokio::select! {
-            biased; // what waits goes before the end
-            item = self.receiver.recv() => item,
-            () = closing.cancelled() => self.receiver.try_recv().ok(),
-        }
-    }
-
-    /// The item and whatever else is queued, up to the limits.
-    fn gather(&mut self, first: Item) -> Vec<Item> {
-        let mut ids = HashSet::from([id(&first)]);
-        let mut bytes = first.append.envelope.len();
-        let mut batch = vec![first];
-        while batch.len() < MAX_BATCH && bytes < MAX_BATCH_BYTES {
-            let Ok(item) = self.receiver.try_recv() else { break };
-            if !ids.insert(id(&item)) {
-                // A retry that caught up with its first copy: the next batch sees it as a duplicate.
-                self.held = Some(item);
-                break;
+        self.depth.set(0.0);
+        let mut open = true;
+        while open || self.waiting() > 0 || !self.running.is_empty() {
+            let due = self.begin(open);
+            tokio::select! {
+                biased;
+                Some(lanes) = self.running.next() => {
+                    for lane in lanes {
+                        self.lanes[lane].busy = false;
+                    }
+                }
+                // Ends once it is closed and empty.
+                item = self.receiver.recv(), if open && self.waiting() < IN_LANES => match item {
+                    Some(item) => self.take(item),
+                    None => open = false,
+                },
+                () = sleep_until(due.unwrap_or_else(Instant::now)), if due.is_some() => {}
+                () = closing.cancelled(), if !self.receiver.is_closed() => self.receiver.close(),
             }
-            bytes += item.append.envelope.len();
-            batch.push(item);
+        }
+    }
+
+    fn waiting(&self) -> usize {
+        self.lanes.iter().map(|lane| lane.waiting.len()).sum()
+    }
+
+    /// Puts an item, and all that came with it, into their lanes.
+    fn take(&mut self, item: Item) {
+        let mut next = Some(item);
+        while let Some(item) = next {
+            // Ids are random, so any byte spreads them.
+            let lane = usize::from(item.append.conversation.as_bytes()[15]) % self.lanes.len();
+            self.lanes[lane].waiting.push_back(item);
+            next = if self.waiting() < IN_LANES { self.receiver.try_recv().ok() } else { None };
+        }
+    }
+
+    /// Begins what may begin: one batch of all lanes, or where much waits one of each lane that is free.
+    /// Returns when to ask again, if a batch waits for more.
+    fn begin(&mut self, open: bool) -> Option<Instant> {
+        let waiting = self.waiting();
+        if waiting == 0 {
+            return None;
+        }
+        if self.running.is_empty() && waiting < WORTH_A_LANE * self.lanes.len() {
+            let due = self.pace.due(Instant::now()).filter(|_| open);
+            if due.is_none() {
+                self.commit((0..self.lanes.len()).collect());
+            }
+            return due;
+        }
+        for number in 0..self.lanes.len() {
+            let lane = &self.lanes[number];
+            if !lane.busy && lane.waiting.len() >= WORTH_A_LANE {
+                self.commit(vec![number]);
+            }
+        }
+        None
+    }
+
+    fn commit(&mut self, lanes: Vec<usize>) {
+        self.depth.set(self.waiting() as f64);
+        let batch = self.gather(&lanes);
+        self.pace.began(Instant::now(), batch.len());
+        for &lane in &lanes {
+            self.lanes[lane].busy = true;
+        }
+        let committer = self.committer.clone();
+        self.running.push(Box::pin(async move {
+            committer.commit(batch).await;
+            lanes
+        }));
+    }
+
+    /// What waits in these lanes, up to the limits.
+    fn gather(&mut self, lanes: &[usize]) -> Vec<Item> {
+        let (mut batch, mut ids, mut bytes) = (Vec::new(), HashSet::new(), 0);
+        for &lane in lanes {
+            let waiting = &mut self.lanes[lane].waiting;
+            while batch.len() < MAX_BATCH && bytes < MAX_BATCH_BYTES {
+                // A retry that caught up with its first copy: the next batch sees it as a duplicate.
+                let Some(item) = waiting.pop_front_if(|item| ids.insert(id(item))) else { break };
+                bytes += item.append.envelope.len();
+                batch.push(item);
+            }
         }
         batch
-    }
-
-    async fn commit(&mut self, batch: Vec<Item>) {
-        let (appends, replies): (Vec<_>, Vec<_>) =
-            batch.into_iter().map(|item| (item.append, item.reply)).unzip();
-        let outcomes = match self.append(&appends).await {
-            Err(Failure { spoiled: true, .. }) if appends.len() > 1 => self.one_by_one(&appends).await,
-            Ok(outcomes) => outcomes.into_iter().map(Ok).collect(),
-            Err(failure) => vec![Err(failure.error); appends.len()],
-        };
-        for (reply, outcome) in replies.into_iter().zip(outcomes) {
-            reply(outcome);
-        }
-    }
-
-    async fn one_by_one(&mut self, appends: &[Append]) -> Vec<Result<Outcome, WriteError>> {
-        tracing::warn!(items = appends.len(), "a batch failed: its items are tried one by one");
-        crate::metrics::writer_split();
-        let mut outcomes = Vec::with_capacity(appends.len());
-        for append in appends {
-            let outcome = self.append(std::slice::from_ref(append)).await;
-            let ends_here = matches!(outcome, Err(Failure { spoiled: false, .. }));
-            let outcome = outcome.map_err(|failure| failure.error);
-            outcomes.push(outcome.and_then(|mut one| one.pop().ok_or(WriteError::Unknown)));
-            if ends_here {
-                break;
-            }
-        }
-        // What was not tried was not stored.
-        outcomes.resize(appends.len(), Err(WriteError::Unavailable));
-        outcomes
-    }
-
-    async fn append(&mut self, appends: &[Append]) -> Result<Vec<Outcome>, Failure> {
-        let started = Instant::now();
-        let appended = self.store.append(appends).await;
-        histogram!("fastchat_writer_commit_seconds").record(started.elapsed());
-        histogram!("fastchat_writer_batch_size").record(appends.len() as f64);
-        match appended {
-            // One outcome an item; anything else would hand answers to the wrong senders.
-            Ok(outcomes) if outcomes.len() == appends.len() => Ok(outcomes),
-            Ok(_) => Err(Failure { error: WriteError::Unknown, spoiled: false }),
-            Err(error) => {
-                tracing::warn!(%error, items = appends.len(), "a batch was not committed");
-                Err(Failure::from(&error))
-            }
-        }
-    }
-}
-
-/// A batch without outcomes.
-struct Failure {
-    error: WriteError,
-    /// Perhaps by one of its items alone.
-    spoiled: bool,
-}
-
-impl From<&StoreError> for Failure {
-    fn from(error: &StoreError) -> Self {
-        let spoiled = error.may_be_one_items();
-        match error {
-            StoreError::Unavailable(_) | StoreError::Schema(_) => {
-                Self { error: WriteError::Unavailable, spoiled }
-            }
-            // An answer that makes no sense came after a commit, for all that is known.
-            StoreError::Unknown(_) | StoreError::Corrupt { .. } => {
-                Self { error: WriteError::Unknown, spoiled }
-            }
-        }
     }
 }
 

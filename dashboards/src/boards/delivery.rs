@@ -31,7 +31,7 @@ fn stages() -> Vec<Panel> {
 
 fn writing() -> Vec<Panel> {
     vec![
-        Panel::lines("Messages committed together", Unit::Count, "Batches form by themselves when senders are faster than commits; 256 is the most.")
+        Panel::lines("Messages committed together", Unit::Count, "Batches form by themselves when senders are faster than commits, and wait a moment for more where many come; 512 is the most.")
             .ask("sum(rate(fastchat_writer_batch_size_sum{@}[@])) / clamp_min(sum(rate(fastchat_writer_batch_size_count{@}[@])), 0.001)", "mean")
             .ask("histogram_quantile(0.99, sum by (le) (rate(fastchat_writer_batch_size_bucket{@}[@])))", "p99"),
         Panel::lines("One commit", Unit::Seconds, "From the store's call to its answer, for a batch of whatever size.")

@@ -62,25 +62,49 @@ fn requests() -> Vec<Panel> {
 
 fn queues() -> Vec<Panel> {
     vec![
-        Panel::lines("Frames that wait for readers", Unit::Count, "All connections together, and the one with most (at most 1,024: then live copies are dropped).")
-            .ask("sum(fastchat_connection_queue_depth{@})", "all")
-            .ask("max(fastchat_connection_queue_longest{@})", "the longest")
-            .warn(512.0, 1_024.0),
-        Panel::lines("Connections that lag", Unit::Count, "They lost live copies and are told to read the log; the second line is how often that was.")
-            .ask("sum(fastchat_connections_lagging{@})", "now")
-            .ask("sum(increase(fastchat_resyncs_total{@,reason=\"lagging\"}[@]))", "told to catch up"),
-        Panel::lines("Writer's queue", Unit::Count, "Envelopes that wait for a commit. A lane takes 1,024; what finds no room is refused and sent again.")
-            .ask("sum by (instance, lane) (fastchat_writer_queue_depth{@})", "{{instance}} lane {{lane}}")
-            .warn(256.0, 1_024.0),
-        Panel::lines("Bus queues", Unit::Count, "Records to be published (4,096 at most) and from other gateways (16,384 at most).")
-            .ask("sum by (instance) (fastchat_bus_publish_queue_depth{@})", "{{instance}} to the bus")
-            .ask("sum by (instance) (fastchat_bus_event_queue_depth{@})", "{{instance}} from the bus"),
-        Panel::lines("Connections to the store", Unit::Count, "Used ones of the pool. At the limit, calls wait.")
-            .ask("sum by (state) (fastchat_store_connections{@})", "{{state}}")
-            .ask("sum(fastchat_store_connections_limit{@})", "limit"),
-        Panel::lines("Wait for a connection, p99", Unit::Seconds, "What a call of the store waits for the pool; after two seconds it fails.")
-            .ask("histogram_quantile(0.99, sum by (le) (rate(fastchat_store_wait_seconds_bucket{@}[@])))", "p99")
-            .warn(0.1, 1.0),
+        Panel::lines(
+            "Frames that wait for readers",
+            Unit::Count,
+            "All connections together, and the one with most (at most 1,024: then live copies are dropped).",
+        )
+        .ask("sum(fastchat_connection_queue_depth{@})", "all")
+        .ask("max(fastchat_connection_queue_longest{@})", "the longest")
+        .warn(512.0, 1_024.0),
+        Panel::lines(
+            "Connections that lag",
+            Unit::Count,
+            "They lost live copies and are told to read the log; the second line is how often that was.",
+        )
+        .ask("sum(fastchat_connections_lagging{@})", "now")
+        .ask("sum(increase(fastchat_resyncs_total{@,reason=\"lagging\"}[@]))", "told to catch up"),
+        Panel::lines(
+            "Writer's queue",
+            Unit::Count,
+            "Envelopes that wait for a commit. It takes 4,096; what finds no room is refused and sent again.",
+        )
+        .ask("sum by (instance) (fastchat_writer_queue_depth{@})", "{{instance}}")
+        .warn(512.0, 4_096.0),
+        Panel::lines(
+            "Bus queues",
+            Unit::Count,
+            "Records to be published (4,096 at most) and from other gateways (16,384 at most).",
+        )
+        .ask("sum by (instance) (fastchat_bus_publish_queue_depth{@})", "{{instance}} to the bus")
+        .ask("sum by (instance) (fastchat_bus_event_queue_depth{@})", "{{instance}} from the bus"),
+        Panel::lines(
+            "Connections to the store",
+            Unit::Count,
+            "Used ones of the pool. At the limit, calls wait.",
+        )
+        .ask("sum by (state) (fastchat_store_connections{@})", "{{state}}")
+        .ask("sum(fastchat_store_connections_limit{@})", "limit"),
+        Panel::lines(
+            "Wait for a connection, p99",
+            Unit::Seconds,
+            "What a call of the store waits for the pool; after two seconds it fails.",
+        )
+        .ask("histogram_quantile(0.99, sum by (le) (rate(fastchat_store_wait_seconds_bucket{@}[@])))", "p99")
+        .warn(0.1, 1.0),
     ]
 }
 

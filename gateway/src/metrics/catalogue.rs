@@ -202,8 +202,7 @@ pub const CATALOGUE: &[Metric] = &[
     // Writer
     Metric::sizes("fastchat_writer_batch_size", "Envelopes committed together."),
     Metric::seconds("fastchat_writer_commit_seconds", "One batch, from the store's call to its answer."),
-    Metric::gauge("fastchat_writer_queue_depth", "Envelopes that wait for the writer.")
-        .by(&[Label::within("lane", "a number below the writer's lanes, at most two")]),
+    Metric::gauge("fastchat_writer_queue_depth", "Envelopes that wait for the writer."),
     Metric::counter("fastchat_writer_refused_total", "Envelopes that found no room in the writer's queue.")
         .only_when("the store is slower than the senders"),
     Metric::counter("fastchat_writer_split_total", "Batches that were tried again item by item.")

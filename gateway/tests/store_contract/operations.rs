@@ -75,7 +75,7 @@ async fn what_was_acked_survives_a_crash() {
     let store = Arc::new(connect(cluster.url()));
     store.migrate().await.unwrap();
     let (alice, bob, conversation) = settle(&store).await;
-    let writer = Writer::spawn(store.clone(), 2);
+    let writer = Writer::spawn(store.clone(), 2, Duration::from_millis(10));
     let (acked, mut next) = (Arc::new(Mutex::new(Vec::new())), 1);
     let sender = {
         let acked = acked.clone();
@@ -359,6 +359,39 @@ async fn a_message_to_a_large_group_writes_little() {
     }
     eprintln!("bytes written ahead for 512 bytes: {written:?} (2 devices, 256 devices)");
     assert!(written.iter().all(|bytes| (512..LIMIT).contains(bytes)), "{written:?}");
+}
+
+/// Of what was judged once, nothing is judged again: or the plain case is never taken, and nobody notices.
+#[tokio::test]
+async fn the_plain_case_is_the_usual_one() {
+    let world = World::postgres().await;
+    let calls = async |function| {
+        let calls = "SELECT coalesce(sum(calls), 0)::bigint FROM pg_stat_user_functions WHERE funcname =";
+        world.number(&format!("{calls} '{function}'")).await
+    };
+    let url = world.url();
+    let count = "DO $$ BEGIN
+                     EXECUTE format('ALTER DATABASE %I SET track_functions = pl', current_database());
+                 END $$";
+    world.sql(count).await;
+    // Connections from now on count.
+    let store = connect(&url);
+    let (alice, bob, conversation) = world.couple().await;
+    let pair = |n| [alice.devices[0], bob.devices[0]].map(|device| item(conversation, device, n, 1));
+    for n in 1..=10 {
+        let outcomes = store.append(&pair(n)).await.unwrap();
+        assert_eq!(outcomes.iter().map(stored).collect::<Vec<_>>(), [n * 2, n * 2 + 1]);
+    }
+    for n in 11..=20 {
+        assert_eq!(stored(&store.append(&pair(n)[..1]).await.unwrap()[0]), n + 11);
+    }
+    // Connections tell what they counted when they end.
+    drop(store);
+    let deadline = Instant::now() + Duration::from_secs(20);
+    while calls("append_runs").await + calls("append_envelope").await < 19 && Instant::now() < deadline {
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    assert_eq!(calls("append_envelopes").await, 1);
 }
 
 async fn written_ahead(url: &str) -> i64 {

@@ -7,13 +7,19 @@ use fastchat_gateway::{
     writer::{Busy, WriteError, Writer},
 };
 use fastchat_protocol::{ConversationId, Counter};
-use std::sync::{Arc, Mutex};
+use std::{
+    sync::{Arc, Mutex},
+    time::Duration,
+};
 use tokio::sync::oneshot;
+
+/// A gateway's.
+const PACE: Duration = Duration::from_millis(10);
 
 type Answer = Result<Outcome, WriteError>;
 
 fn spawn(world: &World) -> Writer {
-    Writer::spawn(world.store.clone(), if world.is_postgres() { 2 } else { 1 })
+    Writer::spawn(world.store.clone(), if world.is_postgres() { 2 } else { 1 }, PACE)
 }
 
 fn submit(writer: &Writer, append: Append) -> oneshot::Receiver<Answer> {
