@@ -71,7 +71,7 @@ impl Default for Experiment {
 }
 
 /// A run's figures.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Clone, Serialize)]
 pub struct Figures {
     /// What was run.
     pub experiment: Experiment,
@@ -221,6 +221,11 @@ impl Verdict {
     /// Neither broken nor void.
     pub fn is_sound(&self) -> bool {
         self.broken.is_empty() && self.void.is_empty()
+    }
+
+    /// Nothing was wrong with the target, but the run says nothing of it.
+    pub fn is_void(&self) -> bool {
+        self.broken.is_empty() && !self.void.is_empty()
     }
 }
 

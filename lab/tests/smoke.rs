@@ -217,3 +217,22 @@ async fn a_report_says_what_was_measured() -> Result<()> {
     assert_eq!(json["verdict"]["broken"], serde_json::json!([]));
     Ok(())
 }
+
+#[tokio::test]
+async fn runs_that_differ_in_one_thing_make_a_curve() -> Result<()> {
+    let one = measured("null", Pattern::Group, 10, short()).await?;
+    let (mut more, mut other) = (one.clone(), one.clone());
+    more.experiment.clients = 20;
+    // Alone on its axes: nothing else is alike.
+    (other.experiment.load.rate, other.experiment.pattern) = (1.0, Pattern::Ring);
+    let folder = tempfile::tempdir()?;
+    let out = Folder::make(folder.path())?;
+    let report = std::fs::read_to_string(out.write_report("many", &[one, other, more])?)?;
+    let over: Vec<_> =
+        report.match_indices("<h2>Over the ").map(|(at, _)| &report[at + 13..at + 20]).collect();
+    assert_eq!(over, ["clients"]);
+    let picture = std::fs::read_to_string(folder.path().join("over-clients-1.svg"))?;
+    assert!(picture.contains("null, group, ") && !picture.contains("ring"), "{picture}");
+    assert!(!folder.path().join("over-rate-1.svg").exists());
+    Ok(())
+}

@@ -66,10 +66,10 @@ pub(super) fn along(runs: &[Figures]) -> Result<Vec<Along>> {
 
 type Group<'a> = (String, Vec<(f64, &'a Figures)>);
 
-/// Runs that differ in nothing but this axis, in its order; those alone are left out.
+/// Sound runs that differ in nothing but this axis, in its order; those alone are left out.
 fn groups<'a>(axis: &Axis, runs: &'a [Figures]) -> Vec<Group<'a>> {
     let mut groups: Vec<Group<'a>> = Vec::new();
-    for run in runs {
+    for run in runs.iter().filter(|run| run.verdict.is_sound()) {
         let Some(at) = (axis.of)(run) else { continue };
         let name = (axis.rest)(run);
         match groups.iter_mut().find(|(other, _)| *other == name) {
