@@ -220,7 +220,9 @@ async fn a_report_says_what_was_measured() -> Result<()> {
 
 #[tokio::test]
 async fn runs_that_differ_in_one_thing_make_a_curve() -> Result<()> {
-    let one = measured("null", Pattern::Group, 10, short()).await?;
+    let mut one = measured("null", Pattern::Group, 10, short()).await?;
+    // A busy machine makes runs void, which are in no curve.
+    one.verdict.void.clear();
     let (mut more, mut other) = (one.clone(), one.clone());
     more.experiment.clients = 20;
     // Alone on its axes: nothing else is alike.

@@ -1,7 +1,7 @@
 //! What many runs show together: for everything that was varied, curves over it of the runs that were
 //! alike otherwise.
 
-use super::plot::{Series, draw};
+use super::plot::{Scale, Series, draw, linear, logarithmic};
 use crate::{figures::Figures, plan::Pattern};
 use anyhow::Result;
 
@@ -9,27 +9,27 @@ use anyhow::Result;
 struct Axis {
     name: &'static str,
     /// What is along it.
-    label: &'static str,
+    scale: Scale<'static>,
     of: fn(&Figures) -> Option<f64>,
     /// All else that they may differ in: the name of a curve.
-    rest: fn(&Figures) -> String,
+    rest: fn(&Figures) -> Vec<String>,
 }
 
 const AXES: [Axis; 4] = [
-    Axis { name: "rate", label: "messages/s offered", of: rate, rest: but_for_rate },
-    Axis { name: "clients", label: "clients", of: clients, rest: but_for_clients },
-    Axis { name: "gateways", label: "gateways", of: gateways, rest: but_for_gateways },
-    Axis { name: "size", label: "bytes of a message", of: size, rest: but_for_size },
+    Axis { name: "rate", scale: logarithmic("messages/s offered"), of: rate, rest: but_for_rate },
+    Axis { name: "clients", scale: linear("clients"), of: clients, rest: but_for_clients },
+    Axis { name: "gateways", scale: linear("gateways"), of: gateways, rest: but_for_gateways },
+    Axis { name: "size", scale: logarithmic("bytes of a message"), of: size, rest: but_for_size },
 ];
 
-/// Title, unit, logarithmic, and what is drawn.
-type Curve = (&'static str, &'static str, bool, fn(&Figures) -> Option<f64>);
+/// Title, unit, and what is drawn.
+type Curve = (&'static str, Scale<'static>, fn(&Figures) -> Option<f64>);
 
 const CURVES: [Curve; 4] = [
-    ("Delivered, median", "ms", true, |run| Some(run.delivered_us.p50 as f64 / 1e3)),
-    ("Delivered, 99th percentile", "ms", true, |run| Some(run.delivered_us.p99 as f64 / 1e3)),
-    ("Throughput", "deliveries/s", false, |run| Some(run.delivered_per_s)),
-    ("Processor time of the servers", "us/message", false, |run| run.server_cpu_us_per_message),
+    ("Delivered, median", logarithmic("ms"), |run| Some(run.delivered_us.p50 as f64 / 1e3)),
+    ("Delivered, 99th percentile", logarithmic("ms"), |run| Some(run.delivered_us.p99 as f64 / 1e3)),
+    ("Throughput", linear("deliveries/s"), |run| Some(run.delivered_per_s)),
+    ("Processor time of the servers", linear("us/message"), |run| run.server_cpu_us_per_message),
 ];
 
 /// Pictures of one thing that was varied.
@@ -47,24 +47,38 @@ pub(super) fn along(runs: &[Figures]) -> Result<Vec<Along>> {
         if groups.is_empty() {
             continue;
         }
+        let (shared, names) = names(&groups);
         let mut pictures = Vec::new();
-        for (title, unit, logarithmic, of) in CURVES {
+        for (title, unit, of) in CURVES {
             let series: Vec<Series> = groups
                 .iter()
-                .map(|(name, points)| {
+                .zip(&names)
+                .map(|((_, points), name)| {
                     let points = points.iter().filter_map(|(at, run)| Some((*at, of(run)?)));
                     Series::line(name, points.filter(|point| point.1 > 0.0).collect())
                 })
                 .filter(|series| !series.points.is_empty())
                 .collect();
-            pictures.push(draw(title, axis.label, unit, logarithmic, &series)?);
+            let title = if shared.is_empty() { title.to_owned() } else { format!("{title} ({shared})") };
+            pictures.push(draw(&title, axis.scale, unit, &series)?);
         }
         all.push(Along { name: axis.name, pictures });
     }
     Ok(all)
 }
 
-type Group<'a> = (String, Vec<(f64, &'a Figures)>);
+type Group<'a> = (Vec<String>, Vec<(f64, &'a Figures)>);
+
+/// What all of them share, and what each of them is called beside it.
+fn names(groups: &[Group<'_>]) -> (String, Vec<String>) {
+    let shared = |part: &String| groups.iter().all(|(parts, _)| parts.contains(part));
+    let pick = |parts: &[String], common: bool| {
+        let parts = parts.iter().filter(|part| shared(part) == common);
+        parts.map(String::as_str).collect::<Vec<_>>().join(", ")
+    };
+    let of_all = groups.first().map(|(parts, _)| pick(parts, true)).unwrap_or_default();
+    (of_all, groups.iter().map(|(parts, _)| pick(parts, false)).collect())
+}
 
 /// Sound runs that differ in nothing but this axis, in its order; those alone are left out.
 fn groups<'a>(axis: &Axis, runs: &'a [Figures]) -> Vec<Group<'a>> {
@@ -109,22 +123,21 @@ fn fleet(run: &Figures) -> Option<(&str, &str)> {
     Some(fleet.split_once(':').unwrap_or((fleet, "")))
 }
 
-fn but_for_rate(run: &Figures) -> String {
-    [run.experiment.target.clone(), who(run), bytes(run), arrivals(run)].join(", ")
+fn but_for_rate(run: &Figures) -> Vec<String> {
+    vec![run.experiment.target.clone(), who(run), bytes(run), arrivals(run)]
 }
 
-fn but_for_clients(run: &Figures) -> String {
-    [run.experiment.target.clone(), pattern(run), pace(run), bytes(run), arrivals(run)].join(", ")
+fn but_for_clients(run: &Figures) -> Vec<String> {
+    vec![run.experiment.target.clone(), pattern(run), pace(run), bytes(run), arrivals(run)]
 }
 
-fn but_for_gateways(run: &Figures) -> String {
+fn but_for_gateways(run: &Figures) -> Vec<String> {
     let strategy = fleet(run).map(|(_, strategy)| strategy).filter(|strategy| !strategy.is_empty());
-    [strategy.unwrap_or("each client by itself").to_owned(), who(run), pace(run), bytes(run), arrivals(run)]
-        .join(", ")
+    vec![strategy.unwrap_or("spread in turn").to_owned(), who(run), pace(run), bytes(run), arrivals(run)]
 }
 
-fn but_for_size(run: &Figures) -> String {
-    [run.experiment.target.clone(), who(run), pace(run), arrivals(run)].join(", ")
+fn but_for_size(run: &Figures) -> Vec<String> {
+    vec![run.experiment.target.clone(), who(run), pace(run), arrivals(run)]
 }
 
 /// Clients, and who of them writes to whom.

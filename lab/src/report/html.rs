@@ -2,7 +2,7 @@
 
 use super::{
     axes::{Along, who},
-    plot::{Series, draw},
+    plot::{Series, draw, linear, logarithmic},
 };
 use crate::figures::{Figures, Percentiles};
 use anyhow::Result;
@@ -33,11 +33,11 @@ pub(super) fn page(title: &str, runs: &[Figures], along: &[Along]) -> Result<Str
             escape(&machine.kernel),
         );
     }
-    summary(&mut page, runs);
     for Along { name, pictures } in along {
         let _ = write!(page, "<h2>Over the {name}</h2>");
         page.extend(pictures.iter().map(String::as_str));
     }
+    summary(&mut page, runs);
     for (number, run) in runs.iter().enumerate() {
         one(&mut page, number, run)?;
     }
@@ -82,10 +82,12 @@ fn summary(page: &mut String, runs: &[Figures]) {
 fn verdict(run: &Figures) -> String {
     match (run.verdict.broken.is_empty(), run.verdict.void.is_empty()) {
         (false, _) => {
-            format!("<span class=\"bad\">broken: {}</span>", escape(&run.verdict.broken.join("; ")))
+            let why = escape(&run.verdict.broken.join("; "));
+            format!("<span class=\"bad\" title=\"{why}\">broken</span>")
         }
         (true, false) => {
-            format!("<span class=\"void\">void: {}</span>", escape(&run.verdict.void.join("; ")))
+            let why = escape(&run.verdict.void.join("; "));
+            format!("<span class=\"void\" title=\"{why}\">void</span>")
         }
         (true, true) => "<span class=\"ok\">sound</span>".to_owned(),
     }
@@ -102,6 +104,7 @@ fn one(page: &mut String, number: usize, run: &Figures) -> Result<()> {
         run.experiment.load.size,
     );
     let _ = write!(page, "<p>{}</p>", verdict(run));
+    list(page, run.verdict.broken.iter().chain(&run.verdict.void).map(String::as_str));
     list(page, run.verdict.notes.iter().map(String::as_str));
     percentiles(page, run);
     list(page, super::files(run).iter().map(String::as_str));
@@ -180,15 +183,16 @@ fn pictures(page: &mut String, run: &Figures) -> Result<()> {
         Series::dots("acknowledged", by_number(&run.acks)),
         Series::dots("delivered", by_number(&run.deliveries)),
     ];
-    page.push_str(&draw("Latency until delivered, over time", "s", "ms", true, &latencies)?);
-    page.push_str(&draw("Messages in, deliveries out", "s", "per second", false, &flow)?);
-    page.push_str(&draw("Latency by message number", "message", "ms", true, &cloud)?);
+    page.push_str(&draw("Latency until delivered, over time", linear("s"), logarithmic("ms"), &latencies)?);
+    page.push_str(&draw("Messages in, deliveries out", linear("s"), linear("per second"), &flow)?);
+    page.push_str(&draw("Latency by message number", linear("message"), logarithmic("ms"), &cloud)?);
     Ok(())
 }
 
 fn ms(us: u64) -> String {
     match us {
-        0..10_000 => format!("{:.2}", us as f64 / 1e3),
+        0 => "-".to_owned(),
+        1..10_000 => format!("{:.2}", us as f64 / 1e3),
         _ => format!("{:.0}", us as f64 / 1e3),
     }
 }

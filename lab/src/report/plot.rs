@@ -1,11 +1,16 @@
 //! Pictures as SVG.
 
 use anyhow::{Result, anyhow};
-use plotters::{coord::ranged1d::ValueFormatter, prelude::*};
+use plotters::{
+    coord::{Shift, ranged1d::ValueFormatter},
+    prelude::*,
+};
 use std::fmt::Display;
 
 /// Pixels.
 const SIZE: (u32, u32) = (720, 320);
+/// Pixels for the name of a series.
+const LINE: u32 = 18;
 
 /// One line, or a cloud of points.
 #[derive(Debug, Clone)]
@@ -25,8 +30,25 @@ impl Series {
     }
 }
 
-/// Draws series over linear or logarithmic heights. Without a point there is no picture.
-pub(super) fn draw(title: &str, x: &str, y: &str, logarithmic: bool, all: &[Series]) -> Result<String> {
+/// An axis.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Scale<'a> {
+    pub(super) label: &'a str,
+    pub(super) logarithmic: bool,
+}
+
+/// A linear axis.
+pub(super) const fn linear(label: &str) -> Scale<'_> {
+    Scale { label, logarithmic: false }
+}
+
+/// A logarithmic axis.
+pub(super) const fn logarithmic(label: &str) -> Scale<'_> {
+    Scale { label, logarithmic: true }
+}
+
+/// Draws series, with their names below if there are several. Without a point there is no picture.
+pub(super) fn draw(title: &str, x: Scale<'_>, y: Scale<'_>, all: &[Series]) -> Result<String> {
     let points = || all.iter().flat_map(|series| &series.points);
     let largest = |of: fn(&(f64, f64)) -> f64| points().map(of).fold(f64::NEG_INFINITY, f64::max);
     let smallest = |of: fn(&(f64, f64)) -> f64| points().map(of).fold(f64::INFINITY, f64::min);
@@ -35,61 +57,87 @@ pub(super) fn draw(title: &str, x: &str, y: &str, logarithmic: bool, all: &[Seri
     }
     let across = smallest(|point| point.0)..largest(|point| point.0).max(smallest(|point| point.0) + 1e-9);
     let top = largest(|point| point.1).max(1e-9);
+    let bottom = smallest(|point| point.1).max(top / 1e6).min(top / 2.0);
+    let names = if all.len() > 1 { all.len() as u32 * LINE + LINE / 2 } else { 0 };
     let mut svg = String::new();
     {
-        let area = SVGBackend::with_string(&mut svg, SIZE).into_drawing_area();
-        let mut builder = ChartBuilder::on(&area);
+        let area = SVGBackend::with_string(&mut svg, (SIZE.0, SIZE.1 + names)).into_drawing_area();
+        let (above, below) = area.split_vertically(SIZE.1);
+        let mut builder = ChartBuilder::on(&above);
         builder.caption(title, ("sans-serif", 16)).margin(8).x_label_area_size(36).y_label_area_size(64);
-        if logarithmic {
-            let bottom = smallest(|point| point.1).max(top / 1e6).min(top / 2.0);
-            let chart = builder.build_cartesian_2d(across, (bottom..top * 1.2).log_scale());
-            fill(chart.map_err(failed)?, x, y, all)?;
-        } else {
-            let chart = builder.build_cartesian_2d(across, 0.0..top * 1.1);
-            fill(chart.map_err(failed)?, x, y, all)?;
+        let labels = (x.label, y.label);
+        match (x.logarithmic && across.start > 0.0, y.logarithmic) {
+            (false, false) => {
+                let chart = builder.build_cartesian_2d(across, 0.0..top * 1.1);
+                fill(chart.map_err(failed)?, labels, all)?;
+            }
+            (false, true) => {
+                let chart = builder.build_cartesian_2d(across, (bottom..top * 1.2).log_scale());
+                fill(chart.map_err(failed)?, labels, all)?;
+            }
+            (true, false) => {
+                let chart = builder.build_cartesian_2d(across.log_scale(), 0.0..top * 1.1);
+                fill(chart.map_err(failed)?, labels, all)?;
+            }
+            (true, true) => {
+                let chart = builder.build_cartesian_2d(across.log_scale(), (bottom..top * 1.2).log_scale());
+                fill(chart.map_err(failed)?, labels, all)?;
+            }
+        }
+        if names > 0 {
+            name(&below, all)?;
         }
         area.present().map_err(failed)?;
     }
     Ok(svg)
 }
 
-fn fill<'a, Y>(
-    mut chart: ChartContext<'a, SVGBackend<'a>, Cartesian2d<plotters::coord::types::RangedCoordf64, Y>>,
-    x: &str,
-    y: &str,
+fn fill<'a, X, Y>(
+    mut chart: ChartContext<'a, SVGBackend<'a>, Cartesian2d<X, Y>>,
+    (x, y): (&str, &str),
     all: &[Series],
 ) -> Result<()>
 where
+    X: Ranged<ValueType = f64> + ValueFormatter<f64>,
     Y: Ranged<ValueType = f64> + ValueFormatter<f64>,
 {
     // Ticks of a logarithmic scale are sums of floating point: 0.30000000000000004.
-    let height = |value: &f64| ((value * 1e4).round() / 1e4).to_string();
+    let short = |value: &f64| ((value * 1e4).round() / 1e4).to_string();
     chart
         .configure_mesh()
-        .y_label_formatter(&height)
+        .x_label_formatter(&short)
+        .y_label_formatter(&short)
         .x_desc(x)
         .y_desc(y)
         .light_line_style(WHITE)
         .draw()
         .map_err(failed)?;
     for (number, series) in all.iter().enumerate() {
-        let color = Palette99::pick(number).to_rgba();
+        let color = color(number);
         let points = series.points.iter().copied();
-        let drawn = if series.dots {
-            chart.draw_series(points.map(|point| Circle::new(point, 1, color.filled())))
-        } else {
-            chart.draw_series(LineSeries::new(points, color.stroke_width(2)))
-        };
-        drawn
-            .map_err(failed)?
-            .label(&series.name)
-            .legend(move |(x, y)| Rectangle::new([(x, y - 4), (x + 10, y + 4)], color.filled()));
-    }
-    if all.len() > 1 {
-        let mut labels = chart.configure_series_labels();
-        labels.background_style(WHITE.mix(0.8)).border_style(BLACK.mix(0.3)).draw().map_err(failed)?;
+        if !series.dots {
+            chart.draw_series(LineSeries::new(points.clone(), color.stroke_width(2))).map_err(failed)?;
+        }
+        let size = if series.dots { 1 } else { 2 };
+        chart.draw_series(points.map(|point| Circle::new(point, size, color.filled()))).map_err(failed)?;
     }
     Ok(())
+}
+
+/// Below the picture, where no curve is hidden.
+fn name(area: &DrawingArea<SVGBackend<'_>, Shift>, all: &[Series]) -> Result<()> {
+    for (number, series) in all.iter().enumerate() {
+        let top = (number as u32 * LINE) as i32;
+        area.draw(&Rectangle::new([(72, top + 3), (82, top + 11)], color(number).filled()))
+            .map_err(failed)?;
+        let text = Text::new(series.name.as_str(), (90, top), ("sans-serif", 13));
+        area.draw(&text).map_err(failed)?;
+    }
+    Ok(())
+}
+
+fn color(number: usize) -> RGBAColor {
+    Palette99::pick(number).to_rgba()
 }
 
 fn failed(error: impl Display) -> anyhow::Error {
