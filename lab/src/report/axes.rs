@@ -60,7 +60,9 @@ pub(super) fn along(runs: &[Figures]) -> Result<Vec<Along>> {
                 .filter(|series| !series.points.is_empty())
                 .collect();
             let title = if shared.is_empty() { title.to_owned() } else { format!("{title} ({shared})") };
-            pictures.push(draw(&title, axis.scale, unit, &series)?);
+            if !series.is_empty() {
+                pictures.push(draw(&title, axis.scale, unit, &series)?);
+            }
         }
         all.push(Along { name: axis.name, pictures });
     }

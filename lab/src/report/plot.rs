@@ -57,14 +57,19 @@ pub(super) fn draw(title: &str, x: Scale<'_>, y: Scale<'_>, all: &[Series]) -> R
     }
     let across = smallest(|point| point.0)..largest(|point| point.0).max(smallest(|point| point.0) + 1e-9);
     let top = largest(|point| point.1).max(1e-9);
-    let bottom = smallest(|point| point.1).max(top / 1e6).min(top / 2.0);
+    let heights = round(smallest(|point| point.1).max(top / 1e6), false)..round(top * 1.1, true);
     let names = if all.len() > 1 { all.len() as u32 * LINE + LINE / 2 } else { 0 };
     let mut svg = String::new();
     {
         let area = SVGBackend::with_string(&mut svg, (SIZE.0, SIZE.1 + names)).into_drawing_area();
         let (above, below) = area.split_vertically(SIZE.1);
         let mut builder = ChartBuilder::on(&above);
-        builder.caption(title, ("sans-serif", 16)).margin(8).x_label_area_size(36).y_label_area_size(64);
+        builder
+            .caption(title, ("sans-serif", 16))
+            .margin(8)
+            .margin_right(24)
+            .x_label_area_size(36)
+            .y_label_area_size(64);
         let labels = (x.label, y.label);
         match (x.logarithmic && across.start > 0.0, y.logarithmic) {
             (false, false) => {
@@ -72,7 +77,7 @@ pub(super) fn draw(title: &str, x: Scale<'_>, y: Scale<'_>, all: &[Series]) -> R
                 fill(chart.map_err(failed)?, labels, all)?;
             }
             (false, true) => {
-                let chart = builder.build_cartesian_2d(across, (bottom..top * 1.2).log_scale());
+                let chart = builder.build_cartesian_2d(across, heights.log_scale());
                 fill(chart.map_err(failed)?, labels, all)?;
             }
             (true, false) => {
@@ -80,7 +85,7 @@ pub(super) fn draw(title: &str, x: Scale<'_>, y: Scale<'_>, all: &[Series]) -> R
                 fill(chart.map_err(failed)?, labels, all)?;
             }
             (true, true) => {
-                let chart = builder.build_cartesian_2d(across.log_scale(), (bottom..top * 1.2).log_scale());
+                let chart = builder.build_cartesian_2d(across.log_scale(), heights.log_scale());
                 fill(chart.map_err(failed)?, labels, all)?;
             }
         }
@@ -136,10 +141,35 @@ fn name(area: &DrawingArea<SVGBackend<'_>, Shift>, all: &[Series]) -> Result<()>
     Ok(())
 }
 
+/// The next of 1, 2, 5, 10 and so on above, or below: a logarithmic axis names nothing between.
+fn round(value: f64, up: bool) -> f64 {
+    let decade = 10_f64.powf(value.log10().floor());
+    let steps = [1.0, 2.0, 5.0, 10.0].map(|step| step * decade);
+    let near = if up {
+        steps.iter().find(|step| **step >= value)
+    } else {
+        steps.iter().rfind(|step| **step <= value)
+    };
+    near.copied().unwrap_or(value)
+}
+
 fn color(number: usize) -> RGBAColor {
     Palette99::pick(number).to_rgba()
 }
 
 fn failed(error: impl Display) -> anyhow::Error {
     anyhow!("a picture could not be drawn: {error}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::round;
+
+    #[test]
+    fn heights_end_at_numbers_that_have_names() {
+        let near = |value, up| (round(value, up) * 1e6).round() / 1e6;
+        assert_eq!((near(0.7, false), near(0.7, true)), (0.5, 1.0));
+        assert_eq!((near(30.0, false), near(30.0, true)), (20.0, 50.0));
+        assert_eq!((near(1.0, false), near(1.0, true)), (1.0, 1.0));
+    }
 }
