@@ -127,7 +127,12 @@ async fn the_last_reader_takes_the_subscription_with_it_and_the_next_brings_it_b
     assert!(matches!(scene.alice.say(GROUP, 1).await, ServerFrame::Sent(_)));
     let mut bob = scene.people[1].connect(&scene.there).await;
     assert!(matches!(scene.alice.say(GROUP, 2).await, ServerFrame::Sent(_)));
-    assert_eq!(bob.live().await, Live::Row(3), "what came before is in the log");
+    let mut first = bob.live().await;
+    if first == Live::Row(2) {
+        // On its way to whoever had just gone; a busy machine hands it to whoever has just come.
+        first = bob.live().await;
+    }
+    assert_eq!(first, Live::Row(3), "what came before is in the log");
 }
 
 #[tokio::test(flavor = "multi_thread")]
