@@ -26,8 +26,8 @@ const AXES: [Axis; 4] = [
 type Curve = (&'static str, Scale<'static>, fn(&Figures) -> Option<f64>);
 
 const CURVES: [Curve; 4] = [
-    ("Delivered, median", logarithmic("ms"), |run| Some(run.delivered_us.p50 as f64 / 1e3)),
-    ("Delivered, 99th percentile", logarithmic("ms"), |run| Some(run.delivered_us.p99 as f64 / 1e3)),
+    ("Delivered, median", logarithmic("us"), |run| Some(run.delivered_us.p50 as f64)),
+    ("Delivered, 99th percentile", logarithmic("us"), |run| Some(run.delivered_us.p99 as f64)),
     ("Throughput", linear("deliveries/s"), |run| Some(run.delivered_per_s)),
     ("Processor time of the servers", linear("us/message"), |run| run.server_cpu_us_per_message),
 ];
