@@ -122,6 +122,9 @@ pub struct Settings {
     /// Milliseconds that a message waits at most to be stored together with others, when many come; 0: never [default: 10]
     #[arg(long, env = "FASTCHAT_GATEWAY_BATCH_WAIT_MS", value_name = "MS", global = true)]
     pub batch_wait_ms: Option<u64>,
+    /// Threads that serve connections [default: one for each core; where gateways share a machine, give each its share]
+    #[arg(long, env = "FASTCHAT_GATEWAY_THREADS", value_name = "N", global = true)]
+    pub threads: Option<usize>,
     /// Seconds between pings; a silent client is given up after three [default: 10]
     #[arg(long, env = "FASTCHAT_GATEWAY_PING_SECONDS", value_name = "S", global = true)]
     pub ping_seconds: Option<u64>,
@@ -311,6 +314,8 @@ pub struct Config {
     pub head_check_interval: Duration,
     /// How long a batch of the writer waits for more at most.
     pub batch_wait: Duration,
+    /// Threads that serve connections.
+    pub threads: usize,
     /// Between pings.
     pub ping_interval: Duration,
     /// In which clients leave.
@@ -379,6 +384,7 @@ impl Settings {
             max_connections,
             head_check_ms,
             batch_wait_ms,
+            threads,
             ping_seconds,
             drain_seconds,
             challenge_seconds,
@@ -438,11 +444,14 @@ impl Settings {
         let sweep_interval = faults.keep(self.sweep_interval());
         let max_connections =
             faults.keep(between("max_connections", self.max_connections.unwrap_or(15_000), 1, 1_000_000));
+        let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+        let threads = faults.keep(between("threads", self.threads.unwrap_or(cores), 1, 1_024));
         let mut number = |key, value: Option<u64>, usual, least, most| {
             faults.keep(between(key, value.unwrap_or(usual), least, most))
         };
         let head_check = number("head_check_ms", self.head_check_ms, 2_000, 100, 60_000);
-        let batch_wait = number("batch_wait_ms", self.batch_wait_ms, 10, 0, 1_000);
+        let usual_wait = crate::limits::BATCH_WAIT.as_millis() as u64;
+        let batch_wait = number("batch_wait_ms", self.batch_wait_ms, usual_wait, 0, 1_000);
         let ping = number("ping_seconds", self.ping_seconds, 10, 1, 300);
         let drain = number("drain_seconds", self.drain_seconds, 5, 0, 3_600);
         let challenge = fastchat_protocol::limits::CHALLENGE_SECONDS;
@@ -463,6 +472,7 @@ impl Settings {
                 max_connections: max_connections?,
                 head_check_interval: Duration::from_millis(head_check?),
                 batch_wait: Duration::from_millis(batch_wait?),
+                threads: threads?,
                 ping_interval: Duration::from_secs(ping?),
                 drain_window: Duration::from_secs(drain?),
                 challenge_timeout: Duration::from_secs(challenge?),
@@ -470,8 +480,7 @@ impl Settings {
                 blobs: blobs?,
                 retention: retention?,
                 sweep_interval: sweep_interval?,
-                bcrypt_threads: std::thread::available_parallelism()
-                    .map_or(1, |cores| (cores.get() - 1).max(1)),
+                bcrypt_threads: (cores - 1).max(1),
                 listen: listen?,
                 admin_listen: admin_listen?,
                 data_dir,

@@ -82,7 +82,7 @@ impl Fanout {
     pub fn committed(&self, row: Committed) {
         let began = Instant::now();
         self.hand_out(row);
-        metrics::stage("publish", began);
+        metrics::published(began);
     }
 
     fn hand_out(&self, row: Committed) {

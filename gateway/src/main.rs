@@ -29,7 +29,10 @@ use std::{
     sync::Arc,
     time::{Duration, Instant},
 };
-use tokio::net::TcpListener;
+use tokio::{
+    net::TcpListener,
+    runtime::{Builder, Runtime},
+};
 
 mod restored;
 
@@ -145,13 +148,17 @@ fn run(cli: Cli) -> anyhow::Result<()> {
         Command::Run => {
             let config = settings.validate(true)?;
             log(&settings)?;
-            runtime()?.block_on(serve(config))
+            start(Builder::new_multi_thread().worker_threads(config.threads))?.block_on(serve(config))
         }
     }
 }
 
-fn runtime() -> anyhow::Result<tokio::runtime::Runtime> {
-    tokio::runtime::Builder::new_multi_thread().enable_all().build().context("the runtime could not start")
+fn runtime() -> anyhow::Result<Runtime> {
+    start(&mut Builder::new_multi_thread())
+}
+
+fn start(runtime: &mut Builder) -> anyhow::Result<Runtime> {
+    runtime.enable_all().build().context("the runtime could not start")
 }
 
 fn say(text: &str) -> anyhow::Result<()> {
@@ -187,6 +194,7 @@ fn print_config(settings: &Settings) -> anyhow::Result<()> {
     shown.max_connections = Some(config.max_connections);
     shown.head_check_ms = Some(config.head_check_interval.as_millis() as u64);
     shown.batch_wait_ms = Some(config.batch_wait.as_millis() as u64);
+    shown.threads = Some(config.threads);
     shown.ping_seconds = Some(config.ping_interval.as_secs());
     shown.drain_seconds = Some(config.drain_window.as_secs());
     shown.logins_per_minute = Some(config.rates.logins_per_minute);

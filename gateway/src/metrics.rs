@@ -2,6 +2,7 @@
 //!
 //! - Events count where they happen; how things stand is looked up when somebody asks ([`sample`]).
 //! - sockets = accepted - ended.
+//! - What counts with every message is looked up once and kept (`kept!`): the recorder must be there before.
 
 pub mod catalogue;
 mod sample;
@@ -16,8 +17,19 @@ use crate::{
 };
 use axum::http::StatusCode;
 use fastchat_protocol::{ClientFrame, Code};
-use metrics::{counter, gauge, histogram};
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use metrics::{Counter, Histogram, counter, gauge, histogram};
+use std::{
+    sync::LazyLock,
+    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
+};
+
+/// A metric of this type, as it was found the first time.
+macro_rules! kept {
+    ($kind:ident: $metric:expr) => {{
+        static KEPT: LazyLock<$kind> = LazyLock::new(|| $metric);
+        &*KEPT
+    }};
+}
 
 /// The name of the frame with messages, for its requests.
 pub const SEND: &str = "Send";
@@ -96,14 +108,14 @@ pub fn ready(ready: bool) {
 
 /// A frame came from a client.
 pub fn heard(bytes: usize) {
-    counter!("fastchat_socket_frames_total", "direction" => "in").increment(1);
-    counter!("fastchat_socket_bytes_total", "direction" => "in").increment(bytes as u64);
+    kept!(Counter: counter!("fastchat_socket_frames_total", "direction" => "in")).increment(1);
+    kept!(Counter: counter!("fastchat_socket_bytes_total", "direction" => "in")).increment(bytes as u64);
 }
 
 /// Frames were written to a client.
 pub fn wrote(frames: usize, bytes: usize) {
-    counter!("fastchat_socket_frames_total", "direction" => "out").increment(frames as u64);
-    counter!("fastchat_socket_bytes_total", "direction" => "out").increment(bytes as u64);
+    kept!(Counter: counter!("fastchat_socket_frames_total", "direction" => "out")).increment(frames as u64);
+    kept!(Counter: counter!("fastchat_socket_bytes_total", "direction" => "out")).increment(bytes as u64);
 }
 
 /// How many groups are heard here.
@@ -189,6 +201,12 @@ pub fn authenticated(kind: &'static str, result: &'static str, took: Duration) {
     histogram!("fastchat_authentication_seconds", "kind" => kind).record(took);
 }
 
+/// A message was stored, or was before, `took` after it came.
+pub fn sent(took: Duration) {
+    kept!(Counter: counter!("fastchat_requests_total", "frame" => SEND, "result" => "ok")).increment(1);
+    kept!(Histogram: histogram!("fastchat_request_seconds", "class" => "send")).record(took);
+}
+
 /// A request was answered, `took` after it came.
 pub fn request(frame: &'static str, refused: Option<Code>, took: Duration) {
     requested(frame, class(frame), refused, took);
@@ -227,15 +245,22 @@ pub fn duplicate() {
     counter!("fastchat_duplicates_total").increment(1);
 }
 
-/// A stage of a message's way ended.
-pub fn stage(stage: &'static str, began: Instant) {
-    histogram!("fastchat_delivery_stage_seconds", "stage" => stage).record(began.elapsed());
+/// A message was stored that was accepted then.
+pub fn committed(accepted: Instant) {
+    kept!(Histogram: histogram!("fastchat_delivery_stage_seconds", "stage" => "commit"))
+        .record(accepted.elapsed());
+}
+
+/// A stored message was handed out, which began then.
+pub fn published(began: Instant) {
+    kept!(Histogram: histogram!("fastchat_delivery_stage_seconds", "stage" => "publish"))
+        .record(began.elapsed());
 }
 
 /// Live copies were written that had waited since then.
 pub fn live_written(since: &[Instant]) {
     let now = Instant::now();
-    let socket = histogram!("fastchat_delivery_stage_seconds", "stage" => "socket");
+    let socket = kept!(Histogram: histogram!("fastchat_delivery_stage_seconds", "stage" => "socket"));
     for queued in since {
         socket.record(now.duration_since(*queued));
     }
@@ -243,11 +268,11 @@ pub fn live_written(since: &[Instant]) {
 
 /// Live copies for connections.
 pub fn delivered(queued: usize, dropped: usize) {
-    counter!("fastchat_deliveries_total", "result" => "queued").increment(queued as u64);
+    kept!(Counter: counter!("fastchat_deliveries_total", "result" => "queued")).increment(queued as u64);
     if dropped > 0 {
         counter!("fastchat_deliveries_total", "result" => "dropped").increment(dropped as u64);
     }
-    histogram!("fastchat_fanout_size").record((queued + dropped) as f64);
+    kept!(Histogram: histogram!("fastchat_fanout_size")).record((queued + dropped) as f64);
 }
 
 /// A device asked for its conversations, and so many rows lie after its cursors.
@@ -299,7 +324,13 @@ pub fn bus_dropped(reason: &'static str) {
 
 /// The bus took a record.
 pub fn bus_published() {
-    counter!("fastchat_bus_published_total").increment(1);
+    kept!(Counter: counter!("fastchat_bus_published_total")).increment(1);
+}
+
+/// NATS' client took a record that was queued then.
+pub fn bus_waited(queued: Instant) {
+    kept!(Histogram: histogram!("fastchat_delivery_stage_seconds", "stage" => "bus"))
+        .record(queued.elapsed());
 }
 
 /// The bus' client said that something is wrong.

@@ -178,7 +178,7 @@ async fn publisher(client: Client, mut queue: mpsc::Receiver<(Subject, Bytes, In
         match client.publish(subject.to_string(), record).await {
             Ok(()) => {
                 metrics::bus_published();
-                metrics::stage("bus", queued);
+                metrics::bus_waited(queued);
             }
             Err(error) => {
                 tracing::debug!(%error, "a record was not published");

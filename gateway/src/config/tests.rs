@@ -53,6 +53,7 @@ fn every_fault_is_found_and_names_its_key() {
         ("max_connections = 0", "max_connections"),
         ("head_check_ms = 1", "head_check_ms"),
         ("batch_wait_ms = 2000", "batch_wait_ms"),
+        ("threads = 0", "threads"),
         ("ping_seconds = 0", "ping_seconds"),
         ("challenge_seconds = 3600", "challenge_seconds"),
         ("sends_per_second = 0", "sends_per_second"),

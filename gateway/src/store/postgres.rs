@@ -2,9 +2,10 @@
 //!
 //! - Every call is one statement or one transaction on one connection, under a deadline
 //!   ([`connection`]); there also is the one place that says what an error means for what was stored.
-//! - Appending is one round trip (`append_runs` and `append_envelopes` in the migrations); commits and foundings are
-//!   ordinary transactions with the same rules and the same order of locks ([`members`]): accounts,
-//!   conversations, cursors, mailboxes, each in the order of ids.
+//! - Appending is one round trip (`append_runs` in the migrations), and a second one where a batch needs
+//!   judgement (`append_envelopes`); commits and foundings are ordinary transactions with the same rules
+//!   and the same order of locks ([`members`]): accounts, conversations, cursors, mailboxes, each in the
+//!   order of ids.
 //! - It connects when it is used, and again whenever Postgres is back; nothing needs a restart.
 //!
 //! The gateway's role has no DDL: `migrate` is run by another one, `check_schema` by the gateway.

@@ -3,23 +3,18 @@
 use crate::world::{World, item, stored};
 use bytes::Bytes;
 use fastchat_gateway::{
+    limits::BATCH_WAIT,
     store::{Append, Outcome},
     writer::{Busy, WriteError, Writer},
 };
 use fastchat_protocol::{ConversationId, Counter};
-use std::{
-    sync::{Arc, Mutex},
-    time::Duration,
-};
+use std::sync::{Arc, Mutex};
 use tokio::sync::oneshot;
-
-/// A gateway's.
-const PACE: Duration = Duration::from_millis(10);
 
 type Answer = Result<Outcome, WriteError>;
 
 fn spawn(world: &World) -> Writer {
-    Writer::spawn(world.store.clone(), if world.is_postgres() { 2 } else { 1 }, PACE)
+    Writer::spawn(world.store.clone(), if world.is_postgres() { 2 } else { 1 }, BATCH_WAIT)
 }
 
 fn submit(writer: &Writer, append: Append) -> oneshot::Receiver<Answer> {

@@ -17,17 +17,27 @@ struct Axis {
 
 const AXES: [Axis; 4] = [
     Axis { name: "rate", scale: logarithmic("messages/s offered"), of: rate, rest: but_for_rate },
-    Axis { name: "clients", scale: linear("clients"), of: clients, rest: but_for_clients },
+    Axis {
+        name: "clients",
+        scale: linear("clients"),
+        of: |run| Some(run.experiment.clients as f64),
+        rest: but_for_clients,
+    },
     Axis { name: "gateways", scale: linear("gateways"), of: gateways, rest: but_for_gateways },
-    Axis { name: "size", scale: logarithmic("bytes of a message"), of: size, rest: but_for_size },
+    Axis {
+        name: "size",
+        scale: logarithmic("bytes of a message"),
+        of: |run| Some(run.experiment.load.size as f64),
+        rest: but_for_size,
+    },
 ];
 
 /// Title, unit, and what is drawn.
 type Curve = (&'static str, Scale<'static>, fn(&Figures) -> Option<f64>);
 
 const CURVES: [Curve; 4] = [
-    ("Delivered, median", logarithmic("us"), |run| Some(run.delivered_us.p50 as f64)),
-    ("Delivered, 99th percentile", logarithmic("us"), |run| Some(run.delivered_us.p99 as f64)),
+    ("Delivered, median", logarithmic("ms"), |run| Some(run.delivered_us.p50 as f64 / 1e3)),
+    ("Delivered, 99th percentile", logarithmic("ms"), |run| Some(run.delivered_us.p99 as f64 / 1e3)),
     ("Throughput", linear("deliveries/s"), |run| Some(run.delivered_per_s)),
     ("Processor time of the servers", linear("us/message"), |run| run.server_cpu_us_per_message),
 ];
@@ -104,16 +114,6 @@ fn rate(run: &Figures) -> Option<f64> {
     run.experiment.load.window.is_none().then_some(run.experiment.load.rate)
 }
 
-#[expect(clippy::unnecessary_wraps, reason = "one of the functions of an axis")]
-fn clients(run: &Figures) -> Option<f64> {
-    Some(run.experiment.clients as f64)
-}
-
-#[expect(clippy::unnecessary_wraps, reason = "one of the functions of an axis")]
-fn size(run: &Figures) -> Option<f64> {
-    Some(run.experiment.load.size as f64)
-}
-
 /// Of a fleet, by the target as it was asked for.
 fn gateways(run: &Figures) -> Option<f64> {
     fleet(run)?.0.parse().ok()
@@ -142,21 +142,24 @@ fn but_for_size(run: &Figures) -> Vec<String> {
     vec![run.experiment.target.clone(), who(run), pace(run), arrivals(run)]
 }
 
-/// Clients, and who of them writes to whom.
+/// Clients, and who of them writes what to whom.
 pub(super) fn who(run: &Figures) -> String {
     let experiment = &run.experiment;
     let who = match experiment.pattern {
         Pattern::Group => format!("group of {}, {} write", experiment.clients, experiment.senders),
         pattern => format!("{} clients, {pattern}", experiment.clients),
     };
-    let files = experiment.load.files;
-    let who = if files > 0.0 { format!("{who}, {:.0} % with files", files * 100.0) } else { who };
+    let who = with_files(run, who);
     if experiment.seal { who + ", sealed" } else { who }
 }
 
 fn pattern(run: &Figures) -> String {
-    let (pattern, files) = (run.experiment.pattern, run.experiment.load.files);
-    if files > 0.0 { format!("{pattern}, {:.0} % with files", files * 100.0) } else { pattern.to_string() }
+    with_files(run, run.experiment.pattern.to_string())
+}
+
+fn with_files(run: &Figures, text: String) -> String {
+    let files = run.experiment.load.files;
+    if files > 0.0 { format!("{text}, {:.0} % with files", files * 100.0) } else { text }
 }
 
 fn pace(run: &Figures) -> String {

@@ -67,10 +67,10 @@ fn summary(page: &mut String, runs: &[Figures]) {
             load.size,
             run.acked_per_s,
             run.delivered_per_s,
-            ms(acked.p50),
-            ms(acked.p99),
-            ms(delivered.p50),
-            ms(delivered.p99),
+            told(acked, acked.p50),
+            told(acked, acked.p99),
+            told(delivered, delivered.p50),
+            told(delivered, delivered.p99),
             run.server_cpu_us_per_message.map_or_else(|| "not measured".to_owned(), |us| format!("{us:.0}")),
             run.driver_share * 100.0,
             verdict(run),
@@ -133,15 +133,11 @@ fn percentiles(page: &mut String, run: &Figures) {
         ("until delivered", &run.delivered_us),
     ] {
         let Percentiles { p50, p90, p99, p999, max, count } = *of;
-        let _ = write!(
-            page,
-            "<tr><td>{name}<td>{count}<td>{}<td>{}<td>{}<td>{}<td>{}</tr>",
-            ms(p50),
-            ms(p90),
-            ms(p99),
-            ms(p999),
-            ms(max)
-        );
+        let _ = write!(page, "<tr><td>{name}<td>{count}");
+        for us in [p50, p90, p99, p999, max] {
+            let _ = write!(page, "<td>{}", told(of, us));
+        }
+        page.push_str("</tr>");
     }
     page.push_str("</table>");
 }
@@ -189,10 +185,11 @@ fn pictures(page: &mut String, run: &Figures) -> Result<()> {
     Ok(())
 }
 
-fn ms(us: u64) -> String {
+/// One of these percentiles in milliseconds, if there was anything to measure.
+fn told(all: &Percentiles, us: u64) -> String {
     match us {
-        0 => "-".to_owned(),
-        1..10_000 => format!("{:.2}", us as f64 / 1e3),
+        _ if all.count == 0 => "-".to_owned(),
+        ..10_000 => format!("{:.2}", us as f64 / 1e3),
         _ => format!("{:.0}", us as f64 / 1e3),
     }
 }

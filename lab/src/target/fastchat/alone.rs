@@ -11,6 +11,7 @@ use crate::{
 };
 use anyhow::{Context, Result, ensure};
 use fastchat_gateway::{
+    limits::BATCH_WAIT,
     store::{Append, Outcome},
     writer::Writer,
 };
@@ -28,7 +29,6 @@ use tokio::{sync::Semaphore, task::JoinSet};
 
 /// Of a gateway.
 const LANES: usize = 2;
-const PACE: Duration = Duration::from_millis(10);
 /// Rows of a bare insert.
 const ROWS: usize = 100;
 /// Envelopes that each sender has on its way.
@@ -69,7 +69,7 @@ pub async fn writer(senders: usize, size: usize, rounds: usize, say: Say<'_>) ->
     let mut figures = Vec::new();
     for round in 1..=rounds {
         let bare = bare(&ground, size).await?;
-        let writer = Writer::spawn(Arc::clone(&store), LANES, PACE);
+        let writer = Writer::spawn(Arc::clone(&store), LANES, BATCH_WAIT);
         let began = Instant::now();
         let mut tasks = JoinSet::new();
         for sender in &senders {

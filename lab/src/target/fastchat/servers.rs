@@ -13,7 +13,7 @@ use fastchat_tests::{
     process::{Process, program, run_to_end},
     servers::{NatsServer, PostgresServer},
 };
-use std::{sync::Arc, time::Duration};
+use std::{num::NonZero, sync::Arc, time::Duration};
 use tempfile::TempDir;
 
 /// How long a gateway may take until it serves.
@@ -158,6 +158,9 @@ impl Servers {
     pub async fn grow(&mut self) -> Result<()> {
         let process = Process::spawn("fastchat-gateway", |command| {
             command.args(GATEWAY).args(&self.arguments).args(&self.setup.arguments);
+            if self.setup.gateways > 0 {
+                command.args(["--threads", &self.threads().to_string()]);
+            }
         })?;
         let line = process.line(START, |line| line.contains("serving")).await?;
         // public_url="ws://.." comes first.
@@ -166,6 +169,12 @@ impl Servers {
         let address = rest.split('"').next().unwrap_or_default().to_owned();
         self.gateways.push(Gateway { address, process });
         Ok(())
+    }
+
+    /// Of each gateway of a fleet, which share the cores.
+    fn threads(&self) -> usize {
+        let cores = std::thread::available_parallelism().map_or(1, NonZero::get);
+        (cores / self.setup.gateways).max(1)
     }
 
     /// Where each of so many clients connects: by the balancer's word, or in turn.
@@ -214,6 +223,9 @@ impl Servers {
         let mut about = self.versions.clone();
         if self.setup.gateways == 0 {
             about.push(("store".to_owned(), "sqlite, within the gateway".to_owned()));
+        }
+        if self.setup.gateways > 0 {
+            about.push(("threads of each gateway".to_owned(), self.threads().to_string()));
         }
         if !self.setup.arguments.is_empty() {
             about.push(("gateway arguments".to_owned(), self.setup.arguments.join(" ")));
