@@ -199,33 +199,46 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection<S> {
 
     async fn serve(&mut self) -> Result<std::convert::Infallible, Reason> {
         let mut serving: Option<Serving> = None;
-        let mut draining = false;
+        // What happened before is to be seen too.
+        let (mut woken, mut draining) = (true, false);
         let mut pings = tokio::time::interval_at(
             tokio::time::Instant::now() + self.gateway.config.ping_interval,
             self.gateway.config.ping_interval,
         );
         pings.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
-            // Cancel safety: reading a message, waiting for the queue, the handle and the tick may all be
-            // dropped at any await; the request that is served lives outside the loop.
+            // One wake for all that others want of this connection: a waiter for each would be entered and
+            // taken out again with every frame.
+            if std::mem::take(&mut woken) {
+                if let Some(why) = self.to_end() {
+                    return Err(self.close(why).await);
+                }
+                if !draining && self.gateway.draining.is_cancelled() {
+                    draining = true;
+                    self.say_draining();
+                }
+            }
+            // Cancel safety: reading a message, waiting for the queue and the tick may all be dropped at
+            // any await; the request that is served lives outside the loop.
             tokio::select! {
                 message = self.ws.next(), if serving.is_none() => serving = self.on_socket(message).await?,
                 answer = async { serving.as_mut().expect("guarded by is_some").await }, if serving.is_some() => {
                     serving = None;
                     if let Some((request, answer)) = answer { self.handle.answer(request, &answer); }
                 }
-                () = self.handle.queue.ready() => self.write_waiting().await?,
+                () = self.handle.queue.ready() => {
+                    self.write_waiting().await?;
+                    woken = true;
+                }
                 _ = pings.tick() => self.on_tick().await?,
-                reason = self.handle.closed() => return Err(self.close(reason).await),
-                () = self.gateway.draining.cancelled(), if !draining => {
-                    draining = true;
-                    self.say_draining();
-                }
-                () = self.gateway.ending.cancelled() => {
-                    return Err(self.close(Refusal::new(Code::Draining, "the gateway ends")).await);
-                }
             }
         }
+    }
+
+    /// Why the connection is to end, if it is.
+    fn to_end(&self) -> Option<Refusal> {
+        let ends = || Refusal::new(Code::Draining, "the gateway ends");
+        self.handle.end().cloned().or_else(|| self.gateway.ending.is_cancelled().then(ends))
     }
 
     async fn on_socket(

@@ -72,9 +72,9 @@ pub struct Gateway {
     pub blobs: BlobState,
     /// Devices that were connected since it was noted last.
     pub connected: Connected,
-    /// Cancelled when the gateway begins to leave.
+    /// Cancelled when the gateway begins to leave; connections are woken to see it.
     pub draining: CancellationToken,
-    /// Cancelled when it ends.
+    /// Cancelled when it ends; connections are woken to see it.
     pub ending: CancellationToken,
     /// The admin listener asks for a drain.
     pub drain_asked: Notify,
@@ -158,6 +158,17 @@ impl Gateway {
         self.tasks.spawn(sweep::run(Arc::clone(self), stop()));
         self.tasks.spawn(fleet::heartbeat::run(Arc::clone(self)));
         self.tasks.spawn(fleet::shed::run(Arc::clone(self)));
+        let gateway = Arc::clone(self);
+        self.tasks.spawn(async move {
+            tokio::select! {
+                () = gateway.draining.cancelled() => {
+                    gateway.registry.wake();
+                    gateway.ending.cancelled().await;
+                }
+                () = gateway.ending.cancelled() => {}
+            }
+            gateway.registry.wake();
+        });
         let (gateway, stop) = (Arc::clone(self), self.ending.child_token());
         self.tasks.spawn(async move {
             let mut minutes = tokio::time::interval(Duration::from_secs(60));

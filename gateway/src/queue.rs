@@ -94,7 +94,12 @@ impl Queue {
         (waiting.frames.len(), waiting.bytes, waiting.lagging)
     }
 
-    /// Waits until there is something to take.
+    /// Wakes the connection's task although there may be nothing to take: something else is to be seen.
+    pub fn wake(&self) {
+        self.ready.notify_one();
+    }
+
+    /// Waits until there may be something to take, or to see.
     ///
     /// Cancel safety: a wake that is not waited for stays as a permit.
     pub async fn ready(&self) {

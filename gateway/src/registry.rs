@@ -15,7 +15,6 @@ use std::{
     },
     time::Instant,
 };
-use tokio::sync::Notify;
 
 /// Locks that accounts are spread over; a power of two well above the number of cores.
 const SHARDS: usize = 64;
@@ -42,7 +41,6 @@ pub struct Handle {
     /// The groups that it is in; none any more once it has ended.
     groups: Mutex<Option<Vec<ConversationId>>>,
     end: OnceLock<Refusal>,
-    ended: Notify,
 }
 
 impl Handle {
@@ -59,7 +57,6 @@ impl Handle {
             shares_last_seen: AtomicBool::new(false),
             groups: Mutex::new(Some(Vec::new())),
             end: OnceLock::new(),
-            ended: Notify::new(),
         }
     }
 
@@ -81,18 +78,13 @@ impl Handle {
     /// Ends the connection; the first reason stands and is told to the client.
     pub fn close(&self, code: Code, detail: &str) {
         if self.end.set(Refusal::new(code, detail)).is_ok() {
-            self.ended.notify_one();
+            self.queue.wake();
         }
     }
 
-    /// Waits for [`Handle::close`]. Cancel safety: the reason stays.
-    pub async fn closed(&self) -> Refusal {
-        loop {
-            if let Some(reason) = self.end.get() {
-                return reason.clone();
-            }
-            self.ended.notified().await;
-        }
+    /// Why the connection is to end, if it is.
+    pub fn end(&self) -> Option<&Refusal> {
+        self.end.get()
     }
 }
 
@@ -231,6 +223,13 @@ impl Registry {
         self.shards.iter().flat_map(handles).collect()
     }
 
+    /// Wakes every connection: something that is to be seen by all of them has changed before.
+    pub fn wake(&self) {
+        for shard in &self.shards {
+            lock(shard).values().flatten().for_each(|handle| handle.queue.wake());
+        }
+    }
+
     /// Whether there are as many connections as there may be.
     pub fn is_full(&self) -> bool {
         self.connections() >= self.limit
@@ -276,13 +275,13 @@ mod tests {
     const PHONE: DeviceId = DeviceId::new([2; 16]);
     const LAPTOP: DeviceId = DeviceId::new([3; 16]);
 
-    #[tokio::test]
-    async fn the_newest_connection_of_a_device_wins_and_the_older_one_is_told() {
+    #[test]
+    fn the_newest_connection_of_a_device_wins_and_the_older_one_is_told() {
         let registry = Registry::new(9);
         let older = registry.enter(ALICE, PHONE).expect("room");
         let newer = registry.enter(ALICE, PHONE).expect("room");
         assert!(older.first && !newer.first);
-        assert_eq!(older.handle.closed().await.code, Code::Displaced);
+        assert_eq!(older.handle.end().map(|end| end.code), Some(Code::Displaced));
 
         assert!(!registry.leave(&older.handle), "a displaced connection removes nobody but itself");
         assert_eq!(registry.connections(), 1);
