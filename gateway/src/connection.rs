@@ -217,6 +217,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection<S> {
                     draining = true;
                     self.say_draining();
                 }
+                self.write_waiting().await?;
             }
             // Cancel safety: reading a message, waiting for the queue and the tick may all be dropped at
             // any await; the request that is served lives outside the loop.
@@ -226,10 +227,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection<S> {
                     serving = None;
                     if let Some((request, answer)) = answer { self.handle.answer(request, &answer); }
                 }
-                () = self.handle.queue.ready() => {
-                    self.write_waiting().await?;
-                    woken = true;
-                }
+                () = self.handle.queue.ready() => woken = true,
                 _ = pings.tick() => self.on_tick().await?,
             }
         }

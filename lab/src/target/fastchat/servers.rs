@@ -221,12 +221,10 @@ impl Servers {
     /// Versions and settings.
     pub fn about(&self) -> Vec<(String, String)> {
         let mut about = self.versions.clone();
-        if self.setup.gateways == 0 {
-            about.push(("store".to_owned(), "sqlite, within the gateway".to_owned()));
-        }
-        if self.setup.gateways > 0 {
-            about.push(("threads of each gateway".to_owned(), self.threads().to_string()));
-        }
+        about.push(match self.setup.gateways {
+            0 => ("store".to_owned(), "sqlite, within the gateway".to_owned()),
+            _ => ("threads of each gateway".to_owned(), self.threads().to_string()),
+        });
         if !self.setup.arguments.is_empty() {
             about.push(("gateway arguments".to_owned(), self.setup.arguments.join(" ")));
         }
