@@ -1,29 +1,22 @@
 //! What a run says in the end: figures with units, and whether they may be believed.
 
 mod files;
+mod verdict;
 
 pub use files::FileFigures;
+pub use verdict::Verdict;
 
 use crate::{
     drive::{Load, Outcome},
     floors::Floors,
     machine::{DRIVER, Machine},
     plan::Pattern,
-    priority::Priority,
     record::Counted,
     tally::{Latencies, Second},
 };
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
-
-/// Above this send lag (99th percentile) a run measures its driver.
-const MAX_LAG_US: u64 = 1_000;
-/// Above this share of the processors the driver leaves nothing to anybody.
-const MAX_DRIVER_CORES: f64 = 0.8;
-/// Above this share of the processors taken by the machine's host, latencies are partly its own.
-const MAX_STOLEN: f64 = 0.01;
-/// Above this share of all processor time the driver's own hunger decides where the knee is.
-const MAX_DRIVER_SHARE: f64 = 0.4;
+use verdict::Shares;
 
 /// A deployment that somebody else has started.
 #[derive(Debug, Clone, Default)]
@@ -206,29 +199,6 @@ pub struct Moment {
     pub p99_us: u64,
 }
 
-/// Whether a run's figures may be believed, and whether its target kept the promises.
-#[derive(Debug, Clone, Default, Serialize)]
-pub struct Verdict {
-    /// What the target did wrong.
-    pub broken: Vec<String>,
-    /// Why the run measures something else than it should.
-    pub void: Vec<String>,
-    /// What to know when reading the figures.
-    pub notes: Vec<String>,
-}
-
-impl Verdict {
-    /// Neither broken nor void.
-    pub fn is_sound(&self) -> bool {
-        self.broken.is_empty() && self.void.is_empty()
-    }
-
-    /// Nothing was wrong with the target, but the run says nothing of it.
-    pub fn is_void(&self) -> bool {
-        self.broken.is_empty() && !self.void.is_empty()
-    }
-}
-
 impl Percentiles {
     /// Of a histogram.
     pub fn of(latencies: &Latencies) -> Self {
@@ -283,17 +253,13 @@ impl Figures {
         let is_known = outcome.used.keys().any(|name| name != DRIVER);
         let servers = |count: f64| is_known.then(|| (all - driver) as f64 / count);
         let lag_us = Percentiles::of(&tally.lag);
-        let mut verdict =
-            judge(&experiment, &counts, &lag_us, driver_share, &outcome.machine, outcome.complaints);
-        if driver as f64 / 1e6 / measured_s > MAX_DRIVER_CORES * outcome.machine.cores as f64 {
-            verdict
-                .void
-                .push("the driver needed all processors: what is missing may be its fault".to_owned());
-        }
-        if outcome.stolen > MAX_STOLEN {
-            let share = outcome.stolen * 100.0;
-            verdict.notes.push(format!("the host of this machine took {share:.0} % of its processor time"));
-        }
+        let shares = Shares {
+            of_used: driver_share,
+            of_cores: driver as f64 / 1e6 / measured_s / outcome.machine.cores as f64,
+            stolen: outcome.stolen,
+        };
+        let verdict =
+            Verdict::of(&experiment, &counts, &lag_us, shares, &outcome.machine, outcome.complaints);
         Self {
             experiment,
             target,
@@ -323,9 +289,7 @@ impl Figures {
             deliveries: tally.deliveries,
         }
     }
-}
 
-impl Figures {
     /// With floors that were measured beside the run.
     #[must_use]
     pub fn beside(mut self, floors: Option<Floors>) -> Self {
@@ -346,97 +310,4 @@ fn moment((second, what): (usize, &Second)) -> Moment {
     let at = |quantile| what.latencies.value_at_quantile(quantile);
     let Second { sent, acked, delivered, .. } = *what;
     Moment { second, sent, acked, delivered, p50_us: at(0.5), p99_us: at(0.99) }
-}
-
-fn judge(
-    experiment: &Experiment,
-    counts: &Counts,
-    lag: &Percentiles,
-    driver_share: f64,
-    machine: &Machine,
-    complaints: Vec<String>,
-) -> Verdict {
-    let mut verdict = Verdict::default();
-    let mut broken = |count: u64, what: &str| {
-        if count > 0 {
-            verdict.broken.push(format!("{count} {what}"));
-        }
-    };
-    broken(counts.lost, "deliveries were lost");
-    broken(counts.duplicated, "deliveries came twice");
-    broken(counts.disordered, "deliveries came out of order");
-    broken(counts.refused, "messages were refused for good");
-    broken(counts.sent.saturating_sub(counts.acked + counts.refused), "messages were never acknowledged");
-    if counts.overflowed > 0 {
-        verdict.void.push(format!("{} messages found no room in the driver", counts.overflowed));
-    }
-    if experiment.load.window.is_none() && lag.p99 > MAX_LAG_US {
-        verdict.void.push(format!("the driver sent late: {} us at the 99th percentile", lag.p99));
-    }
-    if counts.deferred > 0 {
-        verdict.notes.push(format!("{} times the target said: not now", counts.deferred));
-    }
-    if driver_share > MAX_DRIVER_SHARE && driver_share < 1.0 {
-        let share = driver_share * 100.0;
-        verdict.notes.push(format!("the driver used {share:.0} % of the processor time: a lower bound"));
-    }
-    if machine.load_before > 0.5 * machine.cores as f64 {
-        let load = machine.load_before;
-        verdict.notes.push(format!("the machine was busy before the run: load {load:.1}"));
-    }
-    if machine.driver_priority == Priority::Ordinary {
-        verdict.notes.push("the driver shared the cores as an equal: going first takes root".to_owned());
-    }
-    verdict.notes.extend(complaints);
-    verdict
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn judged(change: impl FnOnce(&mut Counts, &mut Percentiles)) -> Verdict {
-        let mut counts = Counts {
-            sent: 10,
-            acked: 10,
-            refused: 0,
-            deferred: 0,
-            expected: 10,
-            delivered: 10,
-            lost: 0,
-            duplicated: 0,
-            disordered: 0,
-            overflowed: 0,
-            reconnected: 0,
-        };
-        let mut lag = Percentiles::default();
-        change(&mut counts, &mut lag);
-        let experiment = Experiment::default();
-        let machine = Machine {
-            cores: 2,
-            processor: String::new(),
-            memory_bytes: 0,
-            kernel: String::new(),
-            load_before: 0.0,
-            driver_priority: Priority::RealTime,
-        };
-        judge(&experiment, &counts, &lag, 0.1, &machine, Vec::new())
-    }
-
-    #[test]
-    fn a_sound_run_is_sound() {
-        assert!(judged(|_, _| {}).is_sound());
-    }
-
-    #[test]
-    fn every_fault_makes_a_run_broken_and_a_slow_driver_makes_it_void() {
-        let broken = |change: fn(&mut Counts)| judged(|counts, _| change(counts)).broken.len();
-        assert_eq!(broken(|counts| counts.lost = 1), 1);
-        assert_eq!(broken(|counts| counts.duplicated = 1), 1);
-        assert_eq!(broken(|counts| counts.disordered = 1), 1);
-        assert_eq!(broken(|counts| counts.acked = 9), 1);
-        assert_eq!(broken(|counts| (counts.acked, counts.refused) = (9, 1)), 1);
-        assert_eq!(judged(|counts, _| counts.overflowed = 1).void.len(), 1);
-        assert_eq!(judged(|_, lag| lag.p99 = 1_001).void.len(), 1);
-    }
 }
