@@ -1,6 +1,6 @@
 //! Where the bytes of files are.
 
-use super::{ConfigError, Settings, secret, wrong};
+use super::{ConfigError, Settings, secrets::secret, wrong};
 use axum::http::Uri;
 use std::{
     net::IpAddr,
