@@ -149,7 +149,9 @@ async fn matrix(file: &Path, list: bool, out: &Path, json: bool, say: Say<'_>) -
                 // After each run, so that what was measured is there if the rest is not.
                 folder.write_report(&matrix.title, &runs.iter().flatten().cloned().collect::<Vec<_>>())?;
             }
-            Err(error) => say(&format!("run {} failed: {error:#}", number + 1)),
+            Err(error) => {
+                let _ = writeln!(std::io::stderr(), "run {} failed: {error:#}", number + 1);
+            }
         }
     }
     print(&format!("report: {}", folder.path().join("report.html").display()))?;

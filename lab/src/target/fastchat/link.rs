@@ -91,6 +91,8 @@ struct Thread {
     /// Raised when all that fly are given up: answers to them mean nothing any more.
     attempt: u32,
     rows: Rows,
+    /// A page was asked for, whose answer looks further.
+    reading: bool,
     dirty: bool,
 }
 
@@ -104,6 +106,7 @@ impl FastChatLink {
             flying: 0,
             attempt: 0,
             rows: Rows::new(),
+            reading: false,
             dirty: false,
         };
         Ok(Self {

@@ -41,6 +41,7 @@ impl FastChatLink {
             }
             ServerFrame::LogPage(page) => {
                 if let Some(place) = self.by_id.get(&page.conversation).copied() {
+                    self.threads[place].reading = false;
                     self.threads[place].rows.head = self.threads[place].rows.head.max(page.head.0);
                     for row in page.rows {
                         self.on_row(place, row, false, ear).await?;
@@ -59,9 +60,10 @@ impl FastChatLink {
             ServerFrame::Conversations(list) => {
                 for state in &list.list {
                     self.on_head(state.conversation, state.head);
-                    if let Some(place) = self.by_id.get(&state.conversation).copied()
-                        && self.threads[place].rows.is_behind()
-                    {
+                    let Some(place) = self.by_id.get(&state.conversation).copied() else { continue };
+                    // What was asked before a connection was lost is not answered.
+                    self.threads[place].reading = false;
+                    if self.threads[place].rows.is_behind() {
                         self.fetch(place).await?;
                     }
                 }
@@ -91,9 +93,9 @@ impl FastChatLink {
             return self.take(place, row.seq, Some(row).filter(|_| foreign), ear).await;
         }
 
-        // Too large for a live copy: it is to be fetched.
+        // Too large for a live copy: it is to be fetched. If that fails, as a gap.
         self.on_head(self.threads[place].own.id, row.seq);
-        Ok(())
+        if self.threads[place].reading { Ok(()) } else { self.fetch(place).await }
     }
 
     async fn take(&mut self, place: usize, seq: Seq, row: Option<LogRow>, ear: &mut Ear) -> Result<()> {
@@ -158,7 +160,8 @@ impl FastChatLink {
     }
 
     pub(super) async fn fetch(&mut self, place: usize) -> Result<()> {
-        let thread = &self.threads[place];
+        let thread = &mut self.threads[place];
+        thread.reading = true;
         let (conversation, after) = (thread.own.id, Seq(thread.rows.have));
         let fetch = Fetch { conversation, after, limit: limits::MAX_PAGE_ROWS };
         self.say(READING, &ClientFrame::Fetch(fetch)).await
