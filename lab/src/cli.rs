@@ -23,6 +23,7 @@ Examples:
   fastchat-lab compare fleet:2 nats --clients 200 --rate 1000
   fastchat-lab logins fleet:2 ejabberd mosquitto:1 --rounds 3
   fastchat-lab matrix lab/experiments/original.toml --out results
+  fastchat-lab report monday tuesday --out both
   fastchat-lab run --target url:ws://127.0.0.1:8080 --invite CODE --clients 10 --rate 20
   fastchat-lab run --target fleet:2 --seal --pattern group --clients 20
   fastchat-lab run --target fleet:2 --files 1 --file-bytes 1000000 --rate 10
@@ -142,6 +143,18 @@ pub(crate) enum Command {
         #[arg(long)]
         list: bool,
         /// Folder for JSON, CSV and report.html
+        #[arg(long, value_name = "FOLDER", default_value = "lab-results")]
+        out: PathBuf,
+    },
+    /// One report of runs that were made before
+    Report {
+        /// Folders that runs were written into
+        #[arg(required = true, value_name = "FOLDER")]
+        folders: Vec<PathBuf>,
+        /// What it is about
+        #[arg(long, default_value = "Runs")]
+        title: String,
+        /// Folder for report.html, its pictures and the table
         #[arg(long, value_name = "FOLDER", default_value = "lab-results")]
         out: PathBuf,
     },

@@ -64,7 +64,7 @@ impl Default for Experiment {
 }
 
 /// A run's figures.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Figures {
     /// What was run.
     pub experiment: Experiment,
@@ -115,7 +115,7 @@ pub struct Figures {
 }
 
 /// Counts of a run.
-#[derive(Debug, Clone, Copy, Serialize)]
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
 pub struct Counts {
     /// Given to the target.
     pub sent: u64,
@@ -142,7 +142,7 @@ pub struct Counts {
 }
 
 /// Of latencies, microseconds.
-#[derive(Debug, Clone, Copy, Default, Serialize)]
+#[derive(Debug, Clone, Copy, Default, Serialize, Deserialize)]
 pub struct Percentiles {
     /// Half were faster.
     pub p50: u64,
@@ -159,7 +159,7 @@ pub struct Percentiles {
 }
 
 /// Latencies over the floor that they stand on.
-#[derive(Debug, Clone, Copy, Serialize)]
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
 pub struct Multiples {
     /// Of the median until acknowledged.
     pub ack_p50: f64,
@@ -172,7 +172,7 @@ pub struct Multiples {
 }
 
 /// What a component used in the measured part.
-#[derive(Debug, Clone, Copy, Serialize)]
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
 pub struct Cost {
     /// Processor time, microseconds a message.
     pub cpu_us_per_message: f64,
@@ -183,7 +183,7 @@ pub struct Cost {
 }
 
 /// One second of a run.
-#[derive(Debug, Clone, Copy, Serialize)]
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
 pub struct Moment {
     /// Since the run began.
     pub second: usize,

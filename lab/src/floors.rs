@@ -12,7 +12,7 @@ use crate::{
 use anyhow::{Context, Result};
 use async_nats::ConnectOptions;
 use futures_util::StreamExt;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use sqlx::{Connection, Executor, PgConnection};
 use std::{
     io::{Read, Write},
@@ -44,7 +44,7 @@ pub struct Ground {
 }
 
 /// Medians, microseconds.
-#[derive(Debug, Clone, Copy, Default, Serialize)]
+#[derive(Debug, Clone, Copy, Default, Serialize, Deserialize)]
 pub struct Floors {
     /// A message's size to another thread and back, over a TCP connection of the loopback address.
     pub loopback_us: u64,

@@ -2,7 +2,7 @@
 
 use crate::priority::Priority;
 use anyhow::{Context, Result};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use std::{collections::BTreeMap, fs, path::Path};
 
 /// One or more processes that count as one part of what is measured.
@@ -174,7 +174,7 @@ impl Time {
 }
 
 /// What shares the processors, for the report.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Machine {
     /// Processors.
     pub cores: usize,

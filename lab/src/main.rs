@@ -96,6 +96,15 @@ async fn work(command: &Command, json: bool, quiet: bool) -> Result<bool> {
             Ok(true)
         }
         Command::Hold => crowd::hold().await.map(|()| true),
+        Command::Report { folders, title, out } => {
+            let mut runs = Vec::new();
+            for folder in folders {
+                runs.extend(report::read(folder)?);
+            }
+            let report = Folder::make(out)?.write_report(title, &runs)?;
+            print(&format!("report of {} runs: {}", runs.len(), report.display()))?;
+            Ok(true)
+        }
         Command::Matrix { file, list, out } => matrix(file, *list, out, json, &say).await,
         Command::Compare { first, second, rounds, what, out } => {
             let (runs, ratios) = compare((first, second), *rounds, what, &say).await?;

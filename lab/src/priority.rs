@@ -7,7 +7,7 @@
 
 use anyhow::{Context, Result, ensure};
 use rustix::process::{Pid, getpriority_process, setpriority_process};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use std::{
     fmt, fs,
     process::{Command, Stdio},
@@ -19,7 +19,7 @@ const CHRT: &str = "chrt";
 const NICE: i32 = -10;
 
 /// How the driver's threads stand among those of the servers.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Priority {
     /// They go before all others, at once.

@@ -4,8 +4,10 @@
 mod axes;
 mod html;
 mod plot;
+mod read;
 mod text;
 
+pub use read::read;
 pub use text::text;
 
 use crate::{

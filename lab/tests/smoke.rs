@@ -208,6 +208,7 @@ async fn a_report_says_what_was_measured() -> Result<()> {
     let folder = tempfile::tempdir()?;
     let out = Folder::make(folder.path())?;
     out.write_run("001", &figures)?;
+    let seen = (figures.acks.len(), figures.deliveries.len());
     let report = std::fs::read_to_string(out.write_report("A <title>", &[figures])?)?;
     assert!(report.contains("A &lt;title&gt;") && report.matches("<svg").count() == 3, "{report}");
     let messages = std::fs::read_to_string(folder.path().join("001-messages.csv"))?;
@@ -215,6 +216,12 @@ async fn a_report_says_what_was_measured() -> Result<()> {
     let json: serde_json::Value =
         serde_json::from_str(&std::fs::read_to_string(folder.path().join("001.json"))?)?;
     assert_eq!(json["verdict"]["broken"], serde_json::json!([]));
+
+    let again = report::read(folder.path())?;
+    assert_eq!(again.len(), 1);
+    assert_eq!((again[0].acks.len(), again[0].deliveries.len()), seen);
+    let report = std::fs::read_to_string(out.write_report("Again", &again)?)?;
+    assert!(report.contains("Again") && report.matches("<svg").count() == 3, "{report}");
     Ok(())
 }
 
@@ -227,14 +234,17 @@ async fn runs_that_differ_in_one_thing_make_a_curve() -> Result<()> {
     more.experiment.clients = 20;
     // Alone on its axes: nothing else is alike.
     (other.experiment.load.rate, other.experiment.pattern) = (1.0, Pattern::Ring);
+    // What was run twice is one point.
+    let twice = more.clone();
     let folder = tempfile::tempdir()?;
     let out = Folder::make(folder.path())?;
-    let report = std::fs::read_to_string(out.write_report("many", &[one, other, more])?)?;
+    let report = std::fs::read_to_string(out.write_report("many", &[one, other, more, twice])?)?;
     let over: Vec<_> =
         report.match_indices("<h2>Over the ").map(|(at, _)| &report[at + 13..at + 20]).collect();
     assert_eq!(over, ["clients"]);
     let picture = std::fs::read_to_string(folder.path().join("over-clients-1.svg"))?;
     assert!(picture.contains("null, group, ") && !picture.contains("ring"), "{picture}");
+    assert_eq!(picture.matches("<circle").count(), 2, "{picture}");
     assert!(!folder.path().join("over-rate-1.svg").exists());
     Ok(())
 }

@@ -2,10 +2,10 @@
 
 use super::Percentiles;
 use crate::tally::Tally;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 /// Of files: messages that bring them are counted with the others, and measured here alone.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct FileFigures {
     /// From due until all of it was on the server, where a file goes beside its message.
     pub uploaded_us: Percentiles,

@@ -2,7 +2,7 @@
 
 use super::{Counts, Experiment, Percentiles};
 use crate::{machine::Machine, priority::Priority};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 /// Above this send lag (99th percentile) a run measures its driver.
 const MAX_LAG_US: u64 = 1_000;
@@ -25,7 +25,7 @@ pub(super) struct Shares {
 }
 
 /// Whether a run's figures may be believed, and whether its target kept the promises.
-#[derive(Debug, Clone, Default, Serialize)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub struct Verdict {
     /// What the target did wrong.
     pub broken: Vec<String>,

@@ -44,13 +44,28 @@ const CURVES: [Curve; 4] = [
 
 /// Pictures of one thing that was varied.
 pub(super) struct Along {
-    pub(super) name: &'static str,
+    /// What, and in which kind of runs if it was varied in both.
+    pub(super) name: String,
     /// As SVG.
     pub(super) pictures: Vec<String>,
 }
 
-/// For each axis along which some runs differ, and nothing where none do.
+/// For each axis along which some runs differ, and nothing where none do. Runs of a group have pictures of
+/// their own: a message in it is many deliveries.
 pub(super) fn along(runs: &[Figures]) -> Result<Vec<Along>> {
+    let (groups, pairs): (Vec<_>, Vec<_>) =
+        runs.iter().partition(|run| run.experiment.pattern == Pattern::Group);
+    let mut all = of_kind(&pairs)?;
+    for mut along in of_kind(&groups)? {
+        if all.iter().any(|other| other.name == along.name) {
+            along.name += "-in-groups";
+        }
+        all.push(along);
+    }
+    Ok(all)
+}
+
+fn of_kind(runs: &[&Figures]) -> Result<Vec<Along>> {
     let mut all = Vec::new();
     for axis in &AXES {
         let groups = groups(axis, runs);
@@ -65,7 +80,7 @@ pub(super) fn along(runs: &[Figures]) -> Result<Vec<Along>> {
                 .zip(&names)
                 .map(|((_, points), name)| {
                     let points = points.iter().filter_map(|(at, run)| Some((*at, of(run)?)));
-                    Series::line(name, points.filter(|point| point.1 > 0.0).collect())
+                    Series::line(name, means(points.filter(|point| point.1 > 0.0)))
                 })
                 .filter(|series| !series.points.is_empty())
                 .collect();
@@ -74,9 +89,21 @@ pub(super) fn along(runs: &[Figures]) -> Result<Vec<Along>> {
                 pictures.push(draw(&title, axis.scale, unit, &series)?);
             }
         }
-        all.push(Along { name: axis.name, pictures });
+        all.push(Along { name: axis.name.to_owned(), pictures });
     }
     Ok(all)
+}
+
+/// One point for each place: what was run several times is told once.
+fn means(points: impl Iterator<Item = (f64, f64)>) -> Vec<(f64, f64)> {
+    let mut all: Vec<(f64, Vec<f64>)> = Vec::new();
+    for (at, value) in points {
+        match all.last_mut() {
+            Some((last, values)) if *last == at => values.push(value),
+            _ => all.push((at, vec![value])),
+        }
+    }
+    all.into_iter().map(|(at, values)| (at, values.iter().sum::<f64>() / values.len() as f64)).collect()
 }
 
 type Group<'a> = (Vec<String>, Vec<(f64, &'a Figures)>);
@@ -93,9 +120,9 @@ fn names(groups: &[Group<'_>]) -> (String, Vec<String>) {
 }
 
 /// Sound runs that differ in nothing but this axis, in its order; those alone are left out.
-fn groups<'a>(axis: &Axis, runs: &'a [Figures]) -> Vec<Group<'a>> {
+fn groups<'a>(axis: &Axis, runs: &[&'a Figures]) -> Vec<Group<'a>> {
     let mut groups: Vec<Group<'a>> = Vec::new();
-    for run in runs.iter().filter(|run| run.verdict.is_sound()) {
+    for &run in runs.iter().filter(|run| run.verdict.is_sound()) {
         let Some(at) = (axis.of)(run) else { continue };
         let name = (axis.rest)(run);
         match groups.iter_mut().find(|(other, _)| *other == name) {

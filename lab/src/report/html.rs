@@ -34,7 +34,7 @@ pub(super) fn page(title: &str, runs: &[Figures], along: &[Along]) -> Result<Str
         );
     }
     for Along { name, pictures } in along {
-        let _ = write!(page, "<h2>Over the {name}</h2>");
+        let _ = write!(page, "<h2>Over the {}</h2>", name.replace('-', " "));
         page.extend(pictures.iter().map(String::as_str));
     }
     summary(&mut page, runs);

@@ -47,6 +47,11 @@ pub(super) const fn logarithmic(label: &str) -> Scale<'_> {
     Scale { label, logarithmic: true }
 }
 
+/// Heights that differ by less are told apart on a linear axis as well, and truer.
+const NARROW: f64 = 20.0;
+/// Names along an axis, about.
+const NAMES: usize = 8;
+
 /// Draws series, with their names below if there are several. Without a point there is no picture.
 pub(super) fn draw(title: &str, x: Scale<'_>, y: Scale<'_>, all: &[Series]) -> Result<String> {
     let points = || all.iter().flat_map(|series| &series.points);
@@ -72,7 +77,8 @@ pub(super) fn draw(title: &str, x: Scale<'_>, y: Scale<'_>, all: &[Series]) -> R
             .x_label_area_size(36)
             .y_label_area_size(64);
         let labels = (x.label, y.label);
-        match (x.logarithmic && across.start > 0.0, y.logarithmic) {
+        let steep = top > NARROW * smallest(|point| point.1);
+        match (x.logarithmic && across.start > 0.0, y.logarithmic && steep) {
             (false, false) => {
                 let chart = builder.build_cartesian_2d(across, 0.0..top * 1.1);
                 fill(chart.map_err(failed)?, labels, all)?;
@@ -111,6 +117,8 @@ where
     let short = |value: &f64| ((value * 1e4).round() / 1e4).to_string();
     chart
         .configure_mesh()
+        .x_labels(NAMES)
+        .y_labels(NAMES)
         .x_label_formatter(&short)
         .y_label_formatter(&short)
         .x_desc(x)
@@ -161,9 +169,9 @@ mod tests {
 
     #[test]
     fn a_logarithmic_axis_names_numbers_below_one() {
-        let svg = draw("", linear("s"), logarithmic("ms"), &[Series::line("", vec![(0.0, 0.3), (1.0, 0.9)])]);
-        let svg = svg.expect("a picture");
+        let drawn = |points| draw("", linear("s"), logarithmic("ms"), &[Series::line("", points)]);
+        let svg = drawn(vec![(0.0, 0.3), (1.0, 30.0)]).expect("a picture");
         let named = |number: &str| svg.lines().any(|line| line.trim() == number);
-        assert!(named("0.1") && named("0.5"), "{svg}");
+        assert!(named("0.1") && named("1") && named("10"), "{svg}");
     }
 }
