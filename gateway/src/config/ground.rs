@@ -116,7 +116,7 @@ impl Settings {
 }
 
 /// A URL without the password in it.
-fn redact(url: &str) -> String {
+pub(super) fn redact(url: &str) -> String {
     let Some((scheme, rest)) = url.split_once("://") else {
         return "(not a URL)".into();
     };

@@ -153,7 +153,7 @@ fn all_faults_are_said_at_once_and_none_twice() {
 
 #[test]
 fn passwords_are_not_shown() {
-    let shown = redact("postgres://gateway:geheim@db.example/fastchat");
+    let shown = ground::redact("postgres://gateway:geheim@db.example/fastchat");
     assert!(!shown.contains("geheim") && shown.contains("db.example"), "{shown}");
     let config = Config {
         store: StoreChoice::Postgres("postgres://g:geheim@db/x".into()),
