@@ -2,10 +2,10 @@
 
 use anyhow::{Result, anyhow};
 use plotters::{
-    coord::{Shift, ranged1d::ValueFormatter},
+    coord::{Shift, combinators::BindKeyPoints, ranged1d::ValueFormatter},
     prelude::*,
 };
-use std::fmt::Display;
+use std::{fmt::Display, ops::Range};
 
 /// Pixels.
 const SIZE: (u32, u32) = (720, 320);
@@ -62,12 +62,14 @@ pub(super) fn draw(title: &str, x: Scale<'_>, y: Scale<'_>, all: &[Series]) -> R
     }
     let across = smallest(|point| point.0)..largest(|point| point.0).max(smallest(|point| point.0) + 1e-9);
     let top = largest(|point| point.1).max(1e-9);
-    // A logarithmic axis has its names at decades, and from the first one within it.
     let heights = decade(smallest(|point| point.1).max(top / 1e6))..top * 1.2;
+    let heights = || heights.clone().log_scale().with_key_points(decades(&heights));
     let names = if all.len() > 1 { all.len() as u32 * LINE + LINE / 2 } else { 0 };
     let mut svg = String::new();
     {
         let area = SVGBackend::with_string(&mut svg, (SIZE.0, SIZE.1 + names)).into_drawing_area();
+        // Readable wherever it is shown.
+        area.fill(&WHITE).map_err(failed)?;
         let (above, below) = area.split_vertically(SIZE.1);
         let mut builder = ChartBuilder::on(&above);
         builder
@@ -84,15 +86,17 @@ pub(super) fn draw(title: &str, x: Scale<'_>, y: Scale<'_>, all: &[Series]) -> R
                 fill(chart.map_err(failed)?, labels, all)?;
             }
             (false, true) => {
-                let chart = builder.build_cartesian_2d(across, heights.log_scale());
+                let chart = builder.build_cartesian_2d(across, heights());
                 fill(chart.map_err(failed)?, labels, all)?;
             }
             (true, false) => {
-                let chart = builder.build_cartesian_2d(across.log_scale(), 0.0..top * 1.1);
+                let across = across.log_scale().with_key_points(places(all));
+                let chart = builder.build_cartesian_2d(across, 0.0..top * 1.1);
                 fill(chart.map_err(failed)?, labels, all)?;
             }
             (true, true) => {
-                let chart = builder.build_cartesian_2d(across.log_scale(), heights.log_scale());
+                let across = across.log_scale().with_key_points(places(all));
+                let chart = builder.build_cartesian_2d(across, heights());
                 fill(chart.map_err(failed)?, labels, all)?;
             }
         }
@@ -148,6 +152,22 @@ fn name(area: &DrawingArea<SVGBackend<'_>, Shift>, all: &[Series]) -> Result<()>
         area.draw(&text).map_err(failed)?;
     }
     Ok(())
+}
+
+/// Where points are along a logarithmic axis, which has few names of its own; not so close that names touch.
+fn places(all: &[Series]) -> Vec<f64> {
+    let mut places: Vec<f64> = all.iter().flat_map(|series| &series.points).map(|point| point.0).collect();
+    places.sort_by(f64::total_cmp);
+    let (least, most) = (places.first().copied(), places.last().copied());
+    let near = most.zip(least).map_or(1.0, |(most, least)| (most / least).powf(1.0 / NAMES as f64 / 2.0));
+    places.dedup_by(|next, kept| *next < *kept * near);
+    places
+}
+
+/// The names of a logarithmic axis of heights: those of its own leave out its ends.
+fn decades(heights: &Range<f64>) -> Vec<f64> {
+    let decades = std::iter::successors(Some(heights.start), |decade| Some(decade * 10.0));
+    decades.take_while(|decade| *decade <= heights.end).collect()
 }
 
 /// The decade at or below a positive number.
