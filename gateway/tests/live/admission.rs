@@ -107,3 +107,22 @@ async fn a_gateway_that_leaves_takes_nobody_new() {
     place.gateway.draining.cancel();
     assert_eq!(refused(&place, None).await.map(|(code, _)| code), Some(Code::Draining));
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_says_nothing_hears_that_the_gateway_leaves_and_ends() {
+    let world = World::new().await;
+    let place = world.gateway();
+    let person = world.person(&place, 1).await;
+    let mut client = person.connect(&place).await;
+    // Whatever a session begins with is over: nothing else wakes this connection.
+    client.rest().await;
+
+    place.gateway.draining.cancel();
+    assert!(matches!(client.frame().await, ServerFrame::Draining(_)));
+
+    place.gateway.ending.cancel();
+    match client.frame().await {
+        ServerFrame::Closing(refusal) => assert_eq!(refusal.code, Code::Draining),
+        other => panic!("not closed: {other:?}"),
+    }
+}
