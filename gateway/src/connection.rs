@@ -336,10 +336,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection<S> {
                     Ok(outcome) => refusal::of_outcome(outcome),
                     Err(error) => Err(refusal::of_write(*error)),
                 };
-                match &answer {
-                    Ok(_) => metrics::sent(started.elapsed()),
-                    Err(refusal) => metrics::request(metrics::SEND, Some(refusal.code), started.elapsed()),
-                }
+                let refused = answer.as_ref().err().map(|refusal| refusal.code);
+                metrics::request(metrics::SEND, refused, started.elapsed());
                 handle.answer(request, &refusal::frame(answer.map(ServerFrame::Sent)));
                 if let Ok(Outcome::Duplicate(_)) = outcome {
                     metrics::duplicate();

@@ -31,6 +31,13 @@ macro_rules! kept {
     }};
 }
 
+/// How long a stage of a message's way takes.
+macro_rules! stage {
+    ($stage:literal) => {
+        kept!(Histogram: histogram!("fastchat_delivery_stage_seconds", "stage" => $stage))
+    };
+}
+
 /// The name of the frame with messages, for its requests.
 pub const SEND: &str = "Send";
 
@@ -201,14 +208,13 @@ pub fn authenticated(kind: &'static str, result: &'static str, took: Duration) {
     histogram!("fastchat_authentication_seconds", "kind" => kind).record(took);
 }
 
-/// A message was stored, or was before, `took` after it came.
-pub fn sent(took: Duration) {
-    kept!(Counter: counter!("fastchat_requests_total", "frame" => SEND, "result" => "ok")).increment(1);
-    kept!(Histogram: histogram!("fastchat_request_seconds", "class" => "send")).record(took);
-}
-
 /// A request was answered, `took` after it came.
 pub fn request(frame: &'static str, refused: Option<Code>, took: Duration) {
+    if frame == SEND && refused.is_none() {
+        kept!(Counter: counter!("fastchat_requests_total", "frame" => SEND, "result" => "ok")).increment(1);
+        kept!(Histogram: histogram!("fastchat_request_seconds", "class" => class(SEND))).record(took);
+        return;
+    }
     requested(frame, class(frame), refused, took);
 }
 
@@ -247,22 +253,19 @@ pub fn duplicate() {
 
 /// A message was stored that was accepted then.
 pub fn committed(accepted: Instant) {
-    kept!(Histogram: histogram!("fastchat_delivery_stage_seconds", "stage" => "commit"))
-        .record(accepted.elapsed());
+    stage!("commit").record(accepted.elapsed());
 }
 
 /// A stored message was handed out, which began then.
 pub fn published(began: Instant) {
-    kept!(Histogram: histogram!("fastchat_delivery_stage_seconds", "stage" => "publish"))
-        .record(began.elapsed());
+    stage!("publish").record(began.elapsed());
 }
 
 /// Live copies were written that had waited since then.
 pub fn live_written(since: &[Instant]) {
     let now = Instant::now();
-    let socket = kept!(Histogram: histogram!("fastchat_delivery_stage_seconds", "stage" => "socket"));
     for queued in since {
-        socket.record(now.duration_since(*queued));
+        stage!("socket").record(now.duration_since(*queued));
     }
 }
 
@@ -329,8 +332,7 @@ pub fn bus_published() {
 
 /// NATS' client took a record that was queued then.
 pub fn bus_waited(queued: Instant) {
-    kept!(Histogram: histogram!("fastchat_delivery_stage_seconds", "stage" => "bus"))
-        .record(queued.elapsed());
+    stage!("bus").record(queued.elapsed());
 }
 
 /// The bus' client said that something is wrong.

@@ -62,6 +62,7 @@ pub(super) fn draw(title: &str, x: Scale<'_>, y: Scale<'_>, all: &[Series]) -> R
     }
     let across = smallest(|point| point.0)..largest(|point| point.0).max(smallest(|point| point.0) + 1e-9);
     let top = largest(|point| point.1).max(1e-9);
+    let steps = || across.clone().log_scale().with_key_points(places(all));
     let heights = decade(smallest(|point| point.1).max(top / 1e6))..top * 1.2;
     let heights = || heights.clone().log_scale().with_key_points(decades(&heights));
     let names = if all.len() > 1 { all.len() as u32 * LINE + LINE / 2 } else { 0 };
@@ -90,13 +91,11 @@ pub(super) fn draw(title: &str, x: Scale<'_>, y: Scale<'_>, all: &[Series]) -> R
                 fill(chart.map_err(failed)?, labels, all)?;
             }
             (true, false) => {
-                let across = across.log_scale().with_key_points(places(all));
-                let chart = builder.build_cartesian_2d(across, 0.0..top * 1.1);
+                let chart = builder.build_cartesian_2d(steps(), 0.0..top * 1.1);
                 fill(chart.map_err(failed)?, labels, all)?;
             }
             (true, true) => {
-                let across = across.log_scale().with_key_points(places(all));
-                let chart = builder.build_cartesian_2d(across, heights());
+                let chart = builder.build_cartesian_2d(steps(), heights());
                 fill(chart.map_err(failed)?, labels, all)?;
             }
         }
