@@ -22,6 +22,7 @@ mod group;
 mod key_packages;
 mod mailbox;
 mod members;
+mod pool;
 mod read;
 mod receipts;
 mod restored;
@@ -35,8 +36,10 @@ mod slots;
 
 use super::*;
 use connection::now;
+use pool::{Connections, Health};
 use shared::noted;
-use sqlx::{PgConnection, PgPool, postgres::PgConnectOptions};
+use sqlx::{PgConnection, postgres::PgConnectOptions};
+use std::sync::Arc;
 
 // What the shared statements run on.
 type Connection = PgConnection;
@@ -73,18 +76,18 @@ const WRITER_CONNECTIONS: u32 = 2;
 /// The store in Postgres.
 pub struct Postgres {
     /// For everything but appends.
-    pool: PgPool,
+    pool: Arc<Connections>,
     /// For the writer's lanes alone: they wait for no reader, and use the same few connections over and
     /// over, whose plans and caches are warm.
-    writer: PgPool,
-    health: connection::Health,
+    writer: Arc<Connections>,
+    health: Health,
     /// Without the timeouts of the pool's connections: a migration may take its time.
     patient: PgConnectOptions,
 }
 
 impl std::fmt::Debug for Postgres {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Postgres").field("connections", &self.pool.size()).finish_non_exhaustive()
+        f.debug_struct("Postgres").field("connections", &self.pool.pool().open).finish_non_exhaustive()
     }
 }
 
@@ -93,12 +96,12 @@ impl Postgres {
     pub fn connect(options: &Options) -> Result<Self> {
         let patient: PgConnectOptions = options.url.parse().map_err(StoreError::Unavailable)?;
         let patient = patient.application_name(&options.application_name);
-        let health = connection::Health::default();
-        let pool = |connections| connection::pool(patient.clone(), connections, health.clone());
+        let health = Health::default();
+        let pool = |limit| Arc::new(Connections::new(patient.clone(), limit, health.clone()));
         let writers = WRITER_CONNECTIONS.min(options.max_connections / 2);
         let others = pool(options.max_connections - writers);
         // Of a single connection there is nothing to set aside.
-        let writer = if writers == 0 { others.clone() } else { pool(writers) };
+        let writer = if writers == 0 { Arc::clone(&others) } else { pool(writers) };
         Ok(Self { pool: others, writer, health, patient })
     }
 
@@ -116,7 +119,7 @@ impl Postgres {
 #[async_trait]
 impl Store for Postgres {
     fn pool(&self) -> Pool {
-        Pool::of(&self.pool)
+        self.pool.pool()
     }
 
     async fn ping(&self) -> Result<()> {

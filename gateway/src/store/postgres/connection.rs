@@ -1,78 +1,26 @@
 //! One connection for one call, and what an error means for what was stored.
 //!
-//! - A call gets a connection within [`ACQUIRE_TIMEOUT`] and ends within [`DEADLINE`].
+//! - A call gets a connection soon ([`pool`](super::pool)) and ends within [`DEADLINE`].
 //! - An error that Postgres sent is a definite abort. A connection that broke, and a deadline that
 //!   passed, leave a write unknown if its commit may have been on its way.
-//! - Invariant: a connection goes back to the pool only when its call has ended. A call that was given
+//! - Invariant: a connection serves another call only when its call has ended. A call that was given
 //!   up (a deadline, a caller that went away) closes it, so no answer is ever read by the wrong call.
 
 use super::{
     super::rows::{Columns, Ending, Fallible, Fault},
     Postgres, Result, StoreError,
+    pool::{Connections, Health, Taken},
 };
 use crate::metrics;
-use sqlx::{
-    Connection, PgConnection, PgPool,
-    pool::PoolConnection,
-    postgres::{PgConnectOptions, PgPoolOptions},
+use sqlx::{Connection, PgConnection};
+use std::{io, sync::Arc, time::Duration};
+use tokio::{
+    sync::OwnedSemaphorePermit,
+    time::{Instant, timeout_at},
 };
-use std::{
-    io,
-    sync::{Arc, Mutex, PoisonError},
-    time::Duration,
-};
-use tokio::time::{Instant, timeout_at};
 
-/// Limit: a pool without a free connection, or a Postgres that does not answer, is "not available".
-const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(2);
 /// Limit: longer than anything that Postgres lets a statement do, so that it speaks first if it can.
 const DEADLINE: Duration = Duration::from_secs(8);
-/// A connection that was idle for so long, or since another one broke, is asked before use: one restart
-/// of Postgres spoils a call or two, not one for each connection of the pool.
-const CHECK_AFTER_IDLE: Duration = Duration::from_secs(1);
-
-/// Limits on the server's side, in milliseconds: a paused gateway cannot hold the fleet's rows, and no
-/// statement can hold a connection.
-const SESSION: [(&str, &str); 4] = [
-    ("lock_timeout", "2000"),
-    ("idle_in_transaction_session_timeout", "2000"),
-    ("statement_timeout", "4000"),
-    // The locks-then-look order of every writer rests on it.
-    ("default_transaction_isolation", "read committed"),
-];
-
-/// When a connection broke last.
-#[derive(Debug, Clone, Default)]
-pub(super) struct Health(Arc<Mutex<Option<Instant>>>);
-
-impl Health {
-    fn broke(&self) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
-    }
-
-    fn doubts(&self, idle: Duration) -> bool {
-        let broke = *self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        idle >= CHECK_AFTER_IDLE || broke.is_some_and(|at| idle >= at.elapsed())
-    }
-}
-
-pub(super) fn pool(options: PgConnectOptions, max_connections: u32, health: Health) -> PgPool {
-    PgPoolOptions::new()
-        .max_connections(max_connections)
-        .acquire_timeout(ACQUIRE_TIMEOUT)
-        .test_before_acquire(false)
-        .before_acquire(move |connection, meta| {
-            let doubtful = health.doubts(meta.idle_for);
-            Box::pin(async move {
-                if doubtful {
-                    connection.ping().await?;
-                }
-                Ok(true)
-            })
-        })
-        .connect_lazy_with(options.options(SESSION))
-}
-
 impl Postgres {
     /// Runs what only reads.
     pub(super) async fn read<T>(
@@ -102,7 +50,7 @@ impl Postgres {
 
     async fn write_on<T>(
         &self,
-        pool: &PgPool,
+        pool: &Arc<Connections>,
         work: impl AsyncFnOnce(&mut PgConnection) -> Fallible<T>,
     ) -> Result<T> {
         let mut lease = self.lease(pool, "write").await?;
@@ -132,33 +80,38 @@ impl Postgres {
         lease.settle(result, if committing { perhaps_committed } else { StoreError::Unavailable })
     }
 
-    async fn lease(&self, pool: &PgPool, kind: &'static str) -> Result<Lease> {
+    async fn lease(&self, pool: &Arc<Connections>, kind: &'static str) -> Result<Lease> {
         let began = Instant::now();
-        let acquired = pool.acquire().await.map_err(StoreError::Unavailable);
+        let taken = pool.take().await.map_err(StoreError::Unavailable);
         metrics::store_waited(began.into_std());
-        let connection = acquired.inspect_err(metrics::store_failed)?;
-        Ok(Lease { connection: Some(connection), health: self.health.clone(), kind, began: Instant::now() })
+        let (taken, turn) = taken.inspect_err(metrics::store_failed)?;
+        let (pool, health) = (Arc::clone(pool), self.health.clone());
+        Ok(Lease { taken: Some(taken), pool, health, kind, began: Instant::now(), _turn: turn })
     }
 }
 
-/// A pooled connection that is closed unless its call ended.
+/// A connection that is closed unless its call ended.
 struct Lease {
-    connection: Option<PoolConnection<sqlx::Postgres>>,
+    taken: Option<Taken>,
+    pool: Arc<Connections>,
     health: Health,
     kind: &'static str,
     began: Instant,
+    /// Given up after the connection.
+    _turn: OwnedSemaphorePermit,
 }
 
 impl Lease {
     fn connection(&mut self) -> &mut PgConnection {
-        self.connection.as_mut().expect("a lease has its connection until it is settled")
+        &mut self.taken.as_mut().expect("a lease has its connection until it is settled").connection
     }
 
     fn settle<T>(mut self, result: Fallible<T>, of_sql: fn(sqlx::Error) -> StoreError) -> Result<T> {
-        if result.as_ref().is_err_and(Fault::is_broken) {
-            self.health.broke();
-        } else {
-            drop(self.connection.take());
+        match &result {
+            Ok(_) => self.taken.take().into_iter().for_each(|taken| self.pool.keep(taken)),
+            Err(fault) if fault.is_broken() => self.health.broke(),
+            // To sqlx: a transaction may still be open.
+            Err(_) => drop(self.taken.take()),
         }
         let result = result.map_err(|fault| fault.named(of_sql));
         metrics::store_called(self.kind, self.began.into_std(), result.as_ref().err());
@@ -168,8 +121,8 @@ impl Lease {
 
 impl Drop for Lease {
     fn drop(&mut self) {
-        if let Some(connection) = self.connection.take() {
-            drop(connection.detach());
+        if let Some(taken) = self.taken.take() {
+            drop(taken.connection.detach());
         }
     }
 }

@@ -1,0 +1,136 @@
+//! The connections, and which of them a call gets.
+//!
+//! sqlx asks the server something whenever a connection is given back to its pool: every call would be two
+//! round trips, and wake both sides twice. So a connection whose call ended well is kept here, and the next
+//! call gets the one that was used last, whose caches are warm on Postgres's side. What was not used for
+//! [`CHECK_AFTER_IDLE`], and whatever a call left in doubt, goes back to sqlx and is looked at.
+
+use sqlx::{
+    Connection, PgPool, Postgres,
+    pool::PoolConnection,
+    postgres::{PgConnectOptions, PgPoolOptions},
+};
+use std::{
+    collections::VecDeque,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+use tokio::{
+    sync::{OwnedSemaphorePermit, Semaphore},
+    time::{Instant, timeout},
+};
+
+/// Limit: a pool without a free connection, or a Postgres that does not answer, is "not available".
+const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(2);
+/// A connection that was idle for so long, or since another one broke, is asked before use: one restart
+/// of Postgres spoils a call or two, not one for each connection of the pool.
+const CHECK_AFTER_IDLE: Duration = Duration::from_secs(1);
+/// After so long a connection goes back to sqlx even if it is always in use: sqlx replaces old ones.
+const KEPT_AT_MOST: Duration = Duration::from_secs(60);
+
+/// Limits on the server's side, in milliseconds: a paused gateway cannot hold the fleet's rows, and no
+/// statement can hold a connection.
+const SESSION: [(&str, &str); 4] = [
+    ("lock_timeout", "2000"),
+    ("idle_in_transaction_session_timeout", "2000"),
+    ("statement_timeout", "4000"),
+    // The locks-then-look order of every writer rests on it.
+    ("default_transaction_isolation", "read committed"),
+];
+
+/// When a connection broke last.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Health(Arc<Mutex<Option<Instant>>>);
+
+impl Health {
+    pub(super) fn broke(&self) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
+    }
+
+    fn doubts(&self, idle: Duration) -> bool {
+        let broke = *self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        idle >= CHECK_AFTER_IDLE || broke.is_some_and(|at| idle >= at.elapsed())
+    }
+}
+
+/// At most so many connections, opened when they are needed.
+pub(super) struct Connections {
+    pool: PgPool,
+    /// One for each call that may have a connection: `pool` never has to wait for one that is kept.
+    turns: Arc<Semaphore>,
+    /// The one used last is at the back.
+    kept: Mutex<VecDeque<Kept>>,
+    health: Health,
+}
+
+struct Kept {
+    taken: Taken,
+    idle_since: Instant,
+}
+
+/// A connection for one call. Dropping it gives it back to sqlx.
+pub(super) struct Taken {
+    pub(super) connection: PoolConnection<Postgres>,
+    from_sqlx: Instant,
+}
+
+impl Connections {
+    pub(super) fn new(options: PgConnectOptions, limit: u32, health: Health) -> Self {
+        let doubts = health.clone();
+        let pool = PgPoolOptions::new()
+            .max_connections(limit)
+            .acquire_timeout(ACQUIRE_TIMEOUT)
+            .test_before_acquire(false)
+            .before_acquire(move |connection, meta| {
+                let doubtful = doubts.doubts(meta.idle_for);
+                Box::pin(async move {
+                    if doubtful {
+                        connection.ping().await?;
+                    }
+                    Ok(true)
+                })
+            })
+            .connect_lazy_with(options.options(SESSION));
+        let turns = Arc::new(Semaphore::new(limit as usize));
+        Self { pool, turns, kept: Mutex::default(), health }
+    }
+
+    /// A connection, and the turn that must be held for as long as it is used.
+    ///
+    /// Cancel safety: a dropped call takes nothing.
+    pub(super) async fn take(&self) -> sqlx::Result<(Taken, OwnedSemaphorePermit)> {
+        let taking = async {
+            let turn = Arc::clone(&self.turns).acquire_owned().await.map_err(|_| sqlx::Error::PoolClosed)?;
+            let last = self.kept().pop_back();
+            // If this one was idle for too long, so were all: they go back as they are needed.
+            if let Some(last) = last.filter(|last| !self.health.doubts(last.idle_since.elapsed())) {
+                return Ok((last.taken, turn));
+            }
+            let connection = self.pool.acquire().await?;
+            Ok((Taken { connection, from_sqlx: Instant::now() }, turn))
+        };
+        timeout(ACQUIRE_TIMEOUT, taking).await.unwrap_or(Err(sqlx::Error::PoolTimedOut))
+    }
+
+    /// For the next call. The last one must have ended well: nothing is open, nothing on its way.
+    pub(super) fn keep(&self, taken: Taken) {
+        if taken.from_sqlx.elapsed() > KEPT_AT_MOST {
+            return;
+        }
+        let mut kept = self.kept();
+        let idle_since = Instant::now();
+        let stale = kept.pop_front_if(|first| idle_since - first.idle_since >= CHECK_AFTER_IDLE);
+        kept.push_back(Kept { taken, idle_since });
+        drop((kept, stale));
+    }
+
+    pub(super) fn pool(&self) -> super::Pool {
+        let mut pool = super::Pool::of(&self.pool);
+        pool.idle += u32::try_from(self.kept().len()).unwrap_or(u32::MAX);
+        pool
+    }
+
+    fn kept(&self) -> MutexGuard<'_, VecDeque<Kept>> {
+        self.kept.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
