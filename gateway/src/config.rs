@@ -115,14 +115,6 @@ impl Config {
             && host.len() <= 255
             && (self.public_hosts.is_empty() || self.public_hosts.iter().any(|own| own == host))
     }
-
-    /// Lanes of the writer: SQLite has one place to write, Postgres overlaps two commits.
-    pub fn writer_lanes(&self) -> usize {
-        match self.store {
-            StoreChoice::Sqlite(_) => 1,
-            StoreChoice::Postgres(_) => 2,
-        }
-    }
 }
 
 impl Settings {

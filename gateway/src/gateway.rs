@@ -104,7 +104,7 @@ impl Gateway {
         let gateway = Arc::new(Self {
             identity: Identity::draw(config.public_url()),
             tickets: Tickets::new(config.tickets, config.balancer_keys.clone()),
-            writer: Writer::spawn(Arc::clone(&store), config.writer_lanes(), config.batch_wait),
+            writer: Writer::spawn(Arc::clone(&store), config.batch_wait),
             arrivals: Arrivals::spawn(&store, &tasks, &ending),
             incarnation: Incarnation::default(),
             passwords: Passwords::new(config.pepper.clone(), config.bcrypt_threads),

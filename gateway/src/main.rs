@@ -40,7 +40,7 @@ mod restored;
 const EXIT_CONFIG: u8 = 64;
 /// How long a database may take to come up beside this program.
 const STORE_PATIENCE: Duration = Duration::from_secs(30);
-/// Connections to Postgres: two lanes of the writer, the rest for reads, logins and commits.
+/// Connections to Postgres: the writer's lanes, the rest for reads, logins and commits.
 const POSTGRES_CONNECTIONS: u32 = 12;
 
 #[derive(Debug, Parser)]

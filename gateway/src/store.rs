@@ -97,6 +97,8 @@ const SLOT_SWEEP: i64 = 16;
 pub trait Store: operate::Operate + blobs::Blobs + retain::Retain + 'static {
     /// How its connections are used.
     fn pool(&self) -> Pool;
+    /// How many calls of [`append`](Store::append) it carries out side by side.
+    fn lanes(&self) -> usize;
     /// Answers if the store can answer. At most two seconds.
     async fn ping(&self) -> Result<()>;
     /// Raised whenever a backup was restored; 1 at first.

@@ -83,14 +83,13 @@ impl fmt::Debug for Item {
 }
 
 impl Writer {
-    /// Starts the writer over a store that can commit for so many lanes at once; a batch waits for more
-    /// at most as long as `pace`.
-    pub fn spawn(store: Arc<dyn Store>, lanes: usize, pace: Duration) -> Self {
+    /// Starts the writer over a store; a batch waits for more at most as long as `pace`.
+    pub fn spawn(store: Arc<dyn Store>, pace: Duration) -> Self {
         let (closing, tasks) = (CancellationToken::new(), TaskTracker::new());
         let (items, receiver) = mpsc::channel(QUEUE);
         let turns = Turns {
             receiver,
-            lanes: (0..lanes.max(1)).map(|_| Lane::default()).collect(),
+            lanes: (0..store.lanes()).map(|_| Lane::default()).collect(),
             running: FuturesUnordered::new(),
             pace: Pace::new(pace, Instant::now()),
             committer: Committer { store },

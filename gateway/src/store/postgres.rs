@@ -58,7 +58,7 @@ const SKIP_LOCKED: &str = " SKIP LOCKED";
 pub struct Options {
     /// `postgres://user:password@host:port/database`.
     pub url: String,
-    /// Connections at most. Two are the writer's; the others serve reads, logins and commits.
+    /// Connections at most. Some are the writer's; the others serve reads, logins and commits.
     pub max_connections: u32,
     /// Shown in `pg_stat_activity`.
     pub application_name: String,
@@ -70,8 +70,8 @@ impl std::fmt::Debug for Options {
     }
 }
 
-/// Connections that are the writer's alone: one for each of its lanes.
-const WRITER_CONNECTIONS: u32 = 2;
+/// Appends side by side, each on a connection that is the writer's alone.
+const LANES: u32 = 2;
 
 /// The store in Postgres.
 pub struct Postgres {
@@ -80,6 +80,7 @@ pub struct Postgres {
     /// For the writer's lanes alone: they wait for no reader, and use the same few connections over and
     /// over, whose plans and caches are warm.
     writer: Arc<Connections>,
+    lanes: u32,
     health: Health,
     /// Without the timeouts of the pool's connections: a migration may take its time.
     patient: PgConnectOptions,
@@ -98,11 +99,11 @@ impl Postgres {
         let patient = patient.application_name(&options.application_name);
         let health = Health::default();
         let pool = |limit| Arc::new(Connections::new(patient.clone(), limit, health.clone()));
-        let writers = WRITER_CONNECTIONS.min(options.max_connections / 2);
-        let others = pool(options.max_connections - writers);
+        let lanes = LANES.min(options.max_connections / 2);
+        let others = pool(options.max_connections - lanes);
         // Of a single connection there is nothing to set aside.
-        let writer = if writers == 0 { Arc::clone(&others) } else { pool(writers) };
-        Ok(Self { pool: others, writer, health, patient })
+        let writer = if lanes == 0 { Arc::clone(&others) } else { pool(lanes) };
+        Ok(Self { pool: others, writer, lanes: lanes.max(1), health, patient })
     }
 
     /// Brings the schema up to this program's. Needs a role that may create tables.
@@ -118,6 +119,10 @@ impl Postgres {
 
 #[async_trait]
 impl Store for Postgres {
+    fn lanes(&self) -> usize {
+        self.lanes as usize
+    }
+
     fn pool(&self) -> Pool {
         self.pool.pool()
     }

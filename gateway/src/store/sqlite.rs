@@ -81,6 +81,11 @@ impl Sqlite {
 
 #[async_trait]
 impl Store for Sqlite {
+    /// There is one place to write.
+    fn lanes(&self) -> usize {
+        1
+    }
+
     fn pool(&self) -> Pool {
         let (writer, readers) = (Pool::of(&self.writer), Pool::of(&self.readers));
         Pool {

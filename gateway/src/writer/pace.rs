@@ -1,14 +1,15 @@
 //! When a batch is worth waiting for.
 //!
 //! A transaction costs the machine the same whether it stores one envelope or ten, and so does all that
-//! follows it: waking a server, a flush to the bus, an answer. Where envelopes come fast, a batch begins
-//! only so long after the one before; where they are few, waiting would gather nothing, and nobody waits.
+//! follows it: waking a server, a flush to the bus, an answer. Where envelopes come so fast that the machine
+//! needs what waiting saves, a batch begins only so long after the one before; below that nobody waits.
 
 use std::time::Duration;
 use tokio::time::Instant;
 
-/// Envelopes that must be expected while a batch waits.
-const WORTH: f64 = 4.0;
+/// Envelopes a second from which on they wait for each other. From 400 on that halves what each costs,
+/// but there the machine has time, and those who wait have not.
+const MANY: f64 = 2_250.0;
 /// What the rate is averaged over.
 const MEMORY: Duration = Duration::from_millis(500);
 
@@ -29,7 +30,7 @@ impl Pace {
     /// When the next batch begins, if not now.
     pub(super) fn due(&self, now: Instant) -> Option<Instant> {
         let due = self.began + self.gap;
-        (self.rate * self.gap.as_secs_f64() >= WORTH && due > now).then_some(due)
+        (self.rate >= MANY && due > now).then_some(due)
     }
 
     /// A batch begins.
@@ -63,8 +64,8 @@ mod tests {
 
     #[test]
     fn few_wait_for_nobody_and_many_for_each_other() {
-        assert!(!waits(Duration::from_millis(4)));
-        assert!(waits(Duration::from_millis(2)));
+        assert!(!waits(Duration::from_micros(600)));
+        assert!(waits(Duration::from_micros(400)));
     }
 
     #[test]

@@ -10,6 +10,7 @@ mod arrivals;
 mod blobs;
 mod cluster;
 mod commit;
+mod connections;
 mod differential;
 mod direct;
 mod groups;

@@ -76,7 +76,7 @@ async fn what_was_acked_survives_a_crash() {
     let store = Arc::new(connect(cluster.url()));
     store.migrate().await.unwrap();
     let (alice, bob, conversation) = settle(&store).await;
-    let writer = Writer::spawn(store.clone(), 2, BATCH_WAIT);
+    let writer = Writer::spawn(store.clone(), BATCH_WAIT);
     let (acked, mut next) = (Arc::new(Mutex::new(Vec::new())), 1);
     let sender = {
         let acked = acked.clone();

@@ -14,7 +14,7 @@ use tokio::sync::oneshot;
 type Answer = Result<Outcome, WriteError>;
 
 fn spawn(world: &World) -> Writer {
-    Writer::spawn(world.store.clone(), if world.is_postgres() { 2 } else { 1 }, BATCH_WAIT)
+    Writer::spawn(world.store.clone(), BATCH_WAIT)
 }
 
 fn submit(writer: &Writer, append: Append) -> oneshot::Receiver<Answer> {

@@ -27,8 +27,6 @@ use std::{
 };
 use tokio::{sync::Semaphore, task::JoinSet};
 
-/// Of a gateway.
-const LANES: usize = 2;
 /// Rows of a bare insert.
 const ROWS: usize = 100;
 /// Envelopes that each sender has on its way.
@@ -68,8 +66,8 @@ pub async fn writer(senders: usize, size: usize, rounds: usize, say: Say<'_>) ->
         .collect();
     let mut figures = Vec::new();
     for round in 1..=rounds {
-        let bare = bare(&ground, size).await?;
-        let writer = Writer::spawn(Arc::clone(&store), LANES, BATCH_WAIT);
+        let bare = bare(&ground, store.lanes(), size).await?;
+        let writer = Writer::spawn(Arc::clone(&store), BATCH_WAIT);
         let began = Instant::now();
         let mut tasks = JoinSet::new();
         for sender in &senders {
@@ -127,13 +125,13 @@ async fn send(writer: Writer, sender: Sender, size: usize) -> Result<u32> {
 }
 
 /// Rows a second, by as many connections as the writer has, into a table that is gone afterwards.
-async fn bare(url: &str, size: usize) -> Result<f64> {
+async fn bare(url: &str, lanes: usize, size: usize) -> Result<f64> {
     const MAKE: &str = "DROP SCHEMA IF EXISTS lab_bare CASCADE; CREATE SCHEMA lab_bare;
                         CREATE TABLE lab_bare.rows (id bigserial PRIMARY KEY, body bytea NOT NULL)";
     let mut first = PgConnection::connect(url).await?;
     first.execute(MAKE).await?;
     let (began, mut tasks) = (Instant::now(), JoinSet::new());
-    for _ in 0..LANES {
+    for _ in 0..lanes {
         let (url, bodies) = (url.to_owned(), vec![vec![0x5e_u8; size]; ROWS]);
         tasks.spawn(async move {
             let mut connection = PgConnection::connect(&url).await?;
