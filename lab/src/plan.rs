@@ -1,7 +1,7 @@
 //! Who writes to whom: clients, conversations, and the lanes that messages take.
 //!
-//! A *lane* is one sender in one conversation. Messages take the lanes in turn, or by a seeded draw, and
-//! are numbered within their lane: what a receiver is held to is the order within a lane, which every
+//! A *lane* is one sender in one conversation. Messages take lanes by a seeded draw (people
+//! do not write in turn: who always wrote right after the other would meet in each commit), and are numbered within their lane: what a receiver is held to is the order within a lane, which every
 //! target keeps.
 
 mod mixed;
@@ -30,7 +30,7 @@ pub enum Pattern {
     Halves,
     /// Each writes to the next one, the last to the first.
     Ring,
-    /// Each writes to all others, by a draw.
+    /// Each writes to all others.
     Any,
     /// All are in one group; the first `senders` of it write.
     Group,
@@ -65,19 +65,12 @@ pub struct Plan {
     groups: bool,
     /// What messages take. Where files are sent, each lane has a second one for them after all others.
     pub lanes: Vec<Lane>,
-    draw: Draw,
+    /// How much each is used; all alike, if none.
+    weights: Option<WeightedIndex<f64>>,
     /// The share of messages that bring a file.
     files: f64,
     /// What clients do besides.
     pub habits: Habits,
-}
-
-/// How lanes are chosen.
-#[derive(Debug, Clone)]
-enum Draw {
-    InTurn,
-    Even,
-    Weighted(WeightedIndex<f64>),
 }
 
 /// What clients do besides writing and reading.
@@ -115,7 +108,7 @@ impl Plan {
         ensure!(clients > 0, "a run needs a client");
         let pair = |one: usize, other: usize| vec![one, other];
         let both = |index: usize| [0, 1].map(|side| (side, index));
-        let mut draw = if pattern == Pattern::Any { Draw::Even } else { Draw::InTurn };
+        let mut weights = None;
         let (conversations, lanes): (Vec<Vec<usize>>, Vec<(usize, usize)>) = match pattern {
             // Alone, one writes to oneself, whatever the pattern: acknowledged, delivered to nobody.
             _ if clients == 1 => (vec![vec![0]], vec![(0, 0)]),
@@ -146,8 +139,8 @@ impl Plan {
                 (vec![(0..clients).collect()], (0..senders).map(|sender| (sender, 0)).collect())
             }
             Pattern::Mixed => {
-                let (conversations, lanes, weights) = mixed::mixed(clients);
-                draw = Draw::Weighted(WeightedIndex::new(weights)?);
+                let (conversations, lanes, uses) = mixed::mixed(clients);
+                weights = Some(WeightedIndex::new(uses)?);
                 (conversations, lanes)
             }
         };
@@ -159,14 +152,14 @@ impl Plan {
         };
         let lanes = lanes.into_iter().map(lane).collect();
         let (groups, files, habits) = (pattern == Pattern::Group, 0.0, Habits::default());
-        Ok(Self { clients, conversations, groups, lanes, draw, files, habits })
+        Ok(Self { clients, conversations, groups, lanes, weights, files, habits })
     }
 
     /// Clients who have nothing to do with each other.
     pub fn strangers(clients: usize) -> Self {
         let (conversations, lanes) = (Vec::new(), Vec::new());
-        let (groups, draw, files, habits) = (false, Draw::InTurn, 0.0, Habits::default());
-        Self { clients, conversations, groups, lanes, draw, files, habits }
+        let (groups, weights, files, habits) = (false, None, 0.0, Habits::default());
+        Self { clients, conversations, groups, lanes, weights, files, habits }
     }
 
     /// Whether a conversation is a group, or direct.
@@ -202,13 +195,12 @@ impl Plan {
 
     /// The lanes of a run's messages, in order, without an end.
     pub fn turns(&self, seed: u64) -> impl Iterator<Item = usize> + Send + use<> {
-        let (count, draw, files) = (self.first_of_files(), self.draw.clone(), self.files);
+        let (count, weights, files) = (self.first_of_files(), self.weights.clone(), self.files);
         let mut rng = StdRng::seed_from_u64(seed);
-        (0..).map(move |turn: usize| {
-            let lane = match &draw {
-                Draw::InTurn => turn % count,
-                Draw::Even => rng.random_range(0..count),
-                Draw::Weighted(weights) => weights.sample(&mut rng),
+        std::iter::repeat_with(move || {
+            let lane = match &weights {
+                None => rng.random_range(0..count),
+                Some(weights) => weights.sample(&mut rng),
             };
             let file = files > 0.0 && rng.random::<f64>() < files;
             if file { lane + count } else { lane }
@@ -296,9 +288,8 @@ mod tests {
     }
 
     #[test]
-    fn lanes_are_taken_in_turn_or_drawn_from_the_seed() {
+    fn lanes_are_drawn_from_the_seed() {
         let turns = |plan: &Plan, seed| plan.turns(seed).take(50).collect::<Vec<_>>();
-        assert_eq!(turns(&plan(Pattern::Pairs, 4), 1)[..6], [0, 1, 2, 3, 0, 1]);
         let any = plan(Pattern::Any, 10);
         assert_eq!(turns(&any, 1), turns(&any, 1));
         assert_ne!(turns(&any, 1), turns(&any, 2));

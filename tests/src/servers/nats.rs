@@ -30,12 +30,21 @@ impl NatsServer {
         Self::start_with("")
     }
 
+    /// Starts a server that uses so many processors at a time, for one that shares a machine.
+    pub fn start_on(processors: usize) -> Result<Self> {
+        Self::start_as("", &[("GOMAXPROCS", &processors.to_string())])
+    }
+
     /// Starts a server with further lines of configuration.
     pub fn start_with(config: &str) -> Result<Self> {
+        Self::start_as(config, &[])
+    }
+
+    fn start_as(config: &str, environment: &[(&str, &str)]) -> Result<Self> {
         // Another process can take the port between our look and the server's: try again then.
         let mut last = None;
         for _ in 0..3 {
-            match Self::try_start(config) {
+            match Self::try_start(config, environment) {
                 Ok(server) => return Ok(server),
                 Err(error) => last = Some(error),
             }
@@ -43,11 +52,11 @@ impl NatsServer {
         Err(last.context("never tried")?)
     }
 
-    fn try_start(config: &str) -> Result<Self> {
+    fn try_start(config: &str, environment: &[(&str, &str)]) -> Result<Self> {
         let folder = tempfile::Builder::new().prefix("fastchat-nats-").tempdir()?;
         let port = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?.port();
         std::fs::write(folder.path().join("nats.conf"), format!("listen: \"127.0.0.1:{port}\"\n{config}\n"))?;
-        Self::start_in(folder, port, &["-c", "nats.conf"], &[])
+        Self::start_in(folder, port, &["-c", "nats.conf"], environment)
     }
 
     /// Starts a server within a folder that holds its files, such as those of infra/nats; the arguments

@@ -54,6 +54,9 @@ pub(in crate::target) const POSTGRES: [&str; 6] = [
     "checkpoint_completion_target=0.9",
 ];
 
+/// Of NATS in a fleet, which shares the cores: with more, Go's idle threads look for work on them.
+const NATS_PROCESSORS: usize = 1;
+
 /// Everything that runs. Dropping it ends all of it.
 #[derive(Debug)]
 pub struct Servers {
@@ -97,7 +100,8 @@ impl Servers {
             servers.arguments = vec!["--data-dir".to_owned(), data.display().to_string()];
             return Ok(servers);
         }
-        let (postgres, nats) = (PostgresServer::start_with(&POSTGRES)?, NatsServer::start()?);
+        let (postgres, nats) =
+            (PostgresServer::start_with(&POSTGRES)?, NatsServer::start_on(NATS_PROCESSORS)?);
         let database = postgres.create_database().await?;
         let pepper = servers.folder.path().join("pepper");
         std::fs::write(&pepper, "7".repeat(64))?;
@@ -225,6 +229,9 @@ impl Servers {
             0 => ("store".to_owned(), "sqlite, within the gateway".to_owned()),
             _ => ("threads of each gateway".to_owned(), self.threads().to_string()),
         });
+        if self.nats.is_some() {
+            about.push(("processors of nats".to_owned(), NATS_PROCESSORS.to_string()));
+        }
         if !self.setup.arguments.is_empty() {
             about.push(("gateway arguments".to_owned(), self.setup.arguments.join(" ")));
         }
