@@ -142,7 +142,8 @@ mod tests {
         let moments = Schedule::new(Arrivals::Constant, 10_000.0, 1).expect("a rate");
         let dealer = Dealer::new(&plan, &Load::default(), senders, Arc::clone(&recorder));
         let end = Duration::from_millis(20);
-        let pacer = spawn(dealer, moments, plan.turns(1), end, CancellationToken::new());
+        let turns = [0, 1].into_iter().cycle();
+        let pacer = spawn(dealer, moments, turns, end, CancellationToken::new());
         let dealer = pacer.join().expect("it ends");
         assert_eq!(dealer.turns(), [100, 99]);
         let first: Vec<Shot> = std::iter::from_fn(|| receivers[0].try_recv().ok()).collect();

@@ -73,7 +73,7 @@ mod tests {
         let mut now = Instant::now();
         let mut pace = Pace::new(GAP, now);
         now += GAP;
-        pace.began(now, 1_000);
+        pace.began(now, 2_000);
         assert_eq!(pace.due(now), Some(now + GAP));
         assert_eq!(pace.due(now + GAP), None);
         now += Duration::from_secs(5);

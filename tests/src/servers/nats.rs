@@ -27,20 +27,11 @@ pub struct NatsServer {
 impl NatsServer {
     /// Starts a server with default settings.
     pub fn start() -> Result<Self> {
-        Self::start_with("")
+        Self::start_with("", &[])
     }
 
-    /// Starts a server that uses so many processors at a time, for one that shares a machine.
-    pub fn start_on(processors: usize) -> Result<Self> {
-        Self::start_as("", &[("GOMAXPROCS", &processors.to_string())])
-    }
-
-    /// Starts a server with further lines of configuration.
-    pub fn start_with(config: &str) -> Result<Self> {
-        Self::start_as(config, &[])
-    }
-
-    fn start_as(config: &str, environment: &[(&str, &str)]) -> Result<Self> {
+    /// Starts a server with further lines of configuration, and with these variables.
+    pub fn start_with(config: &str, environment: &[(&str, &str)]) -> Result<Self> {
         // Another process can take the port between our look and the server's: try again then.
         let mut last = None;
         for _ in 0..3 {

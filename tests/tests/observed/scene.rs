@@ -40,7 +40,7 @@ pub(crate) struct Balancer {
 impl Scene {
     pub(crate) async fn start() -> Result<Self> {
         let monitoring = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?;
-        let nats = NatsServer::start_with(&format!("http: \"{monitoring}\""))?;
+        let nats = NatsServer::start_with(&format!("http: \"{monitoring}\""), &[])?;
         let url = nats.url();
         let mut cluster = Cluster::fleet_on_bus(2, &["--bus", &url, "--heartbeat-ms", "500"], &[]).await?;
         let balancer = Balancer::start(&url).await?;

@@ -124,6 +124,7 @@ impl Connections {
         drop((kept, stale));
     }
 
+    /// As [`super::Store::pool`].
     pub(super) fn pool(&self) -> super::Pool {
         let mut pool = super::Pool::of(&self.pool);
         pool.idle += u32::try_from(self.kept().len()).unwrap_or(u32::MAX);
@@ -132,5 +133,14 @@ impl Connections {
 
     fn kept(&self) -> MutexGuard<'_, VecDeque<Kept>> {
         self.kept.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for Connections {
+    /// sqlx takes connections back in a task, and the runtime may be gone.
+    fn drop(&mut self) {
+        for kept in self.kept().drain(..) {
+            drop(kept.taken.connection.detach());
+        }
     }
 }

@@ -55,7 +55,7 @@ pub(in crate::target) const POSTGRES: [&str; 6] = [
 ];
 
 /// Of NATS in a fleet, which shares the cores: with more, Go's idle threads look for work on them.
-const NATS_PROCESSORS: usize = 1;
+const NATS_PROCESSORS: &str = "1";
 
 /// Everything that runs. Dropping it ends all of it.
 #[derive(Debug)]
@@ -100,8 +100,10 @@ impl Servers {
             servers.arguments = vec!["--data-dir".to_owned(), data.display().to_string()];
             return Ok(servers);
         }
-        let (postgres, nats) =
-            (PostgresServer::start_with(&POSTGRES)?, NatsServer::start_on(NATS_PROCESSORS)?);
+        let (postgres, nats) = (
+            PostgresServer::start_with(&POSTGRES)?,
+            NatsServer::start_with("", &[("GOMAXPROCS", NATS_PROCESSORS)])?,
+        );
         let database = postgres.create_database().await?;
         let pepper = servers.folder.path().join("pepper");
         std::fs::write(&pepper, "7".repeat(64))?;
@@ -230,7 +232,7 @@ impl Servers {
             _ => ("threads of each gateway".to_owned(), self.threads().to_string()),
         });
         if self.nats.is_some() {
-            about.push(("processors of nats".to_owned(), NATS_PROCESSORS.to_string()));
+            about.push(("processors of nats".to_owned(), NATS_PROCESSORS.to_owned()));
         }
         if !self.setup.arguments.is_empty() {
             about.push(("gateway arguments".to_owned(), self.setup.arguments.join(" ")));
