@@ -81,7 +81,6 @@ pub struct Postgres {
     /// over, whose plans and caches are warm.
     writer: Arc<Connections>,
     lanes: u32,
-    health: Health,
     /// Without the timeouts of the pool's connections: a migration may take its time.
     patient: PgConnectOptions,
 }
@@ -103,7 +102,7 @@ impl Postgres {
         let others = pool(options.max_connections - lanes);
         // Of a single connection there is nothing to set aside.
         let writer = if lanes == 0 { Arc::clone(&others) } else { pool(lanes) };
-        Ok(Self { pool: others, writer, lanes: lanes.max(1), health, patient })
+        Ok(Self { pool: others, writer, lanes: lanes.max(1), patient })
     }
 
     /// Brings the schema up to this program's. Needs a role that may create tables.

@@ -9,25 +9,26 @@
 use super::{
     super::rows::{Columns, Ending, Fallible, Fault},
     Postgres, Result, StoreError,
-    pool::{Connections, Health, Taken},
+    pool::{Connections, Taken},
 };
 use crate::metrics;
 use sqlx::{Connection, PgConnection};
-use std::{io, sync::Arc, time::Duration};
+use std::{io, time::Duration};
 use tokio::{
-    sync::OwnedSemaphorePermit,
+    sync::SemaphorePermit,
     time::{Instant, timeout_at},
 };
 
 /// Limit: longer than anything that Postgres lets a statement do, so that it speaks first if it can.
 const DEADLINE: Duration = Duration::from_secs(8);
+
 impl Postgres {
     /// Runs what only reads.
     pub(super) async fn read<T>(
         &self,
         work: impl AsyncFnOnce(&mut PgConnection) -> Fallible<T>,
     ) -> Result<T> {
-        let mut lease = self.lease(&self.pool, "read").await?;
+        let mut lease = lease(&self.pool, "read").await?;
         let result = within(Instant::now() + DEADLINE, work(lease.connection())).await;
         lease.settle(result, StoreError::Unavailable)
     }
@@ -50,10 +51,10 @@ impl Postgres {
 
     async fn write_on<T>(
         &self,
-        pool: &Arc<Connections>,
+        pool: &Connections,
         work: impl AsyncFnOnce(&mut PgConnection) -> Fallible<T>,
     ) -> Result<T> {
-        let mut lease = self.lease(pool, "write").await?;
+        let mut lease = lease(pool, "write").await?;
         let result = within(Instant::now() + DEADLINE, work(lease.connection())).await;
         lease.settle(result, perhaps_committed)
     }
@@ -63,7 +64,7 @@ impl Postgres {
         &self,
         work: impl AsyncFnOnce(&mut PgConnection) -> Fallible<Ending<T>>,
     ) -> Result<T> {
-        let mut lease = self.lease(&self.pool, "transaction").await?;
+        let mut lease = lease(&self.pool, "transaction").await?;
         let mut committing = false;
         let result = within(Instant::now() + DEADLINE, async {
             let mut transaction = lease.connection().begin().await?;
@@ -79,29 +80,27 @@ impl Postgres {
         .await;
         lease.settle(result, if committing { perhaps_committed } else { StoreError::Unavailable })
     }
+}
 
-    async fn lease(&self, pool: &Arc<Connections>, kind: &'static str) -> Result<Lease> {
-        let began = Instant::now();
-        let taken = pool.take().await.map_err(StoreError::Unavailable);
-        metrics::store_waited(began.into_std());
-        let (taken, turn) = taken.inspect_err(metrics::store_failed)?;
-        let (pool, health) = (Arc::clone(pool), self.health.clone());
-        Ok(Lease { taken: Some(taken), pool, health, kind, began: Instant::now(), _turn: turn })
-    }
+async fn lease<'a>(pool: &'a Connections, kind: &'static str) -> Result<Lease<'a>> {
+    let began = Instant::now();
+    let taken = pool.take().await.map_err(StoreError::Unavailable);
+    metrics::store_waited(began.into_std());
+    let (taken, turn) = taken.inspect_err(metrics::store_failed)?;
+    Ok(Lease { taken: Some(taken), pool, kind, began: Instant::now(), _turn: turn })
 }
 
 /// A connection that is closed unless its call ended.
-struct Lease {
+struct Lease<'a> {
     taken: Option<Taken>,
-    pool: Arc<Connections>,
-    health: Health,
+    pool: &'a Connections,
     kind: &'static str,
     began: Instant,
     /// Given up after the connection.
-    _turn: OwnedSemaphorePermit,
+    _turn: SemaphorePermit<'a>,
 }
 
-impl Lease {
+impl Lease<'_> {
     fn connection(&mut self) -> &mut PgConnection {
         &mut self.taken.as_mut().expect("a lease has its connection until it is settled").connection
     }
@@ -109,7 +108,7 @@ impl Lease {
     fn settle<T>(mut self, result: Fallible<T>, of_sql: fn(sqlx::Error) -> StoreError) -> Result<T> {
         match &result {
             Ok(_) => self.taken.take().into_iter().for_each(|taken| self.pool.keep(taken)),
-            Err(fault) if fault.is_broken() => self.health.broke(),
+            Err(fault) if fault.is_broken() => self.pool.broke(),
             // To sqlx: a transaction may still be open.
             Err(_) => drop(self.taken.take()),
         }
@@ -119,7 +118,7 @@ impl Lease {
     }
 }
 
-impl Drop for Lease {
+impl Drop for Lease<'_> {
     fn drop(&mut self) {
         if let Some(taken) = self.taken.take() {
             drop(taken.connection.detach());

@@ -16,7 +16,7 @@ use std::{
     time::Duration,
 };
 use tokio::{
-    sync::{OwnedSemaphorePermit, Semaphore},
+    sync::{Semaphore, SemaphorePermit},
     time::{Instant, timeout},
 };
 
@@ -43,7 +43,7 @@ const SESSION: [(&str, &str); 4] = [
 pub(super) struct Health(Arc<Mutex<Option<Instant>>>);
 
 impl Health {
-    pub(super) fn broke(&self) {
+    fn broke(&self) {
         *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
     }
 
@@ -57,7 +57,7 @@ impl Health {
 pub(super) struct Connections {
     pool: PgPool,
     /// One for each call that may have a connection: `pool` never has to wait for one that is kept.
-    turns: Arc<Semaphore>,
+    turns: Semaphore,
     /// The one used last is at the back.
     kept: Mutex<VecDeque<Kept>>,
     health: Health,
@@ -91,16 +91,16 @@ impl Connections {
                 })
             })
             .connect_lazy_with(options.options(SESSION));
-        let turns = Arc::new(Semaphore::new(limit as usize));
+        let turns = Semaphore::new(limit as usize);
         Self { pool, turns, kept: Mutex::default(), health }
     }
 
     /// A connection, and the turn that must be held for as long as it is used.
     ///
     /// Cancel safety: a dropped call takes nothing.
-    pub(super) async fn take(&self) -> sqlx::Result<(Taken, OwnedSemaphorePermit)> {
+    pub(super) async fn take(&self) -> sqlx::Result<(Taken, SemaphorePermit<'_>)> {
         let taking = async {
-            let turn = Arc::clone(&self.turns).acquire_owned().await.map_err(|_| sqlx::Error::PoolClosed)?;
+            let turn = self.turns.acquire().await.map_err(|_| sqlx::Error::PoolClosed)?;
             let last = self.kept().pop_back();
             // If this one was idle for too long, so were all: they go back as they are needed.
             if let Some(last) = last.filter(|last| !self.health.doubts(last.idle_since.elapsed())) {
@@ -121,7 +121,14 @@ impl Connections {
         let idle_since = Instant::now();
         let stale = kept.pop_front_if(|first| idle_since - first.idle_since >= CHECK_AFTER_IDLE);
         kept.push_back(Kept { taken, idle_since });
-        drop((kept, stale));
+        drop(kept);
+        // Given back when the lock is free.
+        drop(stale);
+    }
+
+    /// One of them broke: the others are doubted.
+    pub(super) fn broke(&self) {
+        self.health.broke();
     }
 
     /// As [`super::Store::pool`].
