@@ -181,6 +181,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection<S> {
         self.handle.visible.store(device.visible, Ordering::Relaxed);
         self.handle.shares_delivered.store(device.shares_delivered, Ordering::Relaxed);
         self.handle.shares_last_seen.store(device.shares_last_seen, Ordering::Relaxed);
+        self.handle.sole.store(arrival.sole, Ordering::Relaxed);
         let ping_interval = self.gateway.config.ping_interval.as_secs();
         ServerFrame::Session(server::Session {
             account: me.account,

@@ -4,6 +4,8 @@
 //! - The frame is encoded once and shared by all.
 //! - This gateway's own connections get it at once; other gateways by one record a subject: that of
 //!   each account of a direct conversation, that of the group itself, however many members it has.
+//! - An account whose only device is connected here needs no record. Another device that connects
+//!   elsewhere says so on the account's subject before its client reads anything.
 //! - All of it is a hint: what is lost here is found by a gap, a head check or the next login.
 
 use crate::{
@@ -111,9 +113,11 @@ impl Fanout {
             return self.bus.publish(Subject::Group(conversation), record);
         }
         for account in accounts(stored.audience) {
-            self.deliver(account, sender, &frame);
+            let elsewhere = self.deliver(account, sender, &frame);
             self.note(conversation, account, stored.seq);
-            self.bus.publish(Subject::User(account), record.clone());
+            if elsewhere {
+                self.bus.publish(Subject::User(account), record.clone());
+            }
         }
     }
 
@@ -236,8 +240,11 @@ impl Fanout {
             }
             BusFrame::Mailbox(mailbox) => self.wake_mailbox(account, mailbox.device, mailbox.head),
             BusFrame::Connected(connected) => {
-                for handle in self.registry.find(account, Some(connected.device)) {
-                    handle.close(Code::Displaced, "this device connected to another gateway");
+                for handle in self.registry.find(account, None) {
+                    handle.company.store(true, Ordering::Relaxed);
+                    if handle.device == connected.device {
+                        handle.close(Code::Displaced, "this device connected to another gateway");
+                    }
                 }
                 self.watches.on_connected(account);
             }
@@ -264,7 +271,7 @@ impl Fanout {
         let frame = ServerFrame::Heads(Heads { heads, mailbox: None }).encode(RequestId(0));
         let mut told = 0;
         for account in accounts(audience).filter(|account| self.handed_out(conversation, *account) < head) {
-            told += self.registry.deliver(account, None, &frame).0;
+            told += self.registry.deliver(account, None, &frame).queued;
             self.note(conversation, account, head);
         }
         told
@@ -284,9 +291,11 @@ impl Fanout {
         recent.older = std::mem::take(&mut recent.newer);
     }
 
-    fn deliver(&self, account: AccountId, sender: DeviceId, frame: &Bytes) {
-        let (queued, dropped) = self.registry.deliver(account, Some(sender), frame);
-        metrics::delivered(queued, dropped);
+    /// Whether other gateways may have devices of the account too.
+    fn deliver(&self, account: AccountId, sender: DeviceId, frame: &Bytes) -> bool {
+        let reached = self.registry.deliver(account, Some(sender), frame);
+        metrics::delivered(reached.queued, reached.dropped);
+        reached.elsewhere
     }
 
     fn close(&self, account: AccountId, revoked: bus::Revoked) {

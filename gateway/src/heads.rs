@@ -14,7 +14,7 @@ use crate::{
 use fastchat_protocol::{Refusal, RequestId, ServerFrame, server::Resync};
 use std::{
     collections::HashMap,
-    sync::Arc,
+    sync::{Arc, atomic::Ordering},
     time::{Duration, Instant},
 };
 
@@ -124,6 +124,8 @@ fn resync_all(registry: &Registry, reason: &str, label: &'static str) {
     let all = registry.all();
     metrics::resync(label, all.len());
     for handle in all {
+        // That another device of its account connected elsewhere may be among what was lost.
+        handle.company.store(true, Ordering::Relaxed);
         handle.queue.push_live(frame.clone());
     }
 }

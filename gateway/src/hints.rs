@@ -114,14 +114,16 @@ impl Hints {
                 for to in
                     [Some(other), read.map(|_| account).filter(|_| account != other)].into_iter().flatten()
                 {
-                    self.tell("receipt", to, device, &frame);
-                    self.publish("receipt", Subject::User(to), record());
+                    if self.tell("receipt", to, device, &frame) {
+                        self.publish("receipt", Subject::User(to), record());
+                    }
                 }
             }
             // The own devices learn it in any case.
             _ if read.is_some() => {
-                self.tell("receipt", account, device, &frame);
-                self.publish("receipt", Subject::User(account), record());
+                if self.tell("receipt", account, device, &frame) {
+                    self.publish("receipt", Subject::User(account), record());
+                }
             }
             _ => metrics::hint_dropped("receipt", "nobody"),
         }
@@ -140,9 +142,11 @@ impl Hints {
             }
             Some(Circle::Pair(low, high)) if account == *low || account == *high => {
                 let other = if account == *low { *high } else { *low };
-                let record = bus::Typing { conversation, revision: 0, device, frame: frame.clone() };
-                self.tell("typing", other, device, &frame);
-                self.publish("typing", Subject::User(other), BusFrame::Typing(record).encode(RequestId(0)));
+                if self.tell("typing", other, device, &frame) {
+                    let record = bus::Typing { conversation, revision: 0, device, frame };
+                    let record = BusFrame::Typing(record).encode(RequestId(0));
+                    self.publish("typing", Subject::User(other), record);
+                }
             }
             _ => metrics::hint_dropped("typing", "nobody"),
         }
@@ -153,9 +157,11 @@ impl Hints {
         self.tell(kind, account, device, frame);
     }
 
-    fn tell(&self, kind: &'static str, account: AccountId, except: DeviceId, frame: &Bytes) {
-        let (queued, dropped) = self.registry.hint(account, Some(except), frame);
-        metrics::hinted(kind, queued, dropped);
+    /// Whether other gateways may have devices of the account too.
+    fn tell(&self, kind: &'static str, account: AccountId, except: DeviceId, frame: &Bytes) -> bool {
+        let reached = self.registry.hint(account, Some(except), frame);
+        metrics::hinted(kind, reached.queued, reached.dropped);
+        reached.elsewhere
     }
 
     /// Rows come first: while many records wait, nothing that may be lost is added.

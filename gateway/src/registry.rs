@@ -38,6 +38,10 @@ pub struct Handle {
     pub shares_delivered: AtomicBool,
     /// Others may learn when it was last online.
     pub shares_last_seen: AtomicBool,
+    /// The account had no other device when the connection began.
+    pub sole: AtomicBool,
+    /// Another one may be connected to another gateway since then.
+    pub company: AtomicBool,
     /// The groups that it is in; none any more once it has ended.
     groups: Mutex<Option<Vec<ConversationId>>>,
     end: OnceLock<Refusal>,
@@ -55,6 +59,8 @@ impl Handle {
             visible: AtomicBool::new(false),
             shares_delivered: AtomicBool::new(false),
             shares_last_seen: AtomicBool::new(false),
+            sole: AtomicBool::new(false),
+            company: AtomicBool::new(false),
             groups: Mutex::new(Some(Vec::new())),
             end: OnceLock::new(),
         }
@@ -80,6 +86,11 @@ impl Handle {
         if self.end.set(Refusal::new(code, detail)).is_ok() {
             self.queue.wake();
         }
+    }
+
+    /// No other gateway has a connection of this account, by all that was heard.
+    fn is_alone(&self) -> bool {
+        self.sole.load(Ordering::Relaxed) && !self.company.load(Ordering::Relaxed) && self.end().is_none()
     }
 
     /// Why the connection is to end, if it is.
@@ -108,6 +119,17 @@ pub struct Backlog {
     pub longest: usize,
     /// Connections that lost live copies and were not told yet.
     pub lagging: usize,
+}
+
+/// What became of a frame for the devices of an account.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Reached {
+    /// Connections that get it.
+    pub queued: usize,
+    /// Connections that had no room for it.
+    pub dropped: usize,
+    /// Others may be at other gateways.
+    pub elsewhere: bool,
 }
 
 /// A new connection and what it changed.
@@ -171,29 +193,30 @@ impl Registry {
         last
     }
 
-    /// Queues a live copy for every device of the account but one. Returns (queued, dropped).
-    pub fn deliver(&self, account: AccountId, except: Option<DeviceId>, frame: &Bytes) -> (usize, usize) {
-        let shard = self.shard(account);
-        let handles = shard.get(&account).map(Vec::as_slice).unwrap_or_default();
-        let mut counts = (0, 0);
-        for handle in handles.iter().filter(|handle| Some(handle.device) != except) {
-            match handle.queue.push_live(frame.clone()) {
-                true => counts.0 += 1,
-                false => counts.1 += 1,
-            }
-        }
-        counts
+    /// Queues a live copy for every device of the account but one.
+    pub fn deliver(&self, account: AccountId, except: Option<DeviceId>, frame: &Bytes) -> Reached {
+        self.reach(account, except, |queue| queue.push_live(frame.clone()))
     }
 
-    /// Queues what may be lost, for every device of the account but one. Returns (queued, dropped).
-    pub fn hint(&self, account: AccountId, except: Option<DeviceId>, frame: &Bytes) -> (usize, usize) {
+    /// Queues what may be lost, for every device of the account but one.
+    pub fn hint(&self, account: AccountId, except: Option<DeviceId>, frame: &Bytes) -> Reached {
+        self.reach(account, except, |queue| queue.push_hint(frame))
+    }
+
+    fn reach(&self, account: AccountId, except: Option<DeviceId>, push: impl Fn(&Queue) -> bool) -> Reached {
         let shard = self.shard(account);
         let handles = shard.get(&account).map(Vec::as_slice).unwrap_or_default();
-        let others = handles.iter().filter(|handle| Some(handle.device) != except);
-        let (queued, all) = others.fold((0, 0), |(queued, all), handle| {
-            (queued + usize::from(handle.queue.push_hint(frame)), all + 1)
-        });
-        (queued, all - queued)
+        let mut reached = Reached { queued: 0, dropped: 0, elsewhere: true };
+        for handle in handles {
+            reached.elsewhere &= !handle.is_alone();
+            if Some(handle.device) != except {
+                match push(&handle.queue) {
+                    true => reached.queued += 1,
+                    false => reached.dropped += 1,
+                }
+            }
+        }
+        reached
     }
 
     /// The account's connections, or those of one device of it.
@@ -306,8 +329,41 @@ mod tests {
         let registry = Registry::new(9);
         let phone = registry.enter(ALICE, PHONE).expect("room").handle;
         let laptop = registry.enter(ALICE, LAPTOP).expect("room").handle;
-        assert_eq!(registry.deliver(ALICE, Some(PHONE), &Bytes::from_static(b"row")), (1, 0));
+        let reached = registry.deliver(ALICE, Some(PHONE), &Bytes::from_static(b"row"));
+        assert_eq!(reached, Reached { queued: 1, dropped: 0, elsewhere: true });
         assert_eq!(phone.queue.take(), None);
         assert_eq!(laptop.queue.take().expect("one frame").frames.len(), 1);
+    }
+
+    #[test]
+    fn the_only_device_of_an_account_is_elsewhere_once_it_may_be() {
+        let registry = Registry::new(9);
+        let elsewhere = || registry.deliver(ALICE, None, &Bytes::from_static(b"row")).elsewhere;
+        assert!(elsewhere(), "nobody is here");
+        let phone = registry.enter(ALICE, PHONE).expect("room").handle;
+        assert!(elsewhere(), "the store has not said so yet");
+        phone.sole.store(true, Ordering::Relaxed);
+        assert!(!elsewhere());
+        // A second device begins here: whoever is elsewhere would have been heard of.
+        let laptop = registry.enter(ALICE, LAPTOP).expect("room").handle;
+        assert!(!elsewhere());
+        phone.company.store(true, Ordering::Relaxed);
+        assert!(elsewhere());
+        drop(laptop);
+
+        let phone = registry.enter(BOB, PHONE).expect("room").handle;
+        // It was heard of first.
+        phone.company.store(true, Ordering::Relaxed);
+        phone.sole.store(true, Ordering::Relaxed);
+        assert!(registry.hint(BOB, None, &Bytes::from_static(b"typing")).elsewhere);
+    }
+
+    #[test]
+    fn a_connection_that_ends_speaks_for_nobody() {
+        let registry = Registry::new(9);
+        let phone = registry.enter(ALICE, PHONE).expect("room").handle;
+        phone.sole.store(true, Ordering::Relaxed);
+        phone.close(Code::Displaced, "a newer connection of this device took over");
+        assert!(registry.deliver(ALICE, None, &Bytes::from_static(b"row")).elsewhere);
     }
 }

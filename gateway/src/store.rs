@@ -400,6 +400,8 @@ impl Device {
 pub struct Arrival {
     /// The device itself.
     pub device: Device,
+    /// Its account has no other that is not revoked.
+    pub sole: bool,
     /// The store's incarnation.
     pub incarnation: u32,
     /// The groups of which it may read what comes, in the order of ids: what its connection hears.

@@ -30,6 +30,8 @@ pub(super) async fn arrivals(
     let query = sqlx::query(
         "SELECT d.id, d.account, a.name, d.key, d.revoked, a.disabled, a.visible, q.sends_per_second,
                 a.shares_delivered, a.shares_last_seen, coalesce(h.head, 0) AS head,
+                NOT EXISTS (SELECT FROM devices o
+                            WHERE o.account = d.account AND o.id <> d.id AND NOT o.revoked) AS sole,
                 (SELECT incarnation FROM settings) AS incarnation,
                 ARRAY (SELECT own.conversation::bytea
                        FROM (SELECT u.conversation FROM cursors u WHERE u.device = d.id OFFSET 0) AS own
@@ -71,6 +73,7 @@ fn arrival(row: &PgRow) -> Fallible<(DeviceId, Arrival)> {
         id,
         Arrival {
             device,
+            sole: row.flag("sole")?,
             incarnation: row.small("incarnation")?,
             groups: groups.iter().map(group).collect::<Fallible<_>>()?,
             key_packages: key_packages(row)?,

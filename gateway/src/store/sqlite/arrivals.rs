@@ -7,7 +7,7 @@ use super::{
     },
     key_packages, read,
 };
-use fastchat_protocol::{ConversationId, DeviceId};
+use fastchat_protocol::{AccountId, ConversationId, DeviceId};
 use sqlx::SqliteConnection;
 
 pub(super) async fn devices(
@@ -39,9 +39,17 @@ pub(super) async fn arrivals(
     for (id, device) in devices(c, ids).await? {
         let groups = groups(c, id).await?;
         let key_packages = key_packages::left(c, id).await?;
-        arrivals.push((id, Arrival { device, incarnation, groups, key_packages }));
+        let sole = is_sole(c, id, device.account).await?;
+        arrivals.push((id, Arrival { device, sole, incarnation, groups, key_packages }));
     }
     Ok(arrivals)
+}
+
+async fn is_sole(c: &mut SqliteConnection, device: DeviceId, account: AccountId) -> Fallible<bool> {
+    let query = sqlx::query("SELECT 1 FROM devices WHERE account = $1 AND id <> $2 AND NOT revoked LIMIT 1")
+        .bind(account.as_bytes().as_slice())
+        .bind(device.as_bytes().as_slice());
+    Ok(query.fetch_optional(c).await?.is_none())
 }
 
 async fn groups(c: &mut SqliteConnection, device: DeviceId) -> Fallible<Vec<ConversationId>> {
