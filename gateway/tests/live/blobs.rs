@@ -2,12 +2,13 @@
 
 use crate::{
     kit::{Client, Person, Place, World},
+    pairs::{DIRECT, founding},
     web::{Web, bearer, path},
 };
 use fastchat_gateway::{
     config::Settings,
     store::{
-        NewDirect, NewLeave,
+        NewLeave,
         blobs::{BlobKey, NewToken},
     },
 };
@@ -21,7 +22,6 @@ use sha2::{Digest, Sha256};
 use std::{num::NonZeroU32, sync::Arc};
 
 pub(crate) const BLOB: BlobId = BlobId::new([9; 16]);
-pub(crate) const DIRECT: ConversationId = ConversationId::new([66; 16]);
 
 /// Alice and Bob have a conversation, Eve is not in it; each is at a gateway.
 pub(crate) struct Scene {
@@ -49,22 +49,6 @@ impl Scene {
 
     pub(crate) async fn begin(&mut self, size_bytes: u64, parts: u32) -> BlobGrant {
         granted(begin(&mut self.a, size_bytes, parts).await)
-    }
-}
-
-fn founding(founder: &Person, peer: &Person) -> NewDirect {
-    let epoch = Epoch { generation: 0, number: 1 };
-    NewDirect {
-        conversation: DIRECT,
-        device: founder.device,
-        account: founder.account,
-        peer: peer.account,
-        suite: 1,
-        epoch,
-        group_info: "info".into(),
-        state: "state".into(),
-        tree: "tree".into(),
-        joins: Vec::new(),
     }
 }
 

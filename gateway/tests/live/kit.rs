@@ -181,6 +181,21 @@ impl Person {
         }
     }
 
+    /// The same person with a second device.
+    pub(crate) async fn another_device(&self, world: &World) -> Self {
+        let (device, key) =
+            (DeviceId::new([self.device.as_bytes()[0] + 100; 16]), SigningKey::from_bytes(&[255; 32]));
+        let both = [(self.device, &self.key), (device, &key)];
+        let manifest = NewManifest {
+            version: 2,
+            bytes: self.name.clone().into(),
+            devices: both.map(|(device, key)| (device, key.verifying_key().to_bytes())).to_vec(),
+            revoked: Vec::new(),
+        };
+        assert!(world.store.put_manifest(self.account, manifest).await.expect("it answers"));
+        Self { account: self.account, device, name: self.name.clone(), key }
+    }
+
     pub(crate) async fn connect(&self, place: &Place) -> Client {
         let (mut client, nonce) = Client::dial(place).await;
         let session = client.ask(self.resume(place, &nonce)).await;

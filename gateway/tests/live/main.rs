@@ -13,6 +13,7 @@ mod kit;
 #[expect(unreachable_pub, dead_code, reason = "public in the harness that it belongs to")]
 mod nats_server;
 mod objects;
+mod pairs;
 mod receipts;
 mod stalls;
 mod web;

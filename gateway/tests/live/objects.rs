@@ -2,7 +2,8 @@
 //! needs. Nothing is lost, forgotten, or paid for twice; an outage is said, and is of files alone.
 
 use crate::{
-    blobs::{BLOB, DIRECT, Scene, code, finish, get, granted, up_here_and_down_there},
+    blobs::{BLOB, Scene, code, finish, get, granted, up_here_and_down_there},
+    pairs::DIRECT,
     web::{Web, bearer, path, until},
 };
 use fastchat_gateway::config::Settings;

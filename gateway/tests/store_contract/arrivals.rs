@@ -11,7 +11,8 @@ pub(crate) async fn a_session_begins_with_all_that_the_store_knows_of_its_device
     let (alice, bob) = (world.person("alice", 2).await, world.person("bob", 1).await);
     let (store, device) = (&world.store, alice.devices[1]);
     let known = store.device(device).await.unwrap().unwrap();
-    let bare = Arrival { device: known, incarnation: 1, groups: Vec::new(), key_packages: Vec::new() };
+    let bare =
+        Arrival { device: known, sole: false, incarnation: 1, groups: Vec::new(), key_packages: Vec::new() };
     assert_eq!(store.arrival(device).await.unwrap().unwrap(), bare);
 
     // A direct conversation is no group.
@@ -71,6 +72,9 @@ pub(crate) async fn devices_are_found_together_and_strangers_left_out(world: Wor
     assert_eq!(flags(alice.devices[1]), (alice.account, false, false));
     assert_eq!(flags(bob.devices[0]), (bob.account, false, true));
     assert_eq!(of(bob.devices[0]).groups, [founding.conversation]);
+    // Who was revoked is nobody's company.
+    assert_eq!([0, 1].map(|at| of(alice.devices[at]).sole), [false, true]);
+    assert!(of(bob.devices[0]).sole);
     assert_eq!(store.arrivals(&[]).await.unwrap(), []);
     assert_eq!(store.known_devices(&[]).await.unwrap(), []);
 }
