@@ -7,7 +7,10 @@ use fastchat_lab::{
     figures::{Experiment, Given},
     plan::Pattern,
     span::Span,
-    target::{TARGETS, fastchat::Setup},
+    target::{
+        TARGETS,
+        fastchat::{Setup, Spread},
+    },
 };
 use std::path::PathBuf;
 
@@ -231,14 +234,15 @@ pub(crate) struct Fleet {
     /// Gateways of the fleet
     #[arg(long, default_value_t = 2)]
     pub(crate) gateways: usize,
-    /// The balancer's strategy [default: clients are spread in turn]
+    /// The balancer's strategy, or in-turn [default: clients are drawn, as many for each gateway]
     #[arg(long)]
     pub(crate) strategy: Option<String>,
 }
 
 impl Fleet {
     pub(crate) fn setup(&self) -> Setup {
-        Setup { gateways: self.gateways, strategy: self.strategy.clone(), ..Setup::default() }
+        let spread = Spread::named(self.strategy.as_deref());
+        Setup { gateways: self.gateways, spread, ..Setup::default() }
     }
 }
 

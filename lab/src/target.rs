@@ -18,7 +18,7 @@ use crate::{
 };
 use anyhow::{Context, Result, bail, ensure};
 use async_trait::async_trait;
-use fastchat::{FastChat, Given, Setup};
+use fastchat::{FastChat, Given, Setup, Spread};
 use fastchat_tests::process::Process;
 use futures_util::{StreamExt, TryStreamExt, stream};
 use std::{
@@ -95,7 +95,7 @@ async fn answers(server: &Process, port: u16, patience: Duration) -> Result<()> 
 }
 
 /// What [`choose`] understands, for help texts.
-pub const TARGETS: &str = "embedded, fleet:GATEWAYS, fleet:GATEWAYS:STRATEGY, url:ws://HOST:PORT[,ws://...], nats, mosquitto:QOS, ejabberd, ejabberd:archive, null";
+pub const TARGETS: &str = "embedded, fleet:GATEWAYS, fleet:GATEWAYS:STRATEGY, fleet:GATEWAYS:in-turn, url:ws://HOST:PORT[,ws://...], nats, mosquitto:QOS, ejabberd, ejabberd:archive, null";
 
 /// How clients of FastChat come in, and what they send.
 #[derive(Debug, Clone, Default)]
@@ -114,13 +114,13 @@ pub fn choose(name: &str, manner: &Manner) -> Result<Box<dyn Target>> {
         ("embedded", None) => Box::new(FastChat::new(Setup { seal, ..Setup::default() })),
         ("url", Some(urls)) => Box::new(Given::new(urls, invite, seal)?),
         ("fleet", Some(rest)) => {
-            let (gateways, strategy) = rest.split_once(':').map_or((rest, None), |(n, s)| (n, Some(s)));
+            let (gateways, word) = rest.split_once(':').map_or((rest, None), |(n, s)| (n, Some(s)));
             let gateways: usize = gateways.parse().with_context(|| format!("{name}: how many gateways?"))?;
             if gateways == 0 {
                 bail!("{name}: a fleet has a gateway at least");
             }
-            let strategy = strategy.map(str::to_owned);
-            Box::new(FastChat::new(Setup { gateways, strategy, seal, ..Setup::default() }))
+            let spread = Spread::named(word);
+            Box::new(FastChat::new(Setup { gateways, spread, seal, ..Setup::default() }))
         }
         ("mosquitto", Some(qos)) => {
             let qos = qos.parse().with_context(|| format!("{name}: QoS is 0 or 1"))?;
@@ -147,6 +147,7 @@ mod tests {
             ("embedded", "fastchat embedded"),
             ("fleet:2", "fastchat 2 gateways"),
             ("fleet:3:p2c", "fastchat 3 gateways, p2c"),
+            ("fleet:2:in-turn", "fastchat 2 gateways, in-turn"),
             ("url:ws://127.0.0.1:1,ws://127.0.0.2:1/", "fastchat at 127.0.0.1:1, 127.0.0.2:1"),
             ("mosquitto:1", "mosquitto QoS 1"),
             ("ejabberd", "ejabberd"),

@@ -2,7 +2,7 @@
 
 use crate::kit::{Client, Live, Person, Place, World};
 use fastchat_gateway::store::NewDirect;
-use fastchat_protocol::{ConversationId, Epoch, ServerFrame, bus::Subject};
+use fastchat_protocol::{AccountId, ConversationId, Epoch, ServerFrame, bus::Subject};
 use std::{sync::atomic::Ordering, time::Duration};
 
 pub(crate) const DIRECT: ConversationId = ConversationId::new([66; 16]);
@@ -14,33 +14,34 @@ struct Scene {
     there: Place,
     alice: Client,
     bob: Client,
-    bob_is: Person,
+    people: [Person; 2],
 }
 
 impl Scene {
     async fn new() -> Self {
         let world = World::new().await;
         let (here, there) = (world.gateway(), world.gateway());
-        let (alice, bob) = (world.person(&here, 1).await, world.person(&here, 2).await);
-        world.store.found_direct(founding(&alice, &bob)).await.expect("it answers");
-        let (alice, connected) = (alice.connect(&here).await, bob.connect(&here).await);
-        Self { world, here, there, alice, bob: connected, bob_is: bob }
+        let people = [world.person(&here, 1).await, world.person(&here, 2).await];
+        world.store.found_direct(founding(&people[0], &people[1])).await.expect("it answers");
+        let (alice, bob) = (people[0].connect(&here).await, people[1].connect(&here).await);
+        Self { world, here, there, alice, bob, people }
     }
 
-    /// Alice says something; what was published for it.
-    async fn say(&mut self, counter: u64) -> Vec<Subject> {
-        let published = || std::mem::take(&mut *self.here.published.lock().expect("nobody panics"));
-        published();
+    /// Alice says something, which the first gateway hands out about when she has her answer.
+    async fn say(&mut self, counter: u64) {
         assert!(matches!(self.alice.say(DIRECT, counter).await, ServerFrame::Sent(_)));
-        published()
     }
 
-    /// Waits until the first gateway knows that somebody of Bob may be elsewhere.
-    async fn until_company(&self) {
-        let company = || {
-            let handles = self.here.gateway.registry.find(self.bob_is.account, None);
-            handles.iter().all(|handle| handle.company.load(Ordering::Relaxed))
-        };
+    /// What the first gateway has published since it was asked last.
+    fn published(&self) -> Vec<Subject> {
+        std::mem::take(&mut *self.here.published.lock().expect("nobody panics"))
+    }
+
+    /// Waits until the first gateway knows that devices of these accounts may be elsewhere.
+    async fn until_company(&self, accounts: &[AccountId]) {
+        let handles = |account: &AccountId| self.here.gateway.registry.find(*account, None);
+        let company =
+            || accounts.iter().flat_map(handles).all(|handle| handle.company.load(Ordering::Relaxed));
         while !company() {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
@@ -66,39 +67,55 @@ pub(crate) fn founding(founder: &Person, peer: &Person) -> NewDirect {
 #[tokio::test(flavor = "multi_thread")]
 async fn who_has_no_device_elsewhere_needs_no_record_until_one_connects() {
     let mut scene = Scene::new().await;
-    assert_eq!(scene.say(1).await, []);
-    assert_eq!(scene.bob.live().await, Live::Row(2));
+    let bob = scene.people[1].account;
+    scene.published();
+    scene.say(1).await;
+    // Its answer comes after the first was handed out.
+    scene.say(2).await;
+    assert_eq!((scene.bob.live().await, scene.bob.live().await), (Live::Row(2), Live::Row(3)));
+    assert_eq!(scene.published(), []);
 
-    let laptop = scene.bob_is.another_device(&scene.world).await;
+    let laptop = scene.people[1].another_device(&scene.world).await;
     let mut laptop = laptop.connect(&scene.there).await;
-    scene.until_company().await;
-    assert_eq!(scene.say(2).await, [Subject::User(scene.bob_is.account)]);
-    assert_eq!((scene.bob.live().await, laptop.live().await), (Live::Row(3), Live::Row(3)));
+    scene.until_company(&[bob]).await;
+    scene.say(3).await;
+    assert_eq!((scene.bob.live().await, laptop.live().await), (Live::Row(4), Live::Row(4)));
+    assert_eq!(scene.published(), [Subject::User(bob)]);
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_the_bus_lost_may_have_been_a_second_device() {
     let mut scene = Scene::new().await;
-    let laptop = scene.bob_is.another_device(&scene.world).await;
+    let both = [0, 1].map(|at| scene.people[at].account);
+    let laptop = scene.people[1].another_device(&scene.world).await;
     scene.world.hub.set_up(false);
     let mut laptop = laptop.connect(&scene.there).await;
     scene.world.hub.set_up(true);
-    scene.until_company().await;
-    assert_eq!(scene.say(1).await.len(), 2, "nor is it known of Alice any more");
+    scene.until_company(&both).await;
+    scene.published();
+    scene.say(1).await;
     assert_eq!((scene.bob.live().await, laptop.live().await), (Live::Row(2), Live::Row(2)));
+    assert_eq!(scene.published(), both.map(Subject::User));
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn who_has_two_devices_or_moves_is_told_at_every_gateway() {
     let mut scene = Scene::new().await;
+    let bob = scene.people[1].account;
     // It has moved, and its old connection has not gone yet.
-    let mut moved = scene.bob_is.connect(&scene.there).await;
-    scene.until_company().await;
-    assert_eq!(scene.say(1).await, [Subject::User(scene.bob_is.account)]);
+    let mut moved = scene.people[1].connect(&scene.there).await;
+    scene.until_company(&[bob]).await;
+    scene.published();
+    scene.say(1).await;
     assert_eq!(moved.live().await, Live::Row(2));
+    assert_eq!(scene.published(), [Subject::User(bob)]);
 
-    scene.bob_is.another_device(&scene.world).await;
-    let mut back = scene.bob_is.connect(&scene.here).await;
-    assert_eq!(scene.say(2).await, [Subject::User(scene.bob_is.account)], "the other may be anywhere");
+    scene.people[1].another_device(&scene.world).await;
+    let mut back = scene.people[1].connect(&scene.here).await;
+    scene.published();
+    scene.say(2).await;
     assert_eq!(back.live().await, Live::Row(3));
+    // The other device may be anywhere.
+    scene.say(3).await;
+    assert_eq!(scene.published().first(), Some(&Subject::User(bob)));
 }

@@ -146,7 +146,7 @@ fn gateways(run: &Figures) -> Option<f64> {
     fleet(run)?.0.parse().ok()
 }
 
-/// How many, and by which strategy.
+/// How many, and how clients come to them.
 fn fleet(run: &Figures) -> Option<(&str, &str)> {
     let fleet = run.experiment.target.strip_prefix("fleet:")?;
     Some(fleet.split_once(':').unwrap_or((fleet, "")))
@@ -162,7 +162,7 @@ fn but_for_clients(run: &Figures) -> Vec<String> {
 
 fn but_for_gateways(run: &Figures) -> Vec<String> {
     let strategy = fleet(run).map(|(_, strategy)| strategy).filter(|strategy| !strategy.is_empty());
-    vec![strategy.unwrap_or("spread in turn").to_owned(), who(run), pace(run), bytes(run), arrivals(run)]
+    vec![strategy.unwrap_or("no balancer").to_owned(), who(run), pace(run), bytes(run), arrivals(run)]
 }
 
 fn but_for_size(run: &Figures) -> Vec<String> {

@@ -15,6 +15,7 @@ mod link;
 mod people;
 mod rows;
 mod servers;
+mod spread;
 mod transfers;
 
 use super::{Door, Link, Target, dial};
@@ -31,14 +32,15 @@ pub use given::Given;
 pub use people::Entrance;
 pub(super) use servers::POSTGRES;
 pub use servers::Servers;
+pub use spread::Spread;
 
 /// How FastChat is set up.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Setup {
     /// Gateways of a fleet; 0 is the embedded server.
     pub gateways: usize,
-    /// The balancer's strategy; without one, clients are spread in turn.
-    pub strategy: Option<String>,
+    /// How clients come to gateways.
+    pub spread: Spread,
     /// Further arguments of every gateway.
     pub arguments: Vec<String>,
     /// Whether messages are really sealed and opened.
@@ -117,10 +119,10 @@ impl FastChat {
 #[async_trait]
 impl Target for FastChat {
     fn name(&self) -> String {
-        match (self.setup.gateways, &self.setup.strategy) {
+        match (self.setup.gateways, self.setup.spread.name()) {
             (0, _) => "fastchat embedded".to_owned(),
             (gateways, None) => format!("fastchat {gateways} gateways"),
-            (gateways, Some(strategy)) => format!("fastchat {gateways} gateways, {strategy}"),
+            (gateways, Some(spread)) => format!("fastchat {gateways} gateways, {spread}"),
         }
     }
 

@@ -7,6 +7,7 @@ use super::{
     about_envelopes, connect,
     keyed::Keyed,
     people::{People, some_at_a_time},
+    spread,
 };
 use crate::{
     floors::Ground,
@@ -21,7 +22,7 @@ use std::sync::Arc;
 /// See the module.
 #[derive(Debug)]
 pub struct Given {
-    /// `host:port` of its gateways; clients are spread in turn.
+    /// `host:port` of its gateways.
     addresses: Vec<String>,
     invite: Option<String>,
     seal: bool,
@@ -63,7 +64,7 @@ impl Target for Given {
     async fn prepare(&mut self, plan: &Plan) -> Result<Vec<Box<dyn Link>>> {
         let count = plan.clients;
         let keyed = tokio::task::spawn_blocking(move || Keyed::make(count)).await??;
-        let addresses: Vec<String> = self.addresses.iter().cycle().take(count).cloned().collect();
+        let addresses = spread::drawn(&self.addresses, count);
         let newcomers = keyed.iter().map(Arc::clone).zip(addresses.clone());
         let registering = newcomers.map(|(me, address)| me.register(address, self.invite.clone()));
         let wires = some_at_a_time(registering.collect()).await?;

@@ -1,6 +1,6 @@
 //! The processes of a FastChat under measurement.
 
-use super::Setup;
+use super::{Setup, Spread, spread};
 use crate::{floors::Ground, machine::Component};
 use anyhow::{Context, Result, ensure};
 use fastchat_gateway::store::{
@@ -149,7 +149,9 @@ impl Servers {
         while self.gateways.len() < self.setup.gateways.max(1) {
             self.grow().await?;
         }
-        if let (Some(strategy), None, Some(nats)) = (&self.setup.strategy, &self.balancer, &self.nats) {
+        if let (Spread::Balanced(strategy), None, Some(nats)) =
+            (&self.setup.spread, &self.balancer, &self.nats)
+        {
             let balancer = BalancerProcess::start(&["--bus", &nats.url(), "--strategy", strategy]).await?;
             let count = self.gateways.len();
             balancer
@@ -183,10 +185,14 @@ impl Servers {
         (cores / self.setup.gateways).max(1)
     }
 
-    /// Where each of so many clients connects: by the balancer's word, or in turn.
+    /// Where each of so many clients connects.
     pub async fn addresses(&self, clients: usize) -> Result<Vec<String>> {
         let Some(balancer) = &self.balancer else {
-            return Ok(self.gateways().into_iter().cycle().take(clients).collect());
+            let spread = match self.setup.spread {
+                Spread::InTurn => spread::in_turn,
+                Spread::Drawn | Spread::Balanced(_) => spread::drawn,
+            };
+            return Ok(spread(&self.gateways(), clients));
         };
         let mut addresses = Vec::new();
         for client in 0..clients {
