@@ -2,6 +2,7 @@
 
 use crate::{
     arrivals::{Arrivals, Schedule},
+    loops,
     machine::{self, Component, Machine, Time, Usage},
     order::Faults,
     pacer::{self, Dealer, Shot},
@@ -172,12 +173,13 @@ impl Clients {
         let (mut tasks, end) = (JoinSet::new(), CancellationToken::new());
         for (client, (mut link, shots)) in links.into_iter().zip(receivers).enumerate() {
             let (mut ear, end) = (Ear::new(client, recorder), end.clone());
-            tasks.spawn(async move {
+            let living = async move {
                 if let Err(error) = link.run(shots, &mut ear, end).await {
                     ear.complain(format!("a client ended: {error:#}"));
                 }
                 (link, ear)
-            });
+            };
+            tasks.spawn_on(living, loops::of(client));
         }
         Self { tasks, end }
     }

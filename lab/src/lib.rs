@@ -10,6 +10,7 @@ pub mod figures;
 pub mod floors;
 pub mod knee;
 pub mod logins;
+pub mod loops;
 pub mod machine;
 pub mod matrix;
 pub mod offline;

@@ -7,6 +7,7 @@
 use crate::{
     experiment::Say,
     figures::Percentiles,
+    loops,
     machine::{self, Component, DRIVER},
     priority::First,
     tally::{Latencies, latencies, record},
@@ -60,8 +61,8 @@ pub async fn run(
     let since = Instant::now() + WARM_UP;
     let end = since + duration;
     let mut visitors = JoinSet::new();
-    for door in doors {
-        visitors.spawn(visit(door, since, end));
+    for (client, door) in doors.into_iter().enumerate() {
+        visitors.spawn_on(visit(door, since, end), loops::of(client));
     }
     tokio::time::sleep_until(since.into()).await;
     let before = machine::usage(&components)?;

@@ -7,13 +7,14 @@
 use crate::{
     drive::{self, Load},
     experiment::Say,
+    loops,
     machine::{self, DRIVER},
     pacer::Shot,
     plan::{Pattern, Plan},
     record::{Counted, Ear, Recorder},
     target::{
         Link, Target,
-        fastchat::{Entrance, FastChat, Setup, connect},
+        fastchat::{Entrance, FastChat, Setup, connect, connect_one},
     },
 };
 use anyhow::{Result, ensure};
@@ -96,12 +97,13 @@ async fn drain(readers: Vec<Entrance>, messages: u64, say: Say<'_>) -> Result<(u
     let mut tasks = JoinSet::new();
     for (client, reader) in readers.into_iter().enumerate() {
         let (mut ear, end) = (Ear::new(client, &recorder), end.clone());
-        tasks.spawn(async move {
-            let mut link = connect(vec![reader]).await?;
+        let living = async move {
+            let mut link = connect_one(reader).await?;
             // Held open: without it the client would hear that nobody will ever send.
             let (_shots, none) = mpsc::channel(1);
-            link[0].run(none, &mut ear, end).await
-        });
+            link.run(none, &mut ear, end).await
+        };
+        tasks.spawn_on(living, loops::of(client));
     }
     let (mut before, mut moved) = (0, Instant::now());
     while before < messages && moved.elapsed() < PATIENCE {

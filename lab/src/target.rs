@@ -11,6 +11,7 @@ pub mod null;
 
 use crate::{
     floors::Ground,
+    loops,
     machine::{self, Component},
     pacer::Shot,
     plan::Plan,
@@ -78,8 +79,13 @@ pub trait Link: Debug + Send {
     -> Result<()>;
 }
 
-/// Connects clients, some at a time; in the order in which they are given.
-async fn dial<T>(connecting: impl Iterator<Item = impl Future<Output = Result<T>>>) -> Result<Vec<T>> {
+/// Connects clients, each where it lives, some at a time; in the order in which they are given.
+async fn dial<T: Send + 'static>(
+    connecting: impl Iterator<Item = impl Future<Output = Result<T>> + Send + 'static>,
+) -> Result<Vec<T>> {
+    let connecting = connecting
+        .enumerate()
+        .map(|(client, connect)| async move { loops::of(client).spawn(connect).await? });
     stream::iter(connecting).buffered(DIALLING).try_collect().await
 }
 

@@ -158,11 +158,12 @@ fn about_envelopes(sealed: bool) -> (String, String) {
     ("envelopes".to_owned(), what.to_owned())
 }
 
-/// Connects all of them.
+/// Connects all of them, each from where it lives.
 pub async fn connect(entrances: Vec<Entrance>) -> Result<Vec<Box<dyn Link>>> {
     dial(entrances.into_iter().map(connect_one)).await
 }
 
-async fn connect_one(entrance: Entrance) -> Result<Box<dyn Link>> {
+/// Connects one, from where it lives.
+pub async fn connect_one(entrance: Entrance) -> Result<Box<dyn Link>> {
     Ok(Box::new(entrance.connect().await?))
 }

@@ -49,7 +49,7 @@ impl Target for Nats {
         for (index, members) in plan.conversations.iter().enumerate() {
             members.iter().for_each(|member| subjects[*member].push(subject(index)));
         }
-        let connecting = subjects.into_iter().map(|subjects| connect(&url, subjects));
+        let connecting = subjects.into_iter().map(|subjects| connect(url.clone(), subjects));
         let links: Vec<NatsLink> = dial(connecting).await?;
         if let Some(link) = links.first() {
             self.version = link.client.server_info().version;
@@ -62,7 +62,7 @@ fn subject(conversation: usize) -> String {
     format!("lab.{conversation}")
 }
 
-async fn connect(url: &str, subjects: Vec<String>) -> Result<NatsLink> {
+async fn connect(url: String, subjects: Vec<String>) -> Result<NatsLink> {
     let client = ConnectOptions::new().no_echo().subscription_capacity(1 << 20).connect(url).await?;
     let mut subscriptions = Vec::new();
     for subject in subjects {
