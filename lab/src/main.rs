@@ -18,11 +18,17 @@ use fastchat_lab::{
     target::{self, Manner, fastchat},
 };
 use std::{io::Write, path::Path, process::ExitCode, time::Duration};
+use tokio::signal::unix::{SignalKind, signal};
 
 #[tokio::main]
 async fn main() -> ExitCode {
     let cli = Cli::parse();
-    match work(&cli.command, cli.json, cli.quiet).await {
+    // Whichever it is, dropping the work ends the servers that it has started.
+    let outcome = tokio::select! {
+        outcome = work(&cli.command, cli.json, cli.quiet) => outcome,
+        ended = told_to_end() => ended,
+    };
+    match outcome {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::FAILURE,
         Err(error) => {
@@ -30,6 +36,16 @@ async fn main() -> ExitCode {
             ExitCode::from(2)
         }
     }
+}
+
+/// An error once somebody wants this to end.
+async fn told_to_end() -> Result<bool> {
+    let mut terminate = signal(SignalKind::terminate())?;
+    tokio::select! {
+        interrupted = tokio::signal::ctrl_c() => interrupted?,
+        _ = terminate.recv() => {}
+    }
+    bail!("told to end; what was measured so far is given up")
 }
 
 /// False if something measured was broken or void.

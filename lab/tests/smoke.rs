@@ -1,13 +1,13 @@
 //! Every scenario on every kind of target that needs nothing special, for some seconds: it works and
 //! nothing is lost. No figure of speed is held to anything here.
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use fastchat_lab::{
     arrivals::Arrivals,
     drive::Load,
     experiment,
     figures::{Experiment, Figures, Given},
-    logins,
+    logins, machine,
     plan::Pattern,
     report::{self, Folder},
     span::Span,
@@ -17,7 +17,8 @@ use fastchat_lab::{
         mosquitto,
     },
 };
-use std::time::Duration;
+use fastchat_tests::process::Process;
+use std::time::{Duration, Instant};
 
 async fn measured(target: &str, pattern: Pattern, clients: usize, load: Load) -> Result<Figures> {
     run(plan(target, pattern, clients, load)).await
@@ -246,5 +247,27 @@ async fn runs_that_differ_in_one_thing_make_a_curve() -> Result<()> {
     assert!(picture.contains("null, group, ") && !picture.contains("ring"), "{picture}");
     assert_eq!(picture.matches("<circle").count(), 2, "{picture}");
     assert!(!folder.path().join("over-rate-1.svg").exists());
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_run_that_is_told_to_end_leaves_no_server_behind() -> Result<()> {
+    let arguments = ["run", "--target", "fleet:1", "--clients", "2", "--rate", "20", "--duration", "60"];
+    let lab = env!("CARGO_BIN_EXE_fastchat-lab");
+    let mut lab = Process::spawn_path(lab.as_ref(), "fastchat-lab", |command| {
+        command.args(arguments);
+    })?;
+    lab.line(Duration::from_secs(60), |line| line.contains(" s: ")).await?;
+    let started = machine::descendants(lab.pid().context("it runs")?)?;
+    assert!(started.len() > 3, "{started:?}");
+    let status = lab.terminate(Duration::from_secs(20)).await?;
+    assert_eq!(status.code(), Some(2), "{}", lab.log());
+    assert!(lab.log().contains("told to end"), "{}", lab.log());
+    // Backends of Postgres end by themselves, in a moment.
+    let begin = Instant::now();
+    while started.iter().any(|pid| machine::is_running(*pid)) {
+        assert!(begin.elapsed() < Duration::from_secs(10), "some of {started:?} run on");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
     Ok(())
 }

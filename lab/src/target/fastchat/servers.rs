@@ -237,6 +237,9 @@ impl Servers {
             0 => ("store".to_owned(), "sqlite, within the gateway".to_owned()),
             _ => ("threads of each gateway".to_owned(), self.threads().to_string()),
         });
+        if self.setup.gateways > 1 {
+            about.push(("who is where".to_owned(), self.setup.spread.about()));
+        }
         if self.nats.is_some() {
             about.push(("processors of nats".to_owned(), NATS_PROCESSORS.to_owned()));
         }

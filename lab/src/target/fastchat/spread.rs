@@ -39,6 +39,15 @@ impl Spread {
             Self::Balanced(strategy) => Some(strategy),
         }
     }
+
+    /// For reports.
+    pub(super) fn about(&self) -> String {
+        match self {
+            Self::Drawn => "drawn, as many at each gateway".to_owned(),
+            Self::InTurn => "in turn: both of a pair at two gateways".to_owned(),
+            Self::Balanced(strategy) => format!("as the balancer says by {strategy}"),
+        }
+    }
 }
 
 /// The n-th to the n-th, and around.
