@@ -141,7 +141,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection<S> {
     }
 
     /// Subscribes, then answers the proof: what the client reads after that answer, and what wakes it,
-    /// leave nothing in between.
+    /// leave nothing in between, but what the gateway stored that this device comes from, before it heard
+    /// of this connection. That is found by the head check.
     async fn welcome(&mut self) -> Result<(), Reason> {
         if self.first {
             self.gateway.bus.subscribe(Subject::User(self.handle.account)).await;

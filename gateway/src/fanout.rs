@@ -4,8 +4,8 @@
 //! - The frame is encoded once and shared by all.
 //! - This gateway's own connections get it at once; other gateways by one record a subject: that of
 //!   each account of a direct conversation, that of the group itself, however many members it has.
-//! - An account whose only device is connected here needs no record. Another device that connects
-//!   elsewhere says so on the account's subject before its client reads anything.
+//! - An account whose only device is connected here needs no record. Another device is added by that one,
+//!   through this gateway; and whatever connects elsewhere says so on the account's subject.
 //! - All of it is a hint: what is lost here is found by a gap, a head check or the next login.
 
 use crate::{
@@ -240,11 +240,9 @@ impl Fanout {
             }
             BusFrame::Mailbox(mailbox) => self.wake_mailbox(account, mailbox.device, mailbox.head),
             BusFrame::Connected(connected) => {
-                for handle in self.registry.find(account, None) {
-                    handle.company.store(true, Ordering::Relaxed);
-                    if handle.device == connected.device {
-                        handle.close(Code::Displaced, "this device connected to another gateway");
-                    }
+                self.registry.accompany(account);
+                for handle in self.registry.find(account, Some(connected.device)) {
+                    handle.close(Code::Displaced, "this device connected to another gateway");
                 }
                 self.watches.on_connected(account);
             }

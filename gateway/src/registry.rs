@@ -40,7 +40,7 @@ pub struct Handle {
     pub shares_last_seen: AtomicBool,
     /// The account had no other device when the connection began.
     pub sole: AtomicBool,
-    /// Another one may be connected to another gateway since then.
+    /// Another gateway may have a connection of it since then: of another device, or of this one.
     pub company: AtomicBool,
     /// The groups that it is in; none any more once it has ended.
     groups: Mutex<Option<Vec<ConversationId>>>,
@@ -219,6 +219,13 @@ impl Registry {
         reached
     }
 
+    /// Other gateways may have connections of the account from now on.
+    pub fn accompany(&self, account: AccountId) {
+        for handle in self.shard(account).get(&account).into_iter().flatten() {
+            handle.company.store(true, Ordering::Relaxed);
+        }
+    }
+
     /// The account's connections, or those of one device of it.
     pub fn find(&self, account: AccountId, device: Option<DeviceId>) -> Vec<Arc<Handle>> {
         let shard = self.shard(account);
@@ -345,15 +352,14 @@ mod tests {
         phone.sole.store(true, Ordering::Relaxed);
         assert!(!elsewhere());
         // A second device begins here: whoever is elsewhere would have been heard of.
-        let laptop = registry.enter(ALICE, LAPTOP).expect("room").handle;
+        let _laptop = registry.enter(ALICE, LAPTOP).expect("room").handle;
         assert!(!elsewhere());
-        phone.company.store(true, Ordering::Relaxed);
+        registry.accompany(ALICE);
         assert!(elsewhere());
-        drop(laptop);
 
         let phone = registry.enter(BOB, PHONE).expect("room").handle;
         // It was heard of first.
-        phone.company.store(true, Ordering::Relaxed);
+        registry.accompany(BOB);
         phone.sole.store(true, Ordering::Relaxed);
         assert!(registry.hint(BOB, None, &Bytes::from_static(b"typing")).elsewhere);
     }

@@ -1,8 +1,8 @@
 //! The threads that clients live on: as many as there are processors, each with an event loop of its own.
 //!
-//! Every client stays on one of them from its first connection to the end of the run. A runtime that moves
+//! Every client of a run stays on one of them as long as it is connected. A runtime that moves
 //! tasks between its threads wakes a second thread for every event, which finds nothing to do nearly always:
-//! a sixth of the driver's processor time with 3,600 messages a second, taken from the servers beside it.
+//! a seventh of the driver's processor time with 3,600 messages a second, taken from the servers beside it.
 
 use std::{num::NonZero, sync::LazyLock, thread};
 use tokio::runtime::{Builder, Handle};

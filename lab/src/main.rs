@@ -23,12 +23,7 @@ use tokio::signal::unix::{SignalKind, signal};
 #[tokio::main]
 async fn main() -> ExitCode {
     let cli = Cli::parse();
-    // Whichever it is, dropping the work ends the servers that it has started.
-    let outcome = tokio::select! {
-        outcome = work(&cli.command, cli.json, cli.quiet) => outcome,
-        ended = told_to_end() => ended,
-    };
-    match outcome {
+    match work_until_told(&cli).await {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::FAILURE,
         Err(error) => {
@@ -38,11 +33,13 @@ async fn main() -> ExitCode {
     }
 }
 
-/// An error once somebody wants this to end.
-async fn told_to_end() -> Result<bool> {
-    let mut terminate = signal(SignalKind::terminate())?;
+/// As [`work`]; a signal drops it, which ends the servers that it has started.
+async fn work_until_told(cli: &Cli) -> Result<bool> {
+    // Before anything is started.
+    let (mut interrupt, mut terminate) = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
     tokio::select! {
-        interrupted = tokio::signal::ctrl_c() => interrupted?,
+        outcome = work(&cli.command, cli.json, cli.quiet) => return outcome,
+        _ = interrupt.recv() => {}
         _ = terminate.recv() => {}
     }
     bail!("told to end; what was measured so far is given up")

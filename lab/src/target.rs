@@ -28,7 +28,7 @@ use std::{
     time::{Duration, Instant},
 };
 use tokio::{net::TcpStream, sync::mpsc};
-use tokio_util::sync::CancellationToken;
+use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
 
 /// Handshakes at a time.
 const DIALLING: usize = 32;
@@ -83,9 +83,9 @@ pub trait Link: Debug + Send {
 async fn dial<T: Send + 'static>(
     connecting: impl Iterator<Item = impl Future<Output = Result<T>> + Send + 'static>,
 ) -> Result<Vec<T>> {
-    let connecting = connecting
-        .enumerate()
-        .map(|(client, connect)| async move { loops::of(client).spawn(connect).await? });
+    let connecting = connecting.enumerate().map(|(client, connect)| async move {
+        AbortOnDropHandle::new(loops::of(client).spawn(connect)).await?
+    });
     stream::iter(connecting).buffered(DIALLING).try_collect().await
 }
 

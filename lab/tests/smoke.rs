@@ -257,7 +257,7 @@ async fn a_run_that_is_told_to_end_leaves_no_server_behind() -> Result<()> {
     let mut lab = Process::spawn_path(lab.as_ref(), "fastchat-lab", |command| {
         command.args(arguments);
     })?;
-    lab.line(Duration::from_secs(60), |line| line.contains(" s of ")).await?;
+    lab.line(Duration::from_secs(120), |line| line.contains(" s of ")).await?;
     let started = machine::descendants(lab.pid().context("it runs")?)?;
     assert!(started.len() > 3, "{started:?}");
     let status = lab.terminate(Duration::from_secs(20)).await?;

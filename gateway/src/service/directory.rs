@@ -105,7 +105,10 @@ pub(super) async fn put_manifest(gateway: &Gateway, me: &Me, request: &PutManife
     current.verify_successor(&next).map_err(|e| Refusal::new(Code::BadManifest, e.to_string()))?;
     check_devices(gateway, &current, &next).await?;
     let revoked = newly_revoked(&current, &next);
-    if !gateway.store.put_manifest(me.account, new_manifest(&next)).await.map_err(store_error)? {
+    let put = gateway.store.put_manifest(me.account, new_manifest(&next)).await;
+    // Whatever became of it: a device that was added may connect anywhere.
+    gateway.registry.accompany(me.account);
+    if !put.map_err(store_error)? {
         return refuse(Code::BadManifest, "another manifest came first");
     }
     for device in revoked {

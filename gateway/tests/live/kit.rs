@@ -38,7 +38,7 @@ use tokio_tungstenite::{WebSocketStream, tungstenite::Message, tungstenite::prot
 
 const HOST: &str = "here:1";
 /// Generous: these machines are slow at times.
-const PATIENCE: Duration = Duration::from_secs(30);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 
 /// One store, one bus, and gateways that are added.
 pub(crate) struct World {

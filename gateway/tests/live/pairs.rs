@@ -1,9 +1,10 @@
 //! A conversation of two across gateways: who gets a record on the bus, and who needs none.
 
-use crate::kit::{Client, Live, Person, Place, World};
+use crate::kit::{Client, Live, PATIENCE, Person, Place, World};
 use fastchat_gateway::store::NewDirect;
 use fastchat_protocol::{AccountId, ConversationId, Epoch, ServerFrame, bus::Subject};
 use std::{sync::atomic::Ordering, time::Duration};
+use tokio::time::timeout;
 
 pub(crate) const DIRECT: ConversationId = ConversationId::new([66; 16]);
 
@@ -42,9 +43,12 @@ impl Scene {
         let handles = |account: &AccountId| self.here.gateway.registry.find(*account, None);
         let company =
             || accounts.iter().flat_map(handles).all(|handle| handle.company.load(Ordering::Relaxed));
-        while !company() {
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
+        let until = async {
+            while !company() {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        };
+        timeout(PATIENCE, until).await.expect("it knows");
     }
 }
 

@@ -162,7 +162,7 @@ fn but_for_clients(run: &Figures) -> Vec<String> {
 
 fn but_for_gateways(run: &Figures) -> Vec<String> {
     let strategy = fleet(run).map(|(_, strategy)| strategy).filter(|strategy| !strategy.is_empty());
-    vec![strategy.unwrap_or("no balancer").to_owned(), who(run), pace(run), bytes(run), arrivals(run)]
+    vec![strategy.unwrap_or("drawn").to_owned(), who(run), pace(run), bytes(run), arrivals(run)]
 }
 
 fn but_for_size(run: &Figures) -> Vec<String> {

@@ -24,7 +24,6 @@ use anyhow::{Context, Result};
 use async_trait::async_trait;
 use keyed::Keyed;
 use people::{People, some_at_a_time};
-use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 
 pub use alone::{Alone, writer};
@@ -35,7 +34,7 @@ pub use servers::Servers;
 pub use spread::Spread;
 
 /// How FastChat is set up.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Setup {
     /// Gateways of a fleet; 0 is the embedded server.
     pub gateways: usize,

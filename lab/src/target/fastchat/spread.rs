@@ -1,21 +1,20 @@
 //! Which gateway each client connects to.
 
 use rand::{SeedableRng, rngs::StdRng, seq::SliceRandom};
-use serde::{Deserialize, Serialize};
 
 /// So that two runs have the same people at the same gateways.
 const SEED: u64 = 1;
 const IN_TURN: &str = "in-turn";
 
 /// How clients come to gateways.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub enum Spread {
     /// As many to each, drawn: nobody chooses whom to write to by gateways. Of pairs, every second one is of
     /// two gateways where there are two.
     #[default]
     Drawn,
-    /// The n-th to the n-th, and around. Both of a pair are never at one gateway, both ends of halves always:
-    /// the extremes.
+    /// The n-th to the n-th, and around. Both of a pair are never at one of two gateways, both ends of halves
+    /// nearly always: the extremes.
     InTurn,
     /// As a balancer with this strategy says.
     Balanced(String),
@@ -44,7 +43,7 @@ impl Spread {
     pub(super) fn about(&self) -> String {
         match self {
             Self::Drawn => "drawn, as many at each gateway".to_owned(),
-            Self::InTurn => "in turn: both of a pair at two gateways".to_owned(),
+            Self::InTurn => "in turn: both of a pair never at one gateway".to_owned(),
             Self::Balanced(strategy) => format!("as the balancer says by {strategy}"),
         }
     }
