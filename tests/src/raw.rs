@@ -1,10 +1,10 @@
 //! A client that speaks the wire by hand: for what a well-behaved one would never say.
 
 use anyhow::{Context, Result, bail};
-use fastchat_e2ee::{Device, Identity};
+use fastchat_e2ee::{Device, Identity, VerifiedManifest};
 use fastchat_protocol::{
     AccountId, Bytes, ClientFrame, DeviceId, Refusal, RequestId, ServerFrame, challenge,
-    client::{AuthKey, Hello, Register, Resume},
+    client::{AuthKey, Hello, PutManifest, Register, Resume},
     limits, server,
 };
 use futures_util::{SinkExt, StreamExt};
@@ -22,7 +22,11 @@ use tokio_tungstenite::{
 
 /// An account with one device, made without a client.
 #[derive(Debug)]
-pub struct RawDevice(Device);
+pub struct RawDevice {
+    device: Device,
+    identity: Identity,
+    manifest: VerifiedManifest,
+}
 
 impl RawDevice {
     /// Registers a new account at a gateway, and keeps the session.
@@ -47,7 +51,7 @@ impl RawDevice {
             invite: None,
         };
         client.expect_session(&ClientFrame::Register(register)).await?;
-        Ok((Self(device), client))
+        Ok((Self { device, identity, manifest }, client))
     }
 
     /// Connects again by the device's key, and is not let in: why.
@@ -62,8 +66,32 @@ impl RawDevice {
 
     async fn proof(&self, client: &mut RawClient) -> Result<ClientFrame> {
         let hello = client.challenged().await?;
-        let signature = self.0.sign_challenge(&hello.deployment, client.host(), &hello.nonce);
-        Ok(ClientFrame::Resume(Resume { device: self.0.id(), signature: Bytes::copy_from_slice(&signature) }))
+        let signature = self.device.sign_challenge(&hello.deployment, client.host(), &hello.nonce);
+        Ok(ClientFrame::Resume(Resume {
+            device: self.device.id(),
+            signature: Bytes::copy_from_slice(&signature),
+        }))
+    }
+
+    /// Whose.
+    pub fn account(&self) -> AccountId {
+        self.device.account()
+    }
+
+    /// Which.
+    pub fn id(&self) -> DeviceId {
+        self.device.id()
+    }
+
+    /// The manifest that adds a device to the account, which nobody has.
+    pub fn another_device(&self) -> Result<ClientFrame> {
+        let mut rng = rand::rngs::StdRng::from_rng(&mut rand::rng());
+        let fingerprint = self.identity.fingerprint()?;
+        let other = Device::generate(&mut rng, self.account(), DeviceId::new(rand::random()), fingerprint);
+        let devices = vec![self.device.manifest_entry(), other.manifest_entry()];
+        let next = self.identity.sign_successor(&mut rng, &self.manifest, devices, Vec::new())?;
+        let manifest = Bytes::copy_from_slice(next.bytes());
+        Ok(ClientFrame::PutManifest(PutManifest { manifest }))
     }
 
     /// Connects again by the device's key.

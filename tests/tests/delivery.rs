@@ -1,9 +1,15 @@
 //! Stories of delivery over two gateways, on real Postgres and NATS, and embedded.
 
-use anyhow::Result;
+use anyhow::{Context, Result, ensure};
+use fastchat_gateway::store::{
+    NewDirect, Store,
+    postgres::{Options, Postgres},
+};
+use fastchat_protocol::{ClientFrame, ConversationId, Counter, Epoch, ServerFrame, client::Send};
 use fastchat_tests::{
     cluster::Cluster,
     history::History,
+    raw::{RawClient, RawDevice},
     user::{User, judge},
 };
 use std::time::Duration;
@@ -99,5 +105,64 @@ async fn a_note_to_oneself_is_there_after_coming_back() -> Result<()> {
     let alice = User::come_back(alice.crash().await).await?;
     alice.send("alice").await?;
     assert_eq!(alice.history("alice").await?.iter().filter(|m| m.own).count(), 3);
+    Ok(())
+}
+
+/// What the only gateway has given to the bus.
+async fn published(cluster: &mut Cluster) -> Result<f64> {
+    // Records are counted by the task that hands them to the bus.
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    let (_, text) = cluster.gateway(0).admin("/metrics").await?;
+    let line = text.lines().find(|line| line.starts_with("fastchat_bus_published_total"));
+    Ok(line.and_then(|line| line.rsplit(' ').next()).context("it is counted")?.parse()?)
+}
+
+/// Sends what looks like an application envelope of epoch 1.
+async fn say(client: &mut RawClient, conversation: ConversationId, counter: u64) -> Result<()> {
+    let mut envelope = vec![0, 1, 0, 2, 20];
+    envelope.extend(conversation.as_bytes());
+    envelope.extend([0; 4]);
+    envelope.extend(1_u64.to_be_bytes());
+    envelope.extend([1, 8]);
+    envelope.extend(counter.to_be_bytes());
+    let send = Send { conversation, counter: Counter(counter), envelope: envelope.into() };
+    let answer = client.ask(&ClientFrame::Send(send)).await?;
+    ensure!(matches!(answer, ServerFrame::Sent(_)), "{answer:?}");
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_adds_a_device_gets_records_for_it_before_it_has_connected() -> Result<()> {
+    let mut cluster = Cluster::fleet(1).await?;
+    let address = cluster.gateway(0).address();
+    let (alice, mut client) = RawDevice::register(&address, "alice").await?;
+    let (bob, mut peer) = RawDevice::register(&address, "bob").await?;
+    let conversation = ConversationId::new(rand::random());
+    let options = Options {
+        url: cluster.database().to_owned(),
+        max_connections: 1,
+        application_name: "test".to_owned(),
+    };
+    let founding = NewDirect {
+        conversation,
+        device: alice.id(),
+        account: alice.account(),
+        peer: bob.account(),
+        suite: 1,
+        epoch: Epoch { generation: 0, number: 1 },
+        group_info: "info".into(),
+        state: "state".into(),
+        tree: "tree".into(),
+        joins: Vec::new(),
+    };
+    Postgres::connect(&options)?.found_direct(founding).await?;
+
+    let before = published(&mut cluster).await?;
+    say(&mut client, conversation, 1).await?;
+    assert_eq!(published(&mut cluster).await?, before, "both have one device, which is here");
+    let answer = peer.ask(&bob.another_device()?).await?;
+    ensure!(matches!(answer, ServerFrame::Done(_)), "{answer:?}");
+    say(&mut client, conversation, 2).await?;
+    assert_eq!(published(&mut cluster).await?, before + 1.0, "for Bob");
     Ok(())
 }
