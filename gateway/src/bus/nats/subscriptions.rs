@@ -162,14 +162,12 @@ impl Subscriptions {
                 entry.sure = entry.stop.is_some();
             }
         }
-        if std::mem::take(&mut wishes.owes_restored) {
+        // Who has stopped waiting went on before it was sure.
+        let went_on = work.waiting.into_iter().filter_map(|done| done.send(()).err()).count() > 0;
+        if std::mem::take(&mut wishes.owes_restored) || went_on {
             events.reconnected();
         }
         drop(wishes);
-        for done in work.waiting {
-            // The subscriber may have stopped waiting.
-            let _ = done.send(());
-        }
     }
 
     /// A barrier did not come back: those who waited go on without, and hear `Restored` later.
