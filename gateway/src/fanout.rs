@@ -26,6 +26,7 @@ use fastchat_protocol::{
     server::{Deliver, Heads, LogKind, LogRow},
 };
 use std::{
+    cell::LazyCell,
     collections::{BTreeSet, HashMap},
     sync::{Arc, Mutex, PoisonError, atomic::Ordering},
     time::Instant,
@@ -99,24 +100,22 @@ impl Fanout {
             envelope: live.then_some(envelope),
         };
         let frame = ServerFrame::Deliver(Deliver { conversation, row }).encode(RequestId(0));
-        let record = BusFrame::Row(bus::Row {
-            conversation,
-            seq: stored.seq,
-            sender,
-            revision: stored.revision,
-            frame: frame.clone(),
+        let (seq, revision) = (stored.seq, stored.revision);
+        // Encoded for the first that needs it.
+        let record = LazyCell::new(|| {
+            let frame = frame.clone();
+            BusFrame::Row(bus::Row { conversation, seq, sender, revision, frame }).encode(RequestId(0))
         });
-        let record = record.encode(RequestId(0));
         if stored.audience == Audience::Group {
-            let (seq, revision) = (stored.seq, stored.revision);
+            let frame = frame.clone();
             self.groups.deliver(conversation, GroupRow { seq, revision, sender, frame });
-            return self.bus.publish(Subject::Group(conversation), record);
+            return self.bus.publish(Subject::Group(conversation), Bytes::clone(&record));
         }
         for account in accounts(stored.audience) {
             let elsewhere = self.deliver(account, sender, &frame);
-            self.note(conversation, account, stored.seq);
+            self.note(conversation, account, seq);
             if elsewhere {
-                self.bus.publish(Subject::User(account), record.clone());
+                self.bus.publish(Subject::User(account), Bytes::clone(&record));
             }
         }
     }

@@ -293,6 +293,13 @@ impl GatewayProcess {
         http(&self.admin_address(), "GET", path, "text/plain", "").await
     }
 
+    /// What it has counted: the sum of the series that begin so and have this label.
+    pub async fn counted(&self, name: &str, label: &str) -> Result<f64> {
+        let (_, page) = self.admin("/metrics").await?;
+        let lines = page.lines().filter(|line| line.starts_with(name) && line.contains(label));
+        Ok(lines.filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok()).sum())
+    }
+
     /// Everything that it has logged.
     pub fn log(&self) -> String {
         self.earlier_logs.clone() + &self.process.as_ref().map(Process::log).unwrap_or_default()

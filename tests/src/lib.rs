@@ -4,7 +4,8 @@
 //! - [`cluster`]: a deployment of real gateways. [`user`]: a person with a client, every act recorded.
 //! - [`machine`]: one of several machines of an account: registered, linked or recovered.
 //! - [`cli`]: a person at a terminal, with the real program; [`admin`]: an operator with the gateway's.
-//! - [`raw`]: a client that speaks the wire by hand, for what a good one would never say.
+//! - [`raw`]: a client that speaks the wire by hand, for what a good one would never say; [`envelope`]: what
+//!   it sends.
 //! - [`servers`]: throwaway Postgres, NATS and Prometheus. [`process`]: the real programs as child processes.
 //! - [`schema`]: JSON Schema, and which one holds for what a program writes.
 //! - [`proxy`]: a TCP proxy that delays, swallows and cuts, in place of a bad network.
@@ -24,6 +25,7 @@ pub mod checker;
 pub mod cli;
 pub mod cluster;
 pub mod crowd;
+pub mod envelope;
 pub mod history;
 pub mod lax;
 pub mod leaks;

@@ -2,13 +2,12 @@
 
 use anyhow::{Context, Result};
 use fastchat_client::devices::archive::Share;
-use fastchat_protocol::{
-    Bytes, ClientFrame, Code, ConversationId, Counter, Refusal, ServerFrame, client::Send,
-};
+use fastchat_protocol::{ClientFrame, Code, ConversationId, Counter, Refusal, ServerFrame, client::Send};
 use fastchat_tests::{
     admin::Operator,
     cli::Person,
     cluster::Cluster,
+    envelope::unsealed,
     machine::Machine,
     raw::{RawClient, RawDevice},
 };
@@ -146,7 +145,11 @@ async fn quotas_are_kept_where_they_are_used() -> Result<()> {
     let mut limited = 0;
     for counter in 1..=15 {
         let conversation = ConversationId::new([1; 16]);
-        let send = Send { conversation, counter: Counter(counter), envelope: envelope(counter) };
+        let send = Send {
+            conversation,
+            counter: Counter(counter),
+            envelope: unsealed(conversation, Counter(counter)),
+        };
         match client.ask(&ClientFrame::Send(send)).await? {
             ServerFrame::Refused(refusal) if refusal.code == Code::RateLimited => limited += 1,
             ServerFrame::Refused(refusal) => assert_eq!(refusal.code, Code::NotMember),
@@ -179,15 +182,4 @@ async fn end_of(client: &mut RawClient) -> Result<Refusal> {
             other => anyhow::bail!("expected the end, got {other:?}"),
         }
     }
-}
-
-/// Something that looks like an application envelope of epoch 1.
-fn envelope(counter: u64) -> Bytes {
-    let mut envelope = vec![0, 1, 0, 2, 20];
-    envelope.extend([1; 16]);
-    envelope.extend([0; 4]);
-    envelope.extend(1_u64.to_be_bytes());
-    envelope.extend([1, 8]);
-    envelope.extend(counter.to_be_bytes());
-    envelope.into()
 }

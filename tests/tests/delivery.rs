@@ -1,6 +1,6 @@
 //! Stories of delivery over two gateways, on real Postgres and NATS, and embedded.
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Result, ensure};
 use fastchat_gateway::store::{
     NewDirect, Store,
     postgres::{Options, Postgres},
@@ -8,6 +8,7 @@ use fastchat_gateway::store::{
 use fastchat_protocol::{ClientFrame, ConversationId, Counter, Epoch, ServerFrame, client::Send};
 use fastchat_tests::{
     cluster::Cluster,
+    envelope::unsealed,
     history::History,
     raw::{RawClient, RawDevice},
     user::{User, judge},
@@ -112,20 +113,12 @@ async fn a_note_to_oneself_is_there_after_coming_back() -> Result<()> {
 async fn published(cluster: &mut Cluster) -> Result<f64> {
     // Records are counted by the task that hands them to the bus.
     tokio::time::sleep(Duration::from_millis(300)).await;
-    let (_, text) = cluster.gateway(0).admin("/metrics").await?;
-    let line = text.lines().find(|line| line.starts_with("fastchat_bus_published_total"));
-    Ok(line.and_then(|line| line.rsplit(' ').next()).context("it is counted")?.parse()?)
+    cluster.gateway(0).counted("fastchat_bus_published_total", "").await
 }
 
-/// Sends what looks like an application envelope of epoch 1.
 async fn say(client: &mut RawClient, conversation: ConversationId, counter: u64) -> Result<()> {
-    let mut envelope = vec![0, 1, 0, 2, 20];
-    envelope.extend(conversation.as_bytes());
-    envelope.extend([0; 4]);
-    envelope.extend(1_u64.to_be_bytes());
-    envelope.extend([1, 8]);
-    envelope.extend(counter.to_be_bytes());
-    let send = Send { conversation, counter: Counter(counter), envelope: envelope.into() };
+    let counter = Counter(counter);
+    let send = Send { conversation, counter, envelope: unsealed(conversation, counter) };
     let answer = client.ask(&ClientFrame::Send(send)).await?;
     ensure!(matches!(answer, ServerFrame::Sent(_)), "{answer:?}");
     Ok(())

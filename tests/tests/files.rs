@@ -81,16 +81,8 @@ async fn at_share(process: &Process, share: f64) -> Result<()> {
 async fn parts(cluster: &mut Cluster, direction: &str) -> Result<f64> {
     let mut sum = 0.0;
     for n in 0..cluster.gateways() {
-        let (_, page) = cluster.gateway(n).admin("/metrics").await?;
-        let wanted = |line: &&str| {
-            line.starts_with("fastchat_blob_requests_total{")
-                && line.contains(&format!("direction=\"{direction}\""))
-        };
-        sum += page
-            .lines()
-            .filter(wanted)
-            .filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok())
-            .sum::<f64>();
+        let label = format!("direction=\"{direction}\"");
+        sum += cluster.gateway(n).counted("fastchat_blob_requests_total{", &label).await?;
     }
     Ok(sum)
 }

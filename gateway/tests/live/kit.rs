@@ -1,5 +1,6 @@
 //! Gateways in this process over one embedded store and one bus, and clients that speak the wire.
 
+use crate::envelope::unsealed;
 use async_trait::async_trait;
 use bytes::Bytes;
 use ed25519_dalek::{Signer, SigningKey};
@@ -256,15 +257,10 @@ impl Client {
         }
     }
 
-    /// Sends something that looks like an application envelope of epoch 1.
+    /// Sends what looks like an application envelope.
     pub(crate) async fn say(&mut self, conversation: ConversationId, counter: u64) -> ServerFrame {
-        let mut envelope = vec![0, 1, 0, 2, 20];
-        envelope.extend(conversation.as_bytes());
-        envelope.extend([0; 4]);
-        envelope.extend(1_u64.to_be_bytes());
-        envelope.extend([1, 8]);
-        envelope.extend(counter.to_be_bytes());
-        let send = Send { conversation, counter: Counter(counter), envelope: envelope.into() };
+        let counter = Counter(counter);
+        let send = Send { conversation, counter, envelope: unsealed(conversation, counter) };
         self.ask(ClientFrame::Send(send)).await
     }
 

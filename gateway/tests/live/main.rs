@@ -5,6 +5,9 @@ mod admission;
 mod arrivals;
 mod assign;
 mod blobs;
+#[path = "../../../tests/src/envelope.rs"]
+#[expect(unreachable_pub, reason = "public in the harness that it belongs to")]
+mod envelope;
 mod fleet;
 mod groups;
 mod guests;

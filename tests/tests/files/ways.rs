@@ -5,13 +5,6 @@ use anyhow::{Context, Result, ensure};
 use fastchat_tests::{cli::Person, cluster::Cluster, wait::until};
 use std::fs;
 
-/// What a gateway has counted, by the beginning of the line and a label.
-async fn counted(cluster: &mut Cluster, n: usize, name: &str, label: &str) -> Result<f64> {
-    let (_, page) = cluster.gateway(n).admin("/metrics").await?;
-    let lines = page.lines().filter(|line| line.starts_with(name) && line.contains(label));
-    Ok(lines.filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok()).sum())
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn a_file_waits_for_object_storage_and_messages_do_not() -> Result<()> {
     let place = tempfile::tempdir()?;
@@ -34,10 +27,11 @@ async fn a_file_waits_for_object_storage_and_messages_do_not() -> Result<()> {
     let mut sending = alice.start(&["file", "send", "bob", text(&second), "--json"], &[])?;
     until(LONG, "a part is refused", async || {
         let refused = r#"direction="in",result="unavailable""#;
-        Ok(counted(&mut cluster, 0, "fastchat_blob_requests_total", refused).await? >= 1.0)
+        Ok(cluster.gateway(0).counted("fastchat_blob_requests_total", refused).await? >= 1.0)
     })
     .await?;
-    let failed = counted(&mut cluster, 0, "fastchat_blob_storage_failures_total", r#"reason="unavailable""#);
+    let failed =
+        cluster.gateway(0).counted("fastchat_blob_storage_failures_total", r#"reason="unavailable""#);
     ensure!(failed.await? >= 1.0, "it is counted");
     for n in 0..2 {
         ensure!(cluster.gateway(n).admin("/readyz").await?.0 == 200, "messages go on");
@@ -79,7 +73,7 @@ async fn a_file_goes_and_comes_over_tls() -> Result<()> {
     let seq = last_file(&bob, "alice").await?;
     bob.run(&["file", "get", "alice", &seq, "--to", text(&folder)]).await?.ok()?;
     same(&sent, &folder.join("sealed.bin"))?;
-    let put = counted(&mut cluster, 0, "fastchat_blob_requests_total", r#"direction="in",result="ok""#);
+    let put = cluster.gateway(0).counted("fastchat_blob_requests_total", r#"direction="in",result="ok""#);
     ensure!(put.await? >= 12.0, "it went through the public listener, which speaks TLS alone");
     Ok(())
 }
