@@ -2,8 +2,8 @@
 //!
 //! - Every call is one statement or one transaction on one connection, under a deadline
 //!   ([`connection`]); there also is the one place that says what an error means for what was stored.
-//! - Appending is one round trip (`append_runs` in the migrations), and a second one where a batch needs
-//!   judgement (`append_envelopes`); commits and foundings are ordinary transactions with the same rules
+//! - Appending is one round trip where it is plain ([`plain`]), of senders who are known ([`senders`]); what
+//!   needs judgement is another one (`append_envelopes` in the migrations). Commits and foundings are ordinary transactions with the same rules
 //!   and the same order of locks ([`members`]): accounts, conversations, cursors, mailboxes, each in the
 //!   order of ids.
 //! - It connects when it is used, and again whenever Postgres is back; nothing needs a restart.
@@ -22,13 +22,14 @@ mod group;
 mod key_packages;
 mod mailbox;
 mod members;
+mod plain;
 mod pool;
 mod read;
 mod receipts;
 mod restored;
 mod row;
-mod runs;
 mod schema;
+mod senders;
 #[expect(clippy::duplicate_mod, reason = "a module of each store")]
 #[path = "shared.rs"]
 mod shared;
@@ -37,9 +38,10 @@ mod slots;
 use super::*;
 use connection::now;
 use pool::{Connections, Health};
+use senders::Senders;
 use shared::noted;
 use sqlx::{PgConnection, postgres::PgConnectOptions};
-use std::sync::Arc;
+use std::{sync::Arc, time::Instant};
 
 // What the shared statements run on.
 type Connection = PgConnection;
@@ -81,6 +83,7 @@ pub struct Postgres {
     /// over, whose plans and caches are warm.
     writer: Arc<Connections>,
     lanes: u32,
+    senders: Senders,
     /// Without the timeouts of the pool's connections: a migration may take its time.
     patient: PgConnectOptions,
 }
@@ -97,12 +100,15 @@ impl Postgres {
         let patient: PgConnectOptions = options.url.parse().map_err(StoreError::Unavailable)?;
         let patient = patient.application_name(&options.application_name);
         let health = Health::default();
-        let pool = |limit| Arc::new(Connections::new(patient.clone(), limit, health.clone()));
+        let pool = |options, limit| Arc::new(Connections::new(options, limit, health.clone()));
         let lanes = LANES.min(options.max_connections / 2);
-        let others = pool(options.max_connections - lanes);
+        let others = pool(patient.clone(), options.max_connections - lanes);
         // Of a single connection there is nothing to set aside.
-        let writer = if lanes == 0 { Arc::clone(&others) } else { pool(lanes) };
-        Ok(Self { pool: others, writer, lanes: lanes.max(1), patient })
+        let writer = match lanes {
+            0 => Arc::clone(&others),
+            lanes => pool(patient.clone().options(plain::PLANS), lanes),
+        };
+        Ok(Self { pool: others, writer, lanes: lanes.max(1), senders: Senders::new(Instant::now()), patient })
     }
 
     /// Brings the schema up to this program's. Needs a role that may create tables.
@@ -196,7 +202,7 @@ impl Store for Postgres {
         if batch.is_empty() {
             return Ok(Vec::new());
         }
-        self.append_by(async |c| append::append(c, batch).await).await
+        append::append(self, batch).await
     }
 
     async fn append_commit(&self, commit: NewCommit) -> Result<Committed> {

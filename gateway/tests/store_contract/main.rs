@@ -25,6 +25,7 @@ mod receipts;
 mod removal;
 mod restored;
 mod retain;
+mod senders;
 mod world;
 mod writer;
 

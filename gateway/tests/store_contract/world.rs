@@ -21,7 +21,7 @@ pub(crate) struct World {
 
 enum Behind {
     Sqlite(TempDir),
-    Postgres(Database),
+    Postgres(Arc<Database>),
 }
 
 impl World {
@@ -36,7 +36,14 @@ impl World {
         let store = connect(&database.url());
         store.migrate().await.expect("it migrates");
         store.check_schema().await.expect("it is up to date");
-        Self { store: Arc::new(store), behind: Behind::Postgres(database) }
+        Self { store: Arc::new(store), behind: Behind::Postgres(Arc::new(database)) }
+    }
+
+    /// Another gateway on the same Postgres; or this one after a restart.
+    pub(crate) fn beside(&self) -> Self {
+        let Behind::Postgres(database) = &self.behind else { panic!("of Postgres") };
+        let store = Arc::new(connect(&database.url()));
+        Self { store, behind: Behind::Postgres(Arc::clone(database)) }
     }
 
     /// Statements of a test, with ids as `{hex}` between `'id:` and `'`.

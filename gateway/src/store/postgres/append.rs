@@ -1,40 +1,106 @@
 //! The hot path: batches of envelopes, and cursors.
 
 use super::super::{
-    Append, Outcome,
+    Append, Outcome, Result, StoreError,
     receipts::CursorMoved,
     rows::{Columns, Fallible, Fault, stored},
 };
-use super::runs;
+use super::{
+    Postgres,
+    plain::{self, Part},
+    senders::{self, Key, Sender, key},
+};
 use fastchat_protocol::{ConversationId, Counter, DeviceId, Seq};
 use sqlx::{PgConnection, postgres::PgRow};
+use std::{collections::HashMap, time::Instant};
 
-/// A batch of one goes the short way (migration 11), a larger one as runs (migration 12); whichever is
-/// not plain is judged by `append_envelopes`.
-pub(super) async fn append(c: &mut PgConnection, batch: &[Append]) -> Fallible<Vec<Outcome>> {
-    let rows = match batch {
-        [item] => append_one(c, item).await?,
-        _ => match runs::append(c, batch).await? {
-            Some(outcomes) => return Ok(outcomes),
-            None => append_many(c, batch).await?,
-        },
+/// Conversations whose part of the batch is plain go the short way ([`plain`]), the others are judged by
+/// `append_envelopes`. A batch of both is two transactions, and never parts a conversation.
+pub(super) async fn append(store: &Postgres, batch: &[Append]) -> Result<Vec<Outcome>> {
+    let mut known = store.senders.of(batch, Instant::now());
+    let mut outcomes = vec![None; batch.len()];
+    // Whether an error would still say that nothing was stored.
+    let mut some = false;
+    let work = async |c: &mut PgConnection| append_by(c, batch, &mut known, &mut outcomes, &mut some).await;
+    let worked = store.append_by(work).await;
+    for (item, outcome) in batch.iter().zip(&outcomes) {
+        match outcome {
+            Some(Outcome::Stored(stored)) => {
+                let (counter, revision, audience) = (item.counter, stored.revision, stored.audience);
+                store.senders.note(key(item), Sender { counter, revision, audience });
+            }
+            _ => store.senders.forget(&key(item)),
+        }
+    }
+    match worked {
+        Err(StoreError::Unavailable(error)) if some => Err(StoreError::Unknown(error)),
+        Err(error) => Err(error),
+        Ok(()) => {
+            let whole: Option<Vec<Outcome>> = outcomes.into_iter().collect();
+            let missing = Fault::corrupt("append", "an envelope without an outcome");
+            whole.ok_or_else(|| missing.named(StoreError::Unknown))
+        }
+    }
+}
+
+async fn append_by(
+    c: &mut PgConnection,
+    batch: &[Append],
+    known: &mut HashMap<Key, Sender>,
+    outcomes: &mut [Option<Outcome>],
+    some: &mut bool,
+) -> Fallible<()> {
+    // A first message has no sender that anybody knows.
+    let unknown = batch.iter().filter(|item| item.counter > Counter(1)).map(key);
+    let unknown: Vec<Key> = unknown.filter(|key| !known.contains_key(key)).collect();
+    if !unknown.is_empty() {
+        known.extend(senders::ask(c, &unknown).await?);
+    }
+    let (parts, rest) = plain::split(batch, known);
+    // First what may fail by one of its items: as long as nothing is stored, that is all of the error.
+    judge(c, batch, &rest, outcomes, some).await?;
+    if parts.is_empty() {
+        return Ok(());
+    }
+    let left = match plain::append(c, batch, &parts).await {
+        Ok((stored, left)) => {
+            *some |= !stored.is_empty();
+            stored.into_iter().for_each(|(place, stored)| outcomes[place] = Some(Outcome::Stored(stored)));
+            left
+        }
+        // A counter was used before: by way of another gateway, or it is a retry.
+        Err(Fault::Sql(sqlx::Error::Database(error))) if error.is_unique_violation() => {
+            let places = parts.into_iter().flat_map(|part: Part| part.places);
+            let mut left: Vec<usize> = places.collect();
+            left.sort_unstable();
+            left
+        }
+        Err(fault) => return Err(fault),
     };
-    rows.iter().map(outcome).collect()
+    judge(c, batch, &left, outcomes, some).await
 }
 
-async fn append_one(c: &mut PgConnection, item: &Append) -> Fallible<Vec<PgRow>> {
-    let query = sqlx::query("SELECT * FROM append_envelope($1, $2, $3, $4, $5, $6)")
-        .bind(item.conversation.as_bytes().as_slice())
-        .bind(item.device.as_bytes().as_slice())
-        .bind(stored(item.counter.0))
-        .bind(i64::from(item.epoch.generation))
-        .bind(stored(item.epoch.number))
-        .bind(item.envelope.as_ref());
-    Ok(query.fetch_all(c).await?)
+async fn judge(
+    c: &mut PgConnection,
+    batch: &[Append],
+    places: &[usize],
+    outcomes: &mut [Option<Outcome>],
+    some: &mut bool,
+) -> Fallible<()> {
+    if places.is_empty() {
+        return Ok(());
+    }
+    let items: Vec<&Append> = places.iter().map(|&place| &batch[place]).collect();
+    let rows = append_envelopes(c, &items).await?;
+    *some = true;
+    for (&place, row) in places.iter().zip(&rows) {
+        outcomes[place] = Some(outcome(row)?);
+    }
+    Ok(())
 }
 
-async fn append_many(c: &mut PgConnection, batch: &[Append]) -> Fallible<Vec<PgRow>> {
-    let column = |f: fn(&Append) -> i64| batch.iter().map(f).collect::<Vec<_>>();
+async fn append_envelopes(c: &mut PgConnection, batch: &[&Append]) -> Fallible<Vec<PgRow>> {
+    let column = |f: fn(&Append) -> i64| batch.iter().copied().map(f).collect::<Vec<_>>();
     let query = sqlx::query("SELECT * FROM append_envelopes($1, $2, $3, $4, $5, $6)")
         .bind(batch.iter().map(|item| item.conversation.as_bytes().as_slice()).collect::<Vec<_>>())
         .bind(batch.iter().map(|item| item.device.as_bytes().as_slice()).collect::<Vec<_>>())

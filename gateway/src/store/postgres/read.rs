@@ -104,7 +104,7 @@ pub(super) async fn conversations(
              WHERE a.device = $1 AND NOT EXISTS (
                  SELECT 1 FROM readable r WHERE r.device = $1 AND r.conversation = a.conversation)
          ) AS v
-         LEFT JOIN send_counters s ON s.conversation = v.conversation AND s.device = v.device
+         LEFT JOIN counters s ON s.conversation = v.conversation AND s.device = v.device
          WHERE $2::bytea IS NULL OR v.conversation > $2
          ORDER BY v.conversation LIMIT $3",
     )

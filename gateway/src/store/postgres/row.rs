@@ -36,7 +36,7 @@ pub(super) async fn standing(
                     WHERE o.conversation = $1 AND o.account <> a.account AND o.to_seq IS NULL) AS needed,
                 EXISTS (SELECT 1 FROM cursors u
                         WHERE u.conversation = $1 AND u.device = $2 AND u.to_seq IS NULL) AS joined,
-                coalesce((SELECT s.high FROM send_counters s
+                coalesce((SELECT s.high FROM counters s
                           WHERE s.conversation = $1 AND s.device = $2), 0) AS high_water
          FROM (SELECT) AS one LEFT JOIN admissible a ON a.conversation = $1 AND a.device = $2",
     )

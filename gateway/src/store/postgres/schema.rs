@@ -11,7 +11,7 @@ use sqlx::{
 };
 
 /// Each migration once, in order. A released one never changes: its checksum is stored.
-const MIGRATIONS: [(i64, &str, &str); 12] = [
+const MIGRATIONS: [(i64, &str, &str); 13] = [
     (1, "accounts", include_str!("../../../migrations/postgres/0001_accounts.sql")),
     (2, "conversations", include_str!("../../../migrations/postgres/0002_conversations.sql")),
     (3, "append", include_str!("../../../migrations/postgres/0003_append.sql")),
@@ -24,6 +24,7 @@ const MIGRATIONS: [(i64, &str, &str); 12] = [
     (10, "append_plan", include_str!("../../../migrations/postgres/0010_append_plan.sql")),
     (11, "append_one", include_str!("../../../migrations/postgres/0011_append_one.sql")),
     (12, "append_runs", include_str!("../../../migrations/postgres/0012_append_runs.sql")),
+    (13, "append_plain", include_str!("../../../migrations/postgres/0013_append_plain.sql")),
 ];
 
 pub(super) async fn migrate(options: &PgConnectOptions) -> Result<()> {

@@ -1,0 +1,173 @@
+//! What this gateway remembers of those who write: nothing of it has to be asked again.
+//!
+//! A [`Sender`] was found to be allowed at a membership revision. Whatever takes that right away raises the
+//! conversation's revision, under its lock; so as long as the row of the conversation still has that
+//! revision when it is changed, nobody needs to ask who is in.
+//!
+//! The counter is the last one known. The true one is never below it, and above it where the device wrote
+//! through another gateway, or committed: then what comes with the next counter has been used, and the
+//! log's key refuses it. Retention would have to have taken that row, which was written after this was
+//! noted: so what is noted is forgotten long before ([`KEPT`]).
+
+use super::super::{
+    Append, Audience,
+    rows::{Columns, Fallible},
+};
+use fastchat_protocol::{ConversationId, Counter, DeviceId};
+use sqlx::PgConnection;
+use std::{
+    collections::HashMap,
+    sync::{Mutex, MutexGuard, PoisonError},
+    time::{Duration, Instant},
+};
+
+/// What was not used for three times as long is forgotten, if not before. Retention keeps a day at least.
+const KEPT: Duration = Duration::from_mins(10);
+/// Limit: twice as many are remembered at most, of about 100 bytes.
+const MOST: usize = 1 << 15;
+
+/// A device in a conversation.
+pub(super) type Key = (ConversationId, DeviceId);
+
+/// Who may write, as of a revision.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Sender {
+    /// Its last one that is known.
+    pub(super) counter: Counter,
+    pub(super) revision: u64,
+    pub(super) audience: Audience,
+}
+
+/// Those who wrote lately.
+#[derive(Debug)]
+pub(super) struct Senders(Mutex<Known>);
+
+/// Two generations: a full or old one is put behind, and the one behind it forgotten.
+#[derive(Debug)]
+struct Known {
+    young: HashMap<Key, Sender>,
+    old: HashMap<Key, Sender>,
+    turned: Instant,
+}
+
+impl Senders {
+    pub(super) fn new(now: Instant) -> Self {
+        let (young, old) = Default::default();
+        Self(Mutex::new(Known { young, old, turned: now }))
+    }
+
+    /// Those of this batch that are known.
+    pub(super) fn of(&self, batch: &[Append], now: Instant) -> HashMap<Key, Sender> {
+        let mut known = self.lock();
+        known.turn(now);
+        let of = |item: &Append| Some((key(item), known.get(&key(item))?));
+        batch.iter().filter_map(of).collect()
+    }
+
+    /// Takes note of one who was found to be allowed.
+    pub(super) fn note(&self, key: Key, sender: Sender) {
+        self.lock().young.insert(key, sender);
+    }
+
+    /// Something was not as it was known.
+    pub(super) fn forget(&self, key: &Key) {
+        let mut known = self.lock();
+        known.young.remove(key);
+        known.old.remove(key);
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Known> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Known {
+    fn get(&self, key: &Key) -> Option<Sender> {
+        self.young.get(key).or_else(|| self.old.get(key)).copied()
+    }
+
+    fn turn(&mut self, now: Instant) {
+        let since = now - self.turned;
+        if since >= KEPT || self.young.len() >= MOST {
+            self.old = std::mem::take(&mut self.young);
+            self.turned = now;
+        }
+        // Nothing was asked for in all that time.
+        if since >= 2 * KEPT {
+            self.old.clear();
+        }
+    }
+}
+
+pub(super) fn key(item: &Append) -> Key {
+    (item.conversation, item.device)
+}
+
+/// Those of them who were found to be allowed before, by whichever gateway, and still are.
+pub(super) async fn ask(c: &mut PgConnection, keys: &[Key]) -> Fallible<Vec<(Key, Sender)>> {
+    const SQL: &str =
+        "SELECT s.conversation::bytea, s.device::bytea, s.high AS counter, c.revision, c.low::bytea, c.high::bytea
+         FROM unnest($1::bytea[], $2::bytea[]) AS k (conversation, device)
+         JOIN counters s ON s.conversation = k.conversation AND s.device = k.device
+         JOIN conversations c ON c.id = k.conversation AND c.revision = s.vetted";
+    let query = sqlx::query(SQL)
+        .bind(keys.iter().map(|(conversation, _)| conversation.as_bytes().as_slice()).collect::<Vec<_>>())
+        .bind(keys.iter().map(|(_, device)| device.as_bytes().as_slice()).collect::<Vec<_>>());
+    let rows = query.fetch_all(c).await?;
+    let sender = |row: &sqlx::postgres::PgRow| {
+        let counter = Counter(row.number("counter")?);
+        let sender = Sender { counter, revision: row.number("revision")?, audience: row.audience()? };
+        Ok(((row.id("conversation")?, row.id("device")?), sender))
+    };
+    rows.iter().map(sender).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use bytes::Bytes;
+    use fastchat_protocol::Epoch;
+
+    fn item(conversation: u8) -> Append {
+        Append {
+            conversation: ConversationId::new([conversation; 16]),
+            device: DeviceId::new([7; 16]),
+            counter: Counter(2),
+            epoch: Epoch { generation: 0, number: 1 },
+            envelope: Bytes::new(),
+        }
+    }
+
+    const SENDER: Sender = Sender { counter: Counter(1), revision: 1, audience: Audience::Group };
+
+    #[test]
+    fn who_does_not_write_is_forgotten() {
+        let mut now = Instant::now();
+        let senders = Senders::new(now);
+        let (busy, quiet) = (item(1), item(2));
+        senders.note(key(&busy), SENDER);
+        senders.note(key(&quiet), SENDER);
+        for _ in 0..3 {
+            now += KEPT;
+            assert!(senders.of(std::slice::from_ref(&busy), now).contains_key(&key(&busy)));
+            senders.note(key(&busy), SENDER);
+        }
+        assert_eq!(senders.of(&[quiet], now), HashMap::new());
+        // Where nobody wrote at all, nothing was turned.
+        assert_eq!(senders.of(&[busy], now + 2 * KEPT), HashMap::new());
+    }
+
+    #[test]
+    fn as_many_are_remembered_as_there_is_room_for() {
+        let now = Instant::now();
+        let senders = Senders::new(now);
+        for n in 0..5 * MOST as u32 {
+            let mut id = [0; 16];
+            id[..4].copy_from_slice(&n.to_be_bytes());
+            senders.note((ConversationId::new(id), DeviceId::new(id)), SENDER);
+            senders.of(&[], now);
+        }
+        let known = senders.lock();
+        assert_eq!((known.young.len(), known.old.len()), (0, MOST));
+    }
+}
