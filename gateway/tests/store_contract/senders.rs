@@ -4,6 +4,7 @@
 use crate::world::{World, commit, duplicate, item, stored};
 use fastchat_gateway::store::Outcome;
 use fastchat_protocol::{Counter, Role, Seq};
+use std::time::{Duration, Instant};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_device_that_wrote_through_another_gateway_is_judged_here() {
@@ -89,4 +90,32 @@ async fn newcomers_and_the_known_share_a_batch() {
     assert_eq!(seqs(&[says(5, 2), says(6, 2), answers(0, 2)]).await, [3, 3, 6]);
     let many = [says(6, 3), answers(0, 3), says(1, 4), says(5, 3), says(0, 4), says(2, 2), says(6, 4)];
     assert_eq!(seqs(&many).await, [4, 7, 5, 4, 8, 3, 5]);
+}
+
+/// A copy that lacks the last messages took over, or a backup was restored: connections ended, and what was
+/// known of senders is no longer so.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn another_server_may_know_less() {
+    let here = World::postgres().await;
+    let (alice, _, conversation) = here.couple().await;
+    let a = alice.devices[0];
+    for counter in 1..=3 {
+        assert_eq!(stored(&here.append(item(conversation, a, counter, 1)).await), counter + 1);
+    }
+    here.sql(&format!(
+        "DELETE FROM log WHERE conversation = 'id:{conversation}' AND counter = 3;
+         UPDATE send_counters SET high = 2 WHERE conversation = 'id:{conversation}';
+         UPDATE conversations SET head = head - 1 WHERE id = 'id:{conversation}';
+         SELECT pg_terminate_backend(pid) FROM pg_stat_activity
+         WHERE datname = current_database() AND pid <> pg_backend_pid()"
+    ))
+    .await;
+    let deadline = Instant::now() + Duration::from_secs(10);
+    let outcome = loop {
+        match here.store.append(&[item(conversation, a, 4, 1)]).await {
+            Ok(outcomes) => break outcomes[0].clone(),
+            Err(error) => assert!(Instant::now() < deadline, "{error}"),
+        }
+    };
+    assert_eq!(outcome, Outcome::OutOfOrder(Counter(3)));
 }

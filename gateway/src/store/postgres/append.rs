@@ -6,8 +6,7 @@ use super::super::{
     rows::{Columns, Fallible, Fault, stored},
 };
 use super::{
-    Postgres,
-    plain::{self, Part},
+    Postgres, plain,
     senders::{self, Key, Sender, key},
 };
 use fastchat_protocol::{ConversationId, Counter, DeviceId, Seq};
@@ -17,17 +16,20 @@ use std::{collections::HashMap, time::Instant};
 /// Conversations whose part of the batch is plain go the short way ([`plain`]), the others are judged by
 /// `append_envelopes`. A batch of both is two transactions, and never parts a conversation.
 pub(super) async fn append(store: &Postgres, batch: &[Append]) -> Result<Vec<Outcome>> {
-    let mut known = store.senders.of(batch, Instant::now());
-    let mut outcomes = vec![None; batch.len()];
-    // Whether an error would still say that nothing was stored.
-    let mut some = false;
-    let work = async |c: &mut PgConnection| append_by(c, batch, &mut known, &mut outcomes, &mut some).await;
+    let mut appending = Appending { batch, outcomes: vec![None; batch.len()], some: false };
+    let mut opened = 0;
+    let work = async |c: &mut PgConnection| {
+        opened = store.writer.opened();
+        let known = store.senders.of(batch, opened, Instant::now());
+        appending.run(c, known).await
+    };
     let worked = store.append_by(work).await;
+    let Appending { outcomes, some, .. } = appending;
     for (item, outcome) in batch.iter().zip(&outcomes) {
         match outcome {
             Some(Outcome::Stored(stored)) => {
                 let (counter, revision, audience) = (item.counter, stored.revision, stored.audience);
-                store.senders.note(key(item), Sender { counter, revision, audience });
+                store.senders.note(key(item), Sender { counter, revision, audience }, opened);
             }
             _ => store.senders.forget(&key(item)),
         }
@@ -43,60 +45,59 @@ pub(super) async fn append(store: &Postgres, batch: &[Append]) -> Result<Vec<Out
     }
 }
 
-async fn append_by(
-    c: &mut PgConnection,
-    batch: &[Append],
-    known: &mut HashMap<Key, Sender>,
-    outcomes: &mut [Option<Outcome>],
-    some: &mut bool,
-) -> Fallible<()> {
-    // A first message has no sender that anybody knows.
-    let unknown = batch.iter().filter(|item| item.counter > Counter(1)).map(key);
-    let unknown: Vec<Key> = unknown.filter(|key| !known.contains_key(key)).collect();
-    if !unknown.is_empty() {
-        known.extend(senders::ask(c, &unknown).await?);
-    }
-    let (parts, rest) = plain::split(batch, known);
-    // First what may fail by one of its items: as long as nothing is stored, that is all of the error.
-    judge(c, batch, &rest, outcomes, some).await?;
-    if parts.is_empty() {
-        return Ok(());
-    }
-    let left = match plain::append(c, batch, &parts).await {
-        Ok((stored, left)) => {
-            *some |= !stored.is_empty();
-            stored.into_iter().for_each(|(place, stored)| outcomes[place] = Some(Outcome::Stored(stored)));
-            left
-        }
-        // A counter was used before: by way of another gateway, or it is a retry.
-        Err(Fault::Sql(sqlx::Error::Database(error))) if error.is_unique_violation() => {
-            let places = parts.into_iter().flat_map(|part: Part| part.places);
-            let mut left: Vec<usize> = places.collect();
-            left.sort_unstable();
-            left
-        }
-        Err(fault) => return Err(fault),
-    };
-    judge(c, batch, &left, outcomes, some).await
+/// A batch on its way.
+struct Appending<'a> {
+    batch: &'a [Append],
+    outcomes: Vec<Option<Outcome>>,
+    /// Something may be stored: an error no longer says that nothing is.
+    some: bool,
 }
 
-async fn judge(
-    c: &mut PgConnection,
-    batch: &[Append],
-    places: &[usize],
-    outcomes: &mut [Option<Outcome>],
-    some: &mut bool,
-) -> Fallible<()> {
-    if places.is_empty() {
-        return Ok(());
+impl Appending<'_> {
+    async fn run(&mut self, c: &mut PgConnection, mut known: HashMap<Key, Sender>) -> Fallible<()> {
+        // A first message has no sender that anybody knows.
+        let unknown = self.batch.iter().filter(|item| item.counter > Counter(1)).map(key);
+        let unknown: Vec<Key> = unknown.filter(|key| !known.contains_key(key)).collect();
+        if !unknown.is_empty() {
+            known.extend(senders::ask(c, &unknown).await?);
+        }
+        let (parts, rest) = plain::split(self.batch, &known);
+        // First what may fail by one of its items: the error then says that nothing is stored.
+        self.judge(c, rest).await?;
+        if parts.is_empty() {
+            return Ok(());
+        }
+        let left = match plain::append(c, self.batch, &parts).await {
+            Ok((stored, left)) => {
+                self.some |= !stored.is_empty();
+                for (place, stored) in stored {
+                    self.outcomes[place] = Some(Outcome::Stored(stored));
+                }
+                left
+            }
+            // A counter was used before: by way of another gateway, or it is a retry.
+            Err(Fault::Sql(sqlx::Error::Database(error))) if error.is_unique_violation() => {
+                parts.into_iter().flat_map(|part| part.places).collect()
+            }
+            Err(fault) => return Err(fault),
+        };
+        self.judge(c, left).await
     }
-    let items: Vec<&Append> = places.iter().map(|&place| &batch[place]).collect();
-    let rows = append_envelopes(c, &items).await?;
-    *some = true;
-    for (&place, row) in places.iter().zip(&rows) {
-        outcomes[place] = Some(outcome(row)?);
+
+    async fn judge(&mut self, c: &mut PgConnection, mut places: Vec<usize>) -> Fallible<()> {
+        if places.is_empty() {
+            return Ok(());
+        }
+        // In the order of arrival.
+        places.sort_unstable();
+        let items: Vec<&Append> = places.iter().map(|&place| &self.batch[place]).collect();
+        let rows = append_envelopes(c, &items).await?;
+        self.some = true;
+        for (place, row) in places.into_iter().zip(&rows) {
+            self.outcomes[place] = Some(outcome(row)?);
+        }
+        Ok(())
     }
-    Ok(())
 }
 
 async fn append_envelopes(c: &mut PgConnection, batch: &[&Append]) -> Fallible<Vec<PgRow>> {

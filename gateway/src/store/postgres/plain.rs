@@ -60,7 +60,6 @@ pub(super) fn split(batch: &[Append], known: &HashMap<Key, Sender>) -> (Vec<Part
             None => rest.extend(places),
         }
     }
-    rest.sort_unstable();
     (parts, rest)
 }
 
@@ -117,7 +116,6 @@ pub(super) async fn append(
             None => rest.extend(&part.places),
         }
     }
-    rest.sort_unstable();
     Ok((stored, rest))
 }
 

@@ -12,7 +12,10 @@ use sqlx::{
 };
 use std::{
     collections::VecDeque,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
     time::Duration,
 };
 use tokio::{
@@ -61,6 +64,8 @@ pub(super) struct Connections {
     /// The one used last is at the back.
     kept: Mutex<VecDeque<Kept>>,
     health: Health,
+    /// How many were opened so far.
+    opened: Arc<AtomicU64>,
 }
 
 struct Kept {
@@ -77,10 +82,16 @@ pub(super) struct Taken {
 impl Connections {
     pub(super) fn new(options: PgConnectOptions, limit: u32, health: Health) -> Self {
         let doubts = health.clone();
+        let opened = Arc::<AtomicU64>::default();
+        let opens = Arc::clone(&opened);
         let pool = PgPoolOptions::new()
             .max_connections(limit)
             .acquire_timeout(ACQUIRE_TIMEOUT)
             .test_before_acquire(false)
+            .after_connect(move |_, _| {
+                opens.fetch_add(1, Ordering::Relaxed);
+                Box::pin(async { Ok(()) })
+            })
             .before_acquire(move |connection, meta| {
                 let doubtful = doubts.doubts(meta.idle_for);
                 Box::pin(async move {
@@ -92,7 +103,7 @@ impl Connections {
             })
             .connect_lazy_with(options.options(SESSION));
         let turns = Semaphore::new(limit as usize);
-        Self { pool, turns, kept: Mutex::default(), health }
+        Self { pool, turns, kept: Mutex::default(), health, opened }
     }
 
     /// A connection, and the turn that must be held for as long as it is used.
@@ -129,6 +140,12 @@ impl Connections {
     /// One of them broke: the others are doubted.
     pub(super) fn broke(&self) {
         self.health.broke();
+    }
+
+    /// How many connections were opened so far. As long as that is the same, they are to the same server,
+    /// which has not been started again in between.
+    pub(super) fn opened(&self) -> u64 {
+        self.opened.load(Ordering::Relaxed)
     }
 
     /// As [`super::Store::pool`].

@@ -8,6 +8,9 @@
 //! through another gateway, or committed: then what comes with the next counter has been used, and the
 //! log's key refuses it. Retention would have to have taken that row, which was written after this was
 //! noted: so what is noted is forgotten long before ([`KEPT`]).
+//!
+//! All of it is forgotten where a connection is opened: the server may be another one now, a copy that lacks
+//! the last messages or a backup that was restored, and its counters lie behind.
 
 use super::super::{
     Append, Audience,
@@ -48,25 +51,35 @@ struct Known {
     young: HashMap<Key, Sender>,
     old: HashMap<Key, Sender>,
     turned: Instant,
+    /// Connections that had been opened when the first of them was noted.
+    opened: u64,
 }
 
 impl Senders {
     pub(super) fn new(now: Instant) -> Self {
         let (young, old) = Default::default();
-        Self(Mutex::new(Known { young, old, turned: now }))
+        Self(Mutex::new(Known { young, old, turned: now, opened: 0 }))
     }
 
-    /// Those of this batch that are known.
-    pub(super) fn of(&self, batch: &[Append], now: Instant) -> HashMap<Key, Sender> {
+    /// Those of this batch that are known. To be asked when the call has its connection.
+    pub(super) fn of(&self, batch: &[Append], opened: u64, now: Instant) -> HashMap<Key, Sender> {
         let mut known = self.lock();
+        if known.opened != opened {
+            known.young.clear();
+            known.old.clear();
+            known.opened = opened;
+        }
         known.turn(now);
         let of = |item: &Append| Some((key(item), known.get(&key(item))?));
         batch.iter().filter_map(of).collect()
     }
 
-    /// Takes note of one who was found to be allowed.
-    pub(super) fn note(&self, key: Key, sender: Sender) {
-        self.lock().young.insert(key, sender);
+    /// Takes note of one who was found to be allowed, unless connections were opened since.
+    pub(super) fn note(&self, key: Key, sender: Sender, opened: u64) {
+        let mut known = self.lock();
+        if known.opened == opened {
+            known.young.insert(key, sender);
+        }
     }
 
     /// Something was not as it was known.
@@ -145,16 +158,31 @@ mod tests {
         let mut now = Instant::now();
         let senders = Senders::new(now);
         let (busy, quiet) = (item(1), item(2));
-        senders.note(key(&busy), SENDER);
-        senders.note(key(&quiet), SENDER);
+        senders.note(key(&busy), SENDER, 0);
+        senders.note(key(&quiet), SENDER, 0);
         for _ in 0..3 {
             now += KEPT;
-            assert!(senders.of(std::slice::from_ref(&busy), now).contains_key(&key(&busy)));
-            senders.note(key(&busy), SENDER);
+            assert!(senders.of(std::slice::from_ref(&busy), 0, now).contains_key(&key(&busy)));
+            senders.note(key(&busy), SENDER, 0);
         }
-        assert_eq!(senders.of(&[quiet], now), HashMap::new());
+        assert_eq!(senders.of(&[quiet], 0, now), HashMap::new());
         // Where nobody wrote at all, nothing was turned.
-        assert_eq!(senders.of(&[busy], now + 2 * KEPT), HashMap::new());
+        assert_eq!(senders.of(&[busy], 0, now + 2 * KEPT), HashMap::new());
+    }
+
+    #[test]
+    fn another_server_may_know_less() {
+        let now = Instant::now();
+        let senders = Senders::new(now);
+        let item = item(1);
+        let known = |opened| senders.of(std::slice::from_ref(&item), opened, now).len();
+        senders.note(key(&item), SENDER, 0);
+        assert_eq!((known(0), known(1)), (1, 0));
+        // What was begun before is of the one before.
+        senders.note(key(&item), SENDER, 0);
+        assert_eq!(known(1), 0);
+        senders.note(key(&item), SENDER, 1);
+        assert_eq!(known(1), 1);
     }
 
     #[test]
@@ -164,8 +192,8 @@ mod tests {
         for n in 0..5 * MOST as u32 {
             let mut id = [0; 16];
             id[..4].copy_from_slice(&n.to_be_bytes());
-            senders.note((ConversationId::new(id), DeviceId::new(id)), SENDER);
-            senders.of(&[], now);
+            senders.note((ConversationId::new(id), DeviceId::new(id)), SENDER, 0);
+            senders.of(&[], 0, now);
         }
         let known = senders.lock();
         assert_eq!((known.young.len(), known.old.len()), (0, MOST));
