@@ -18,7 +18,7 @@ pub const WRITE_BUFFER: usize = 8 * 1024;
 pub const MAX_WRITE_BUFFER: usize = 2 * 1024 * 1024;
 
 /// How long after the one before a batch of the writer begins, where many messages come.
-pub const BATCH_WAIT: Duration = Duration::from_millis(5);
+pub const BATCH_WAIT: Duration = Duration::from_millis(7);
 
 /// Bytes of frames that may wait for one connection. A reader that is slower loses live copies and
 /// catches up from the log.

@@ -1,7 +1,8 @@
 -- The plain case of appending goes by what a gateway remembers of a sender (store/postgres/senders.rs): its
 -- counter, and the membership revision at which it was found to be allowed. Then a message is one row
 -- changed and one inserted, by plain statements of the gateway's own; the functions of 0011 and 0012 are not
--- needed. Gateways from before this migration call them, and append nothing until they are replaced.
+-- needed. Gateways from before this migration call them, and append nothing until they are replaced: this
+-- takes away in one step, as nothing was released before it.
 DROP FUNCTION append_envelope(bytea, bytea, bigint, bigint, bigint, bytea);
 DROP FUNCTION append_runs(
     bytea, int[], int[], bytea, bigint[], bigint[], bigint[], bigint[], bigint[], int[],

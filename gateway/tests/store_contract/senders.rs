@@ -97,8 +97,9 @@ async fn newcomers_and_the_known_share_a_batch() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn another_server_may_know_less() {
     let here = World::postgres().await;
-    let (alice, _, conversation) = here.couple().await;
-    let a = alice.devices[0];
+    let (alice, bob, conversation) = here.couple().await;
+    let carol = here.person("carol", 1).await;
+    let (a, elsewhere) = (alice.devices[0], here.direct(&bob, &carol).await);
     for counter in 1..=3 {
         assert_eq!(stored(&here.append(item(conversation, a, counter, 1)).await), counter + 1);
     }
@@ -110,12 +111,10 @@ async fn another_server_may_know_less() {
          WHERE datname = current_database() AND pid <> pg_backend_pid()"
     ))
     .await;
+    // Others find out that connections ended.
     let deadline = Instant::now() + Duration::from_secs(10);
-    let outcome = loop {
-        match here.store.append(&[item(conversation, a, 4, 1)]).await {
-            Ok(outcomes) => break outcomes[0].clone(),
-            Err(error) => assert!(Instant::now() < deadline, "{error}"),
-        }
-    };
-    assert_eq!(outcome, Outcome::OutOfOrder(Counter(3)));
+    while let Err(error) = here.store.append(&[item(elsewhere, bob.devices[0], 1, 1)]).await {
+        assert!(Instant::now() < deadline, "{error}");
+    }
+    assert_eq!(here.append(item(conversation, a, 4, 1)).await, Outcome::OutOfOrder(Counter(3)));
 }
