@@ -1,11 +1,11 @@
 //! The store of a fleet: Postgres, shared by all gateways.
 //!
-//! - Every call is one statement or one transaction on one connection, under a deadline
+//! - Every call but an append is one statement or one transaction on one connection, under a deadline
 //!   ([`connection`]); there also is the one place that says what an error means for what was stored.
-//! - Appending is one round trip where it is plain ([`plain`]), of senders who are known ([`senders`]); what
-//!   needs judgement is another one (`append_envelopes` in the migrations). Commits and foundings are ordinary transactions with the same rules
-//!   and the same order of locks ([`members`]): accounts, conversations, cursors, mailboxes, each in the
-//!   order of ids.
+//! - Appending is one statement where it is plain ([`plain`]), of senders who are known ([`senders`]); what
+//!   needs judgement is another (`append_envelopes` in the migrations). Commits and foundings are ordinary
+//!   transactions with the same rules and the same order of locks ([`members`]): accounts, conversations,
+//!   cursors, mailboxes, each in the order of ids.
 //! - It connects when it is used, and again whenever Postgres is back; nothing needs a restart.
 //!
 //! The gateway's role has no DDL: `migrate` is run by another one, `check_schema` by the gateway.
@@ -101,12 +101,15 @@ impl Postgres {
         let patient = patient.application_name(&options.application_name);
         let health = Health::default();
         let pool = |options, limit| Arc::new(Connections::new(options, limit, health.clone()));
+        let planned = patient.clone().options(plain::PLANS);
         let lanes = LANES.min(options.max_connections / 2);
-        let others = pool(patient.clone(), options.max_connections - lanes);
-        // Of a single connection there is nothing to set aside.
-        let writer = match lanes {
-            0 => Arc::clone(&others),
-            lanes => pool(patient.clone().options(plain::PLANS), lanes),
+        let (others, writer) = match lanes {
+            // Of a single connection there is nothing to set aside.
+            0 => {
+                let one = pool(planned, options.max_connections);
+                (Arc::clone(&one), one)
+            }
+            lanes => (pool(patient.clone(), options.max_connections - lanes), pool(planned, lanes)),
         };
         Ok(Self { pool: others, writer, lanes: lanes.max(1), senders: Senders::new(Instant::now()), patient })
     }

@@ -22,9 +22,12 @@ pub(crate) async fn many_senders_leave_no_hole(world: World) {
         let peer = world.person(&format!("peer{n}"), 1).await;
         conversations.push(world.direct(&alice, &peer).await);
     }
+    // Of a fleet every second one is at another gateway.
+    let other = if world.is_postgres() { world.beside().store } else { world.store.clone() };
     let mut tasks = JoinSet::new();
     for (n, device) in alice.devices.iter().copied().enumerate() {
-        let (store, mut conversations) = (world.store.clone(), conversations.clone());
+        let store = if n % 4 < 2 { world.store.clone() } else { other.clone() };
+        let mut conversations = conversations.clone();
         tasks.spawn(async move {
             let mut told = Vec::new();
             conversations.rotate_left(n % 5);

@@ -2,7 +2,7 @@
 //! alone does so.
 
 use crate::world::{World, commit, duplicate, item, stored};
-use fastchat_gateway::store::Outcome;
+use fastchat_gateway::store::{Outcome, StoreError};
 use fastchat_protocol::{Counter, Role, Seq};
 use std::time::{Duration, Instant};
 
@@ -117,4 +117,23 @@ async fn another_server_may_know_less() {
         assert!(Instant::now() < deadline, "{error}");
     }
     assert_eq!(here.append(item(conversation, a, 4, 1)).await, Outcome::OutOfOrder(Counter(3)));
+}
+
+/// A conversation that cannot be written, beside newcomers: it is found to be the one.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_always_fails_is_told_from_those_beside_it() {
+    let here = World::postgres().await;
+    let (alice, bob, broken) = here.couple().await;
+    let carol = here.person("carol", 1).await;
+    let (a, c, sound) = (alice.devices[0], carol.devices[0], here.direct(&bob, &carol).await);
+    assert_eq!(stored(&here.append(item(broken, a, 1, 1)).await), 2);
+    here.sql(&format!("UPDATE conversations SET head = head - 1 WHERE id = 'id:{broken}'")).await;
+    let batch = [item(sound, c, 1, 1), item(broken, a, 2, 1)];
+    // The newcomer's is stored, but who of them is told what is not known.
+    let error = here.store.append(&batch).await.unwrap_err();
+    assert!(matches!(error, StoreError::Unknown(_)), "{error}");
+    // When they come again nothing is: the writer then takes them one by one.
+    let error = here.store.append(&batch).await.unwrap_err();
+    assert!(error.may_be_one_items(), "{error}");
+    assert_eq!(duplicate(&here.append(item(sound, c, 1, 1)).await), 2);
 }

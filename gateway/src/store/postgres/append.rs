@@ -49,7 +49,7 @@ pub(super) async fn append(store: &Postgres, batch: &[Append]) -> Result<Vec<Out
 struct Appending<'a> {
     batch: &'a [Append],
     outcomes: Vec<Option<Outcome>>,
-    /// Something may be stored: an error no longer says that nothing is.
+    /// Something is stored, or may be: an error no longer says that nothing is.
     some: bool,
 }
 
@@ -79,7 +79,11 @@ impl Appending<'_> {
             Err(Fault::Sql(sqlx::Error::Database(error))) if error.is_unique_violation() => {
                 parts.into_iter().flat_map(|part| part.places).collect()
             }
-            Err(fault) => return Err(fault),
+            Err(fault) => {
+                // What Postgres refused is not stored; anything else may come of reading its answer.
+                self.some |= !matches!(fault, Fault::Sql(sqlx::Error::Database(_)));
+                return Err(fault);
+            }
         };
         self.judge(c, left).await
     }
@@ -92,10 +96,12 @@ impl Appending<'_> {
         places.sort_unstable();
         let items: Vec<&Append> = places.iter().map(|&place| &self.batch[place]).collect();
         let rows = append_envelopes(c, &items).await?;
-        self.some = true;
+        let before = std::mem::replace(&mut self.some, true);
         for (place, row) in places.into_iter().zip(&rows) {
             self.outcomes[place] = Some(outcome(row)?);
         }
+        // Refusals and duplicates stored nothing: whoever is refused again and again spoils no others.
+        self.some = before || self.outcomes.iter().flatten().any(|one| matches!(one, Outcome::Stored(_)));
         Ok(())
     }
 }

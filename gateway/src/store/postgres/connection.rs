@@ -41,7 +41,8 @@ impl Postgres {
         self.write_on(&self.pool, work).await
     }
 
-    /// As [`Postgres::write`], on a connection of the writer's own.
+    /// As [`Postgres::write`], on a connection of the writer's own. Of several statements each is a
+    /// transaction: `work` knows what is stored when one fails.
     pub(super) async fn append_by<T>(
         &self,
         work: impl AsyncFnOnce(&mut PgConnection) -> Fallible<T>,

@@ -125,7 +125,7 @@ type Heads = Vec<Option<(u64, u64)>>;
 async fn few(c: &mut PgConnection, batch: &[Append], parts: &[Part]) -> Fallible<Heads> {
     static SQL: LazyLock<Vec<String>> = LazyLock::new(|| (1..=FEW).map(statement).collect());
     let Some(sql) = parts.len().checked_sub(1).and_then(|place| SQL.get(place)) else {
-        return Ok(Vec::new());
+        return Err(Fault::corrupt("append", "no statement for so many"));
     };
     let mut query = sqlx::query(sql.as_str());
     for part in parts {

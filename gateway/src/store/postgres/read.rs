@@ -93,20 +93,24 @@ pub(super) async fn conversations(
     limit: u32,
 ) -> Fallible<Vec<ConversationState>> {
     let rows = sqlx::query(
+        // The page first: a counter is looked up for each of its rows.
         "SELECT v.*, coalesce(s.high, 0) AS counter FROM (
-             SELECT r.conversation, r.device, r.account, r.join_seq, r.cursor, r.head,
-                    r.generation, r.epoch, r.low, r.high, false AS unjoined
-             FROM readable r WHERE r.device = $1
-             UNION ALL
-             SELECT c.id, a.device, a.account, c.head, c.head, c.head,
-                    c.generation, c.epoch, c.low, c.high, true
-             FROM admissible a JOIN conversations c ON c.id = a.conversation
-             WHERE a.device = $1 AND NOT EXISTS (
-                 SELECT 1 FROM readable r WHERE r.device = $1 AND r.conversation = a.conversation)
+             SELECT * FROM (
+                 SELECT r.conversation, r.device, r.account, r.join_seq, r.cursor, r.head,
+                        r.generation, r.epoch, r.low, r.high, false AS unjoined
+                 FROM readable r WHERE r.device = $1
+                 UNION ALL
+                 SELECT c.id, a.device, a.account, c.head, c.head, c.head,
+                        c.generation, c.epoch, c.low, c.high, true
+                 FROM admissible a JOIN conversations c ON c.id = a.conversation
+                 WHERE a.device = $1 AND NOT EXISTS (
+                     SELECT 1 FROM readable r WHERE r.device = $1 AND r.conversation = a.conversation)
+             ) AS all_of_them
+             WHERE $2::bytea IS NULL OR conversation > $2
+             ORDER BY conversation LIMIT $3
          ) AS v
          LEFT JOIN counters s ON s.conversation = v.conversation AND s.device = v.device
-         WHERE $2::bytea IS NULL OR v.conversation > $2
-         ORDER BY v.conversation LIMIT $3",
+         ORDER BY v.conversation",
     )
     .bind(device.as_bytes().as_slice())
     .bind(after.as_ref().map(|after| after.as_bytes().as_slice()))
