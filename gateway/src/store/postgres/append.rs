@@ -16,7 +16,7 @@ use std::{collections::HashMap, time::Instant};
 /// Conversations whose part of the batch is plain go the short way ([`plain`]), the others are judged by
 /// `append_envelopes`. A batch of both is two transactions, and never parts a conversation.
 pub(super) async fn append(store: &Postgres, batch: &[Append]) -> Result<Vec<Outcome>> {
-    let mut appending = Appending { batch, outcomes: vec![None; batch.len()], some: false };
+    let mut appending = Appending { batch, outcomes: vec![None; batch.len()], unread: false };
     let mut opened = 0;
     let work = async |c: &mut PgConnection| {
         opened = store.writer.opened();
@@ -24,16 +24,10 @@ pub(super) async fn append(store: &Postgres, batch: &[Append]) -> Result<Vec<Out
         appending.run(c, known).await
     };
     let worked = store.append_by(work).await;
-    let Appending { outcomes, some, .. } = appending;
-    for (item, outcome) in batch.iter().zip(&outcomes) {
-        match outcome {
-            Some(Outcome::Stored(stored)) => {
-                let (counter, revision, audience) = (item.counter, stored.revision, stored.audience);
-                store.senders.note(key(item), Sender { counter, revision, audience }, opened);
-            }
-            _ => store.senders.forget(&key(item)),
-        }
-    }
+    let Appending { outcomes, unread, .. } = appending;
+    store.senders.learn(batch, &outcomes, opened);
+    // Refusals and duplicates stored nothing: whoever is refused again and again spoils no others.
+    let some = unread || outcomes.iter().flatten().any(|outcome| matches!(outcome, Outcome::Stored(_)));
     match worked {
         Err(StoreError::Unavailable(error)) if some => Err(StoreError::Unknown(error)),
         Err(error) => Err(error),
@@ -49,8 +43,8 @@ pub(super) async fn append(store: &Postgres, batch: &[Append]) -> Result<Vec<Out
 struct Appending<'a> {
     batch: &'a [Append],
     outcomes: Vec<Option<Outcome>>,
-    /// Something is stored, or may be: an error no longer says that nothing is.
-    some: bool,
+    /// An answer could not be read: what it is about may be stored.
+    unread: bool,
 }
 
 impl Appending<'_> {
@@ -69,7 +63,6 @@ impl Appending<'_> {
         }
         let left = match plain::append(c, self.batch, &parts).await {
             Ok((stored, left)) => {
-                self.some |= !stored.is_empty();
                 for (place, stored) in stored {
                     self.outcomes[place] = Some(Outcome::Stored(stored));
                 }
@@ -81,7 +74,7 @@ impl Appending<'_> {
             }
             Err(fault) => {
                 // What Postgres refused is not stored; anything else may come of reading its answer.
-                self.some |= !matches!(fault, Fault::Sql(sqlx::Error::Database(_)));
+                self.unread = !matches!(fault, Fault::Sql(sqlx::Error::Database(_)));
                 return Err(fault);
             }
         };
@@ -96,12 +89,11 @@ impl Appending<'_> {
         places.sort_unstable();
         let items: Vec<&Append> = places.iter().map(|&place| &self.batch[place]).collect();
         let rows = append_envelopes(c, &items).await?;
-        let before = std::mem::replace(&mut self.some, true);
-        for (place, row) in places.into_iter().zip(&rows) {
-            self.outcomes[place] = Some(outcome(row)?);
+        let outcomes: Fallible<Vec<Outcome>> = rows.iter().map(outcome).collect();
+        self.unread = outcomes.is_err();
+        for (place, outcome) in places.into_iter().zip(outcomes?) {
+            self.outcomes[place] = Some(outcome);
         }
-        // Refusals and duplicates stored nothing: whoever is refused again and again spoils no others.
-        self.some = before || self.outcomes.iter().flatten().any(|one| matches!(one, Outcome::Stored(_)));
         Ok(())
     }
 }

@@ -16,6 +16,7 @@ use super::{
 use fastchat_protocol::{ConversationId, Epoch, Seq};
 use sqlx::PgConnection;
 use std::{
+    array,
     collections::{BTreeMap, HashMap},
     sync::LazyLock,
 };
@@ -33,9 +34,9 @@ pub(super) const PLANS: [(&str, &str); 4] = [
 const FEW: usize = 4;
 
 /// A conversation's part of a batch: all of it is stored, or nothing.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug)]
 pub(super) struct Part {
-    pub(super) conversation: ConversationId,
+    conversation: ConversationId,
     revision: u64,
     audience: Audience,
     generation: u32,
@@ -152,33 +153,23 @@ async fn few(c: &mut PgConnection, batch: &[Append], parts: &[Part]) -> Fallible
 
 /// One after the other, as it is written: `UNION ALL` keeps the order.
 fn statement(parts: usize) -> String {
-    let update = |n: usize| {
-        let p = |place| n * 7 + place;
-        format!(
+    let (mut updates, mut rows) = (Vec::new(), Vec::new());
+    for n in 0..parts {
+        let [id, revision, generation, epoch, device, counter, envelope] =
+            array::from_fn(|at| n * 7 + at + 1);
+        updates.push(format!(
             "c{n} AS (UPDATE conversations c SET head = c.head + 1
-                      WHERE c.id = ${} AND c.revision = ${} AND c.generation = ${}
-                        AND ${} BETWEEN greatest(c.epoch - 2, c.fence) AND c.epoch
-                      RETURNING c.id, c.head)",
-            p(1),
-            p(2),
-            p(3),
-            p(4)
-        )
-    };
-    let row = |n: usize| {
-        let p = |place| n * 7 + place;
-        format!(
-            "SELECT c.id, c.head, ${}::bytea, ${}::bigint, 2, ${}::bytea,
+                      WHERE c.id = ${id} AND c.revision = ${revision} AND c.generation = ${generation}
+                        AND ${epoch} BETWEEN greatest(c.epoch - 2, c.fence) AND c.epoch
+                      RETURNING c.id, c.head)"
+        ));
+        rows.push(format!(
+            "SELECT c.id, c.head, ${device}::bytea, ${counter}::bigint, 2, ${envelope}::bytea,
                     floor(date_part('epoch', clock_timestamp()) * 1000)::bigint,
                     pg_current_xact_id()::text::bigint
-             FROM c{n} c",
-            p(5),
-            p(6),
-            p(7)
-        )
-    };
-    let updates: Vec<String> = (0..parts).map(update).collect();
-    let rows: Vec<String> = (0..parts).map(row).collect();
+             FROM c{n} c"
+        ));
+    }
     format!(
         "WITH {} INSERT INTO log (conversation, seq, sender, counter, kind, envelope, at_ms, tx)
          {} RETURNING conversation::bytea, seq, at_ms",

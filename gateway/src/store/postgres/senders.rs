@@ -13,7 +13,7 @@
 //! the last messages or a backup that was restored, and its counters lie behind.
 
 use super::super::{
-    Append, Audience,
+    Append, Audience, Outcome, Stored,
     rows::{Columns, Fallible},
 };
 use fastchat_protocol::{ConversationId, Counter, DeviceId};
@@ -74,19 +74,19 @@ impl Senders {
         batch.iter().filter_map(of).collect()
     }
 
-    /// Takes note of one who was found to be allowed, unless connections were opened since.
-    pub(super) fn note(&self, key: Key, sender: Sender, opened: u64) {
+    /// Takes note of those who were found to be allowed, and forgets the others: something was not as it was
+    /// known. Learns nothing where connections were opened since.
+    pub(super) fn learn(&self, batch: &[Append], outcomes: &[Option<Outcome>], opened: u64) {
         let mut known = self.lock();
-        if known.opened == opened {
-            known.young.insert(key, sender);
+        for (item, outcome) in batch.iter().zip(outcomes) {
+            match outcome {
+                Some(Outcome::Stored(stored)) if known.opened == opened => {
+                    let Stored { audience, revision, .. } = *stored;
+                    known.young.insert(key(item), Sender { counter: item.counter, revision, audience });
+                }
+                _ => known.forget(&key(item)),
+            }
         }
-    }
-
-    /// Something was not as it was known.
-    pub(super) fn forget(&self, key: &Key) {
-        let mut known = self.lock();
-        known.young.remove(key);
-        known.old.remove(key);
     }
 
     fn lock(&self) -> MutexGuard<'_, Known> {
@@ -97,6 +97,11 @@ impl Senders {
 impl Known {
     fn get(&self, key: &Key) -> Option<Sender> {
         self.young.get(key).or_else(|| self.old.get(key)).copied()
+    }
+
+    fn forget(&mut self, key: &Key) {
+        self.young.remove(key);
+        self.old.remove(key);
     }
 
     fn turn(&mut self, now: Instant) {
@@ -139,7 +144,7 @@ pub(super) async fn ask(c: &mut PgConnection, keys: &[Key]) -> Fallible<Vec<(Key
 mod tests {
     use super::*;
     use bytes::Bytes;
-    use fastchat_protocol::Epoch;
+    use fastchat_protocol::{Epoch, Seq};
 
     fn item(conversation: u8) -> Append {
         Append {
@@ -151,19 +156,22 @@ mod tests {
         }
     }
 
-    const SENDER: Sender = Sender { counter: Counter(1), revision: 1, audience: Audience::Group };
+    fn note(senders: &Senders, item: &Append, opened: u64) {
+        let stored = Stored { seq: Seq(3), at_ms: 0, audience: Audience::Group, revision: 1 };
+        senders.learn(std::slice::from_ref(item), &[Some(Outcome::Stored(stored))], opened);
+    }
 
     #[test]
     fn who_does_not_write_is_forgotten() {
         let mut now = Instant::now();
         let senders = Senders::new(now);
         let (busy, quiet) = (item(1), item(2));
-        senders.note(key(&busy), SENDER, 0);
-        senders.note(key(&quiet), SENDER, 0);
+        note(&senders, &busy, 0);
+        note(&senders, &quiet, 0);
         for _ in 0..3 {
             now += KEPT;
             assert!(senders.of(std::slice::from_ref(&busy), 0, now).contains_key(&key(&busy)));
-            senders.note(key(&busy), SENDER, 0);
+            note(&senders, &busy, 0);
         }
         assert_eq!(senders.of(&[quiet], 0, now), HashMap::new());
         // Where nobody wrote at all, nothing was turned.
@@ -176,12 +184,12 @@ mod tests {
         let senders = Senders::new(now);
         let item = item(1);
         let known = |opened| senders.of(std::slice::from_ref(&item), opened, now).len();
-        senders.note(key(&item), SENDER, 0);
+        note(&senders, &item, 0);
         assert_eq!((known(0), known(1)), (1, 0));
         // What was begun before is of the one before.
-        senders.note(key(&item), SENDER, 0);
+        note(&senders, &item, 0);
         assert_eq!(known(1), 0);
-        senders.note(key(&item), SENDER, 1);
+        note(&senders, &item, 1);
         assert_eq!(known(1), 1);
     }
 
@@ -192,7 +200,8 @@ mod tests {
         for n in 0..5 * MOST as u32 {
             let mut id = [0; 16];
             id[..4].copy_from_slice(&n.to_be_bytes());
-            senders.note((ConversationId::new(id), DeviceId::new(id)), SENDER, 0);
+            let other = Append { conversation: ConversationId::new(id), ..item(1) };
+            note(&senders, &other, 0);
             senders.of(&[], 0, now);
         }
         let known = senders.lock();
