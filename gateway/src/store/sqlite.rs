@@ -18,6 +18,7 @@ mod group;
 mod key_packages;
 mod mailbox;
 mod members;
+mod pool;
 mod read;
 mod receipts;
 mod restored;
@@ -25,11 +26,13 @@ mod restored;
 #[path = "shared.rs"]
 mod shared;
 mod slots;
+mod table;
 
 use super::*;
 use connection::now;
+use pool::Connections;
 use shared::noted;
-use sqlx::{SqliteConnection, SqlitePool};
+use sqlx::SqliteConnection;
 use std::path::Path;
 
 // What the shared statements run on.
@@ -45,8 +48,8 @@ const SKIP_LOCKED: &str = "";
 /// The store in a file.
 #[derive(Debug)]
 pub struct Sqlite {
-    writer: SqlitePool,
-    readers: SqlitePool,
+    writer: Connections,
+    readers: Connections,
 }
 
 impl Sqlite {
@@ -87,7 +90,7 @@ impl Store for Sqlite {
     }
 
     fn pool(&self) -> Pool {
-        let (writer, readers) = (Pool::of(&self.writer), Pool::of(&self.readers));
+        let (writer, readers) = (self.writer.pool(), self.readers.pool());
         Pool {
             open: writer.open + readers.open,
             idle: writer.idle + readers.idle,

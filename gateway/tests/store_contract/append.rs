@@ -206,3 +206,23 @@ pub(crate) async fn numbers_that_no_column_holds_are_refused(world: World) {
     assert_eq!((page.rows.len(), page.head), (0, Seq(1)));
     world.store.set_cursors(&[(alice.devices[0], conversation, Seq(u64::MAX))]).await.unwrap();
 }
+
+pub(crate) async fn envelopes_of_any_size_are_kept_as_they_came(world: World) {
+    let (alice, bob, conversation) = world.couple().await;
+    let mut counters = [0; 2];
+    for sizes in [vec![0], vec![1, 0, 70_000, 2], vec![0, 0]] {
+        let batch: Vec<_> = (0..)
+            .zip(&sizes)
+            .map(|(n, size)| {
+                counters[n % 2] += 1;
+                let mut one = item(conversation, [&alice, &bob][n % 2].devices[0], counters[n % 2], 1);
+                one.envelope = (0..*size).map(|at| (at * 31 + n) as u8).collect();
+                one
+            })
+            .collect();
+        world.store.append(&batch).await.unwrap().iter().for_each(|outcome| assert!(stored(outcome) > 1));
+        let log = world.log(alice.devices[0], conversation).await;
+        let kept = log[log.len() - sizes.len()..].iter().map(|row| &row.3);
+        assert!(kept.eq(batch.iter().map(|one| &one.envelope)), "{sizes:?}");
+    }
+}

@@ -1,10 +1,10 @@
-//! How the store in Postgres uses its connections.
+//! How stores use their connections.
 
 use crate::{
     cluster::Database,
-    world::{Person, World, connect},
+    world::{Person, World, connect, item, stored},
 };
-use fastchat_gateway::store::Store;
+use fastchat_gateway::store::{Outcome, Registered, Store, sqlite::Sqlite};
 use std::{
     sync::{
         Arc,
@@ -74,4 +74,53 @@ async fn a_failed_call_leaves_no_transaction_open() {
         }
     };
     timeout(Duration::from_secs(1), closed).await.expect("its rollback was sent");
+}
+
+pub(crate) async fn a_caller_that_gives_up_spoils_no_connection(world: World) {
+    let (alice, _, conversation) = world.couple().await;
+    for counter in 1..=60 {
+        let batch = [item(conversation, alice.devices[0], counter, 1)];
+        let append = world.store.append(&batch);
+        // Given up at any stage of its way; whoever uses the connection next reads its own answer.
+        let gave_up = timeout(Duration::from_micros(counter * 40), append).await.is_err();
+        let outcome = world.append(item(conversation, alice.devices[0], counter, 1)).await;
+        match outcome {
+            Outcome::Duplicate(row) => assert_eq!(row.seq.0, counter + 1),
+            fresh => assert_eq!((gave_up, stored(&fresh)), (true, counter + 1)),
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_failed_call_keeps_no_file_locked() {
+    let world = World::sqlite().await;
+    let poison = "CREATE TRIGGER poison BEFORE INSERT ON devices BEGIN SELECT raise(ABORT, 'poison'); END";
+    world.sql(poison).await;
+    world.store.register(Person::new("alice", 1).registration()).await.unwrap_err();
+    // Another process writes, which waits for nobody.
+    timeout(Duration::from_secs(1), world.sql("DROP TRIGGER poison")).await.expect("nothing is open");
+    assert_eq!(world.store.register(Person::new("alice", 1).registration()).await.unwrap(), Registered::Made);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_file_is_closed_after_the_calls_that_run() {
+    let folder = tempfile::TempDir::new().unwrap();
+    let store = Arc::new(Sqlite::open(&folder.path().join("store.db")).await.unwrap());
+    let calls: Vec<_> = (0..20)
+        .map(|n| {
+            let (store, person) = (Arc::clone(&store), Person::new(&format!("p{n}"), 1));
+            tokio::spawn(async move { store.register(person.registration()).await })
+        })
+        .collect();
+    sleep(Duration::from_millis(1)).await;
+    store.close().await;
+    let mut made = 0;
+    for call in calls {
+        made += usize::from(call.await.unwrap().is_ok());
+    }
+    store.incarnation().await.expect_err("it is closed");
+    // What said that it was done is there, and nobody has the file open.
+    let mut file = Sqlite::open_alone(&folder.path().join("store.db")).await.unwrap();
+    let there: i64 = sqlx::query_scalar("SELECT count(*) FROM accounts").fetch_one(&mut file).await.unwrap();
+    assert_eq!(there, made as i64);
 }

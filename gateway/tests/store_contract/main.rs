@@ -68,7 +68,8 @@ contract! {
         strangers_and_the_revoked_are_refused,
         a_batch_over_many_conversations_keeps_each_in_order,
         who_wrote_before_is_judged_again,
-        numbers_that_no_column_holds_are_refused;
+        numbers_that_no_column_holds_are_refused,
+        envelopes_of_any_size_are_kept_as_they_came;
     commit:
         a_commit_moves_the_epoch_once,
         the_window_of_epochs_ends_at_a_change_of_membership,
@@ -153,6 +154,8 @@ contract! {
     restored:
         another_incarnation_says_where_the_backup_ended,
         a_conversation_of_two_goes_on_in_a_generation;
+    connections:
+        a_caller_that_gives_up_spoils_no_connection;
     writer:
         batches_form_under_load,
         a_poisoned_item_refuses_nobody_else,

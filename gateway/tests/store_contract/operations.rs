@@ -306,23 +306,6 @@ async fn a_transaction_that_commits_late_is_still_said() {
     assert!(second.heads.iter().any(|head| (head.0, head.1) == (conversation, Seq(2))), "{second:?}");
 }
 
-#[tokio::test]
-async fn a_caller_that_gives_up_spoils_no_connection() {
-    let world = World::postgres().await;
-    let (alice, _, conversation) = world.couple().await;
-    for counter in 1..=60 {
-        let batch = [item(conversation, alice.devices[0], counter, 1)];
-        let append = world.store.append(&batch);
-        // Given up at any stage of its way; whoever uses the connection next reads its own answer.
-        let gave_up = tokio::time::timeout(Duration::from_micros(counter * 40), append).await.is_err();
-        let outcome = world.append(item(conversation, alice.devices[0], counter, 1)).await;
-        match outcome {
-            Outcome::Duplicate(row) => assert_eq!(row.seq.0, counter + 1),
-            fresh => assert_eq!((gave_up, stored(&fresh)), (true, counter + 1)),
-        }
-    }
-}
-
 /// A row is one row, however many read it: this is what one message of 512 bytes writes ahead.
 #[tokio::test]
 async fn a_message_to_a_large_group_writes_little() {

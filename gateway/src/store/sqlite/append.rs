@@ -1,27 +1,63 @@
 //! The hot path: batches of envelopes, and cursors.
 //!
-//! Items are judged one after the other by [`super::super::rules`]; what does not change within the
-//! batch (conversations, senders) is read once.
+//! What is known of the conversations and senders of a batch is read at once; items are judged one after the
+//! other by [`super::super::rules`], which needs no store but for counters that were used before; and what
+//! may be stored is written at once ([`super::table`] says why).
 
 use super::{
     super::{
         Append, Outcome,
         receipts::CursorMoved,
-        rows::{Columns, Ending, Fallible, stored},
+        rows::{Columns, Ending, Fallible, Fault, stored},
         rules::{Conversation, Standing, Used},
     },
-    connection::next_change,
+    table::table,
 };
 use crate::rim::now_ms;
 use fastchat_protocol::{ConversationId, Counter, DeviceId, Seq, server::LogKind};
-use sqlx::SqliteConnection;
-use std::collections::{BTreeMap, HashMap};
+use serde_json::json;
+use sqlx::{SqliteConnection, sqlite::SqliteRow};
+use std::collections::{BTreeSet, HashMap};
 
-/// What the batch has read and changed so far; written when all items are judged.
+/// Of each (conversation, device) of $1: the conversation, and the device's standing in it. By its place;
+/// there is no row where there is no such conversation. A view that is joined from the left would be made
+/// whole first: `admissible` is asked for each device by itself.
+const KNOWN: &str = "
+    SELECT p.place, c.*,
+           EXISTS (SELECT 1 FROM admissible a
+                   WHERE a.conversation = c.id AND a.device = p.device) AS member,
+           EXISTS (SELECT 1 FROM admissible a
+                   WHERE a.conversation = c.id AND a.device = p.device AND a.barred) AS barred,
+           EXISTS (SELECT 1 FROM admissible a
+                   JOIN members o ON o.conversation = a.conversation AND o.account <> a.account
+                   WHERE a.conversation = c.id AND a.device = p.device AND a.role = 3
+                     AND o.to_seq IS NULL) AS needed,
+           EXISTS (SELECT 1 FROM cursors u
+                   WHERE u.conversation = c.id AND u.device = p.device AND u.to_seq IS NULL) AS joined,
+           coalesce((SELECT s.high FROM send_counters s
+                     WHERE s.conversation = c.id AND s.device = p.device), 0) AS high_water
+    FROM (SELECT key AS place, unhex(value ->> 0) AS conversation, unhex(value ->> 1) AS device
+          FROM json_each($1)) AS p
+    CROSS JOIN conversations c ON c.id = p.conversation";
+
+/// Writes the rows of $1: (conversation, seq, sender, counter, where in $2 the envelope begins, its length).
+const WRITE: &str = "
+    UPDATE settings SET change = change + 1;
+    INSERT INTO log (conversation, seq, sender, counter, kind, at_ms, tx, envelope)
+    SELECT unhex(value ->> 0), value ->> 1, unhex(value ->> 2), value ->> 3, $3, $4, change,
+           coalesce(substr($2, value ->> 4, value ->> 5), x'')
+    FROM json_each($1), settings;
+    INSERT INTO send_counters (conversation, device, high)
+    SELECT unhex(value ->> 0), unhex(value ->> 2), max(value ->> 3) FROM json_each($1) WHERE true GROUP BY 1, 2
+    ON CONFLICT (conversation, device) DO UPDATE SET high = excluded.high WHERE high < excluded.high;
+    UPDATE conversations SET head = last.seq
+    FROM (SELECT unhex(value ->> 0) AS id, max(value ->> 1) AS seq FROM json_each($1) GROUP BY 1) AS last
+    WHERE conversations.id = last.id AND head < last.seq";
+
+/// What the batch has read, and what of that its items have changed so far.
 struct Batch {
     at_ms: u64,
-    tx: i64,
-    conversations: HashMap<ConversationId, Option<Conversation>>,
+    conversations: HashMap<ConversationId, Conversation>,
     senders: HashMap<(ConversationId, DeviceId), Standing>,
 }
 
@@ -46,152 +82,137 @@ impl Row<'static> {
 }
 
 pub(super) async fn append(c: &mut SqliteConnection, items: &[Append]) -> Fallible<Ending<Vec<Outcome>>> {
-    let tx = next_change(c).await?;
-    let mut batch = Batch { at_ms: now_ms(), tx, conversations: HashMap::new(), senders: HashMap::new() };
-    let mut outcomes = Vec::with_capacity(items.len());
+    let mut batch = Batch::read(c, items).await?;
+    let (mut outcomes, mut fresh) = (Vec::with_capacity(items.len()), Vec::new());
     for item in items {
-        outcomes.push(append_one(c, &mut batch, item).await?);
+        let outcome = batch.judge(c, item).await?;
+        if let Outcome::Stored(stored) = &outcome {
+            fresh.push((item, stored.seq));
+        }
+        outcomes.push(outcome);
     }
-    if !outcomes.iter().any(|outcome| matches!(outcome, Outcome::Stored(_))) {
+    if fresh.is_empty() {
         return Ok(Ending::Rollback(outcomes));
     }
-    for (id, conversation) in batch.conversations {
-        let Some(conversation) = conversation else { continue };
-        let query = sqlx::query("UPDATE conversations SET head = $2 WHERE id = $1 AND head < $2");
-        query.bind(id.as_bytes().as_slice()).bind(stored(conversation.head.0)).execute(&mut *c).await?;
-    }
-    for ((conversation, device), sender) in batch.senders {
-        if sender.high.0 == 0 {
-            continue;
-        }
-        raise_counter(c, conversation, device, sender.high).await?;
-    }
+    write(c, &fresh, batch.at_ms).await?;
     Ok(Ending::Commit(outcomes))
 }
 
-async fn append_one(c: &mut SqliteConnection, batch: &mut Batch, item: &Append) -> Fallible<Outcome> {
-    let Some(mut conversation) = batch.conversation(c, item.conversation).await? else {
-        return Ok(Outcome::NotMember);
-    };
-    let mut sender = batch.sender(c, item.conversation, item.device).await?;
-    if sender.has_used(item.counter) {
-        let used = used(c, item.conversation, item.device, item.counter, &item.envelope).await?;
-        return Ok(conversation.repeated(used));
+/// Envelopes at their seqs, their senders' counters, and the heads of their conversations.
+async fn write(c: &mut SqliteConnection, fresh: &[(&Append, Seq)], at_ms: u64) -> Fallible<()> {
+    let (mut rows, mut envelopes) = (Vec::with_capacity(fresh.len()), Vec::new());
+    for (item, seq) in fresh {
+        let (conversation, sender) = (item.conversation.to_string(), item.device.to_string());
+        let (begin, length) = (envelopes.len() + 1, item.envelope.len());
+        rows.push(json!([conversation, stored(seq.0), sender, stored(item.counter.0), begin, length]));
+        envelopes.extend_from_slice(&item.envelope);
     }
-    if let Some(refused) = conversation.refuse_append(&sender, item.epoch, item.counter) {
-        return Ok(refused);
-    }
-    conversation.head = conversation.head.next();
-    sender.high = item.counter;
-    let row = Row {
-        conversation: item.conversation,
-        seq: conversation.head,
-        sender: item.device,
-        counter: item.counter,
-        kind: LogKind::Application,
-        envelope: &item.envelope,
-        at_ms: batch.at_ms,
-        tx: batch.tx,
-    };
-    insert_row(c, &row).await?;
-    batch.conversations.insert(item.conversation, Some(conversation));
-    batch.senders.insert((item.conversation, item.device), sender);
-    Ok(Outcome::Stored(conversation.stored(conversation.head, batch.at_ms)))
+    let query = sqlx::query(WRITE).bind(table(rows)).bind(envelopes);
+    let query = query.bind(i64::from(u8::from(LogKind::Application))).bind(stored(at_ms));
+    query.execute(c).await?;
+    Ok(())
 }
 
 pub(super) async fn set_cursors(
     c: &mut SqliteConnection,
     cursors: &[(DeviceId, ConversationId, Seq)],
 ) -> Fallible<Ending<Vec<CursorMoved>>> {
-    let mut moved = BTreeMap::new();
-    for (device, conversation, seq) in cursors {
-        let updated = sqlx::query(
-            "UPDATE cursors SET cursor = $3 WHERE device = $1 AND conversation = $2 AND cursor < $3 AND $3 <= (
-                 SELECT head FROM readable WHERE device = $1 AND conversation = $2)",
-        )
-        .bind(device.as_bytes().as_slice())
-        .bind(conversation.as_bytes().as_slice())
-        .bind(stored(seq.0))
-        .execute(&mut *c)
-        .await?;
-        if updated.rows_affected() == 0 {
-            continue;
-        }
-        let row = sqlx::query(
-            "SELECT conversation, device, account, $3 AS seq, revision, to_seq IS NULL AS live
-             FROM readable WHERE device = $1 AND conversation = $2",
-        )
-        .bind(device.as_bytes().as_slice())
-        .bind(conversation.as_bytes().as_slice())
-        .bind(stored(seq.0))
-        .fetch_one(&mut *c)
-        .await?;
-        if let Some(one) = row.cursor_moved()? {
-            moved.insert((one.conversation, one.device), one);
-        }
+    let rows = sqlx::query(
+        "WITH wanted AS (
+             SELECT unhex(value ->> 0) AS device, unhex(value ->> 1) AS conversation, value ->> 2 AS seq
+             FROM json_each($1))
+         SELECT r.conversation, r.device, r.account, max(w.seq) AS seq, r.revision, r.to_seq IS NULL AS live
+         FROM wanted w
+         CROSS JOIN cursors u ON u.device = w.device AND u.conversation = w.conversation AND u.cursor < w.seq
+         CROSS JOIN readable r ON r.device = w.device AND r.conversation = w.conversation AND w.seq <= r.head
+         GROUP BY w.conversation, w.device ORDER BY w.conversation, w.device",
+    )
+    .bind(positions(cursors))
+    .fetch_all(&mut *c)
+    .await?;
+    let (mut further, mut moved) = (Vec::with_capacity(rows.len()), Vec::with_capacity(rows.len()));
+    for row in &rows {
+        further.push((row.id("device")?, row.id("conversation")?, row.seq("seq")?));
+        moved.extend(row.cursor_moved()?);
     }
-    Ok(Ending::Commit(moved.into_values().collect()))
+    if further.is_empty() {
+        return Ok(Ending::Rollback(moved));
+    }
+    sqlx::query(
+        "UPDATE cursors SET cursor = m.seq
+         FROM (SELECT unhex(value ->> 0) AS device, unhex(value ->> 1) AS conversation, value ->> 2 AS seq
+               FROM json_each($1)) AS m
+         WHERE cursors.conversation = m.conversation AND cursors.device = m.device",
+    )
+    .bind(positions(&further))
+    .execute(c)
+    .await?;
+    Ok(Ending::Commit(moved))
 }
 
 impl Batch {
-    async fn conversation(
-        &mut self,
-        c: &mut SqliteConnection,
-        id: ConversationId,
-    ) -> Fallible<Option<Conversation>> {
-        if let Some(known) = self.conversations.get(&id) {
-            return Ok(*known);
+    async fn read(c: &mut SqliteConnection, items: &[Append]) -> Fallible<Self> {
+        let senders: BTreeSet<_> = items.iter().map(|item| (item.conversation, item.device)).collect();
+        let senders: Vec<_> = senders.into_iter().collect();
+        let mut batch = Self { at_ms: now_ms(), conversations: HashMap::new(), senders: HashMap::new() };
+        for (sender, (conversation, standing)) in known(c, &senders).await? {
+            batch.conversations.insert(sender.0, conversation);
+            batch.senders.insert(sender, standing);
         }
-        let read = conversation(c, id).await?;
-        self.conversations.insert(id, read);
-        Ok(read)
+        Ok(batch)
     }
 
-    async fn sender(
-        &mut self,
-        c: &mut SqliteConnection,
-        id: ConversationId,
-        device: DeviceId,
-    ) -> Fallible<Standing> {
-        if let Some(known) = self.senders.get(&(id, device)) {
-            return Ok(*known);
+    async fn judge(&mut self, c: &mut SqliteConnection, item: &Append) -> Fallible<Outcome> {
+        let conversation = self.conversations.get_mut(&item.conversation);
+        let sender = self.senders.get_mut(&(item.conversation, item.device));
+        let (Some(conversation), Some(sender)) = (conversation, sender) else {
+            return Ok(Outcome::NotMember);
+        };
+        if sender.has_used(item.counter) {
+            // Of this batch it cannot be: no message is in it twice.
+            let used = used(c, item.conversation, item.device, item.counter, &item.envelope).await?;
+            return Ok(conversation.repeated(used));
         }
-        let read = standing(c, id, device).await?;
-        self.senders.insert((id, device), read);
-        Ok(read)
+        if let Some(refused) = conversation.refuse_append(sender, item.epoch, item.counter) {
+            return Ok(refused);
+        }
+        conversation.head = conversation.head.next();
+        sender.high = item.counter;
+        Ok(Outcome::Stored(conversation.stored(conversation.head, self.at_ms)))
     }
 }
 
-pub(super) async fn conversation(
-    c: &mut SqliteConnection,
-    id: ConversationId,
-) -> Fallible<Option<Conversation>> {
-    let query = sqlx::query("SELECT * FROM conversations WHERE id = $1");
-    let row = query.bind(id.as_bytes().as_slice()).fetch_optional(c).await?;
-    row.map(|row| row.conversation()).transpose()
-}
-
-pub(super) async fn standing(
+/// What is known of a device in a conversation, which must exist.
+pub(super) async fn sender(
     c: &mut SqliteConnection,
     conversation: ConversationId,
     device: DeviceId,
-) -> Fallible<Standing> {
-    sqlx::query(
-        "SELECT a.account IS NOT NULL AS member, coalesce(a.barred, 0) AS barred,
-                coalesce(a.role = 3, 0) AND EXISTS (
-                    SELECT 1 FROM members o
-                    WHERE o.conversation = $1 AND o.account <> a.account AND o.to_seq IS NULL) AS needed,
-                EXISTS (SELECT 1 FROM cursors u
-                        WHERE u.conversation = $1 AND u.device = $2 AND u.to_seq IS NULL) AS joined,
-                coalesce((SELECT s.high FROM send_counters s
-                          WHERE s.conversation = $1 AND s.device = $2), 0) AS high_water
-         FROM (SELECT 1) LEFT JOIN admissible a ON a.conversation = $1 AND a.device = $2",
-    )
-    .bind(conversation.as_bytes().as_slice())
-    .bind(device.as_bytes().as_slice())
-    .fetch_one(c)
-    .await?
-    .standing()
+) -> Fallible<Option<(Conversation, Standing)>> {
+    Ok(known(c, &[(conversation, device)]).await?.pop().map(|(_, known)| known))
+}
+
+type Sender = (ConversationId, DeviceId);
+
+/// Of those whose conversation exists.
+async fn known(
+    c: &mut SqliteConnection,
+    senders: &[Sender],
+) -> Fallible<Vec<(Sender, (Conversation, Standing))>> {
+    let wanted =
+        senders.iter().map(|(conversation, device)| json!([conversation.to_string(), device.to_string()]));
+    let rows = sqlx::query(KNOWN).bind(table(wanted)).fetch_all(c).await?;
+    let read = |row: &SqliteRow| {
+        let place: usize = row.small("place")?;
+        let sender = *senders.get(place).ok_or_else(|| Fault::corrupt("place", place))?;
+        Ok((sender, (row.conversation()?, row.standing()?)))
+    };
+    rows.iter().map(read).collect()
+}
+
+fn positions(cursors: &[(DeviceId, ConversationId, Seq)]) -> String {
+    table(cursors.iter().map(|(device, conversation, seq)| {
+        json!([device.to_string(), conversation.to_string(), stored(seq.0)])
+    }))
 }
 
 pub(super) async fn used(

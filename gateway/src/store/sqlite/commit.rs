@@ -6,7 +6,7 @@ use super::{
         rows::{Ending, Fallible, stored},
         rules::Conversation,
     },
-    append::{Row, conversation, insert_row, raise_counter, standing, used},
+    append::{Row, insert_row, raise_counter, sender, used},
     connection::next_change,
     mailbox::{self, Entry},
     members,
@@ -17,10 +17,9 @@ use fastchat_protocol::{ConversationId, server::LogKind};
 use sqlx::SqliteConnection;
 
 pub(super) async fn append(c: &mut SqliteConnection, commit: &NewCommit) -> Fallible<Ending<Committed>> {
-    let Some(before) = conversation(c, commit.conversation).await? else {
+    let Some((before, sender)) = sender(c, commit.conversation, commit.device).await? else {
         return Ok(Ending::Rollback(Outcome::NotMember.into()));
     };
-    let sender = standing(c, commit.conversation, commit.device).await?;
     if sender.has_used(commit.counter) {
         let used = used(c, commit.conversation, commit.device, commit.counter, &commit.commit).await?;
         return Ok(Ending::Rollback(before.repeated(used).into()));
@@ -61,10 +60,9 @@ pub(super) async fn append(c: &mut SqliteConnection, commit: &NewCommit) -> Fall
 }
 
 pub(super) async fn leave(c: &mut SqliteConnection, leave: &NewLeave) -> Fallible<Ending<Outcome>> {
-    let Some(before) = conversation(c, leave.conversation).await? else {
+    let Some((before, sender)) = sender(c, leave.conversation, leave.device).await? else {
         return Ok(Ending::Rollback(Outcome::NotMember));
     };
-    let sender = standing(c, leave.conversation, leave.device).await?;
     if sender.has_used(leave.counter) {
         let used = used(c, leave.conversation, leave.device, leave.counter, &leave.statement).await?;
         return Ok(Ending::Rollback(before.repeated(used)));

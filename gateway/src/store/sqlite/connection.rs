@@ -3,23 +3,19 @@
 use super::{
     super::rows::{Columns, Ending, Fallible, Fault, stored},
     Result, Sqlite, StoreError,
+    pool::{Connections, PATIENCE},
 };
 use crate::{metrics, rim::now_ms};
 use sqlx::{
-    ConnectOptions, Connection, SqlSafeStr, SqliteConnection, SqlitePool,
-    migrate::{Migration, MigrationType, Migrator},
-    pool::PoolConnection,
+    ConnectOptions, Connection, SqlSafeStr, SqliteConnection,
+    migrate::{MigrateError, Migration, MigrationType, Migrator},
     sqlite::{
         SqliteConnectOptions, SqliteJournalMode, SqliteLockingMode, SqlitePoolOptions, SqliteSynchronous,
     },
 };
-use std::{
-    path::Path,
-    time::{Duration, Instant},
-};
+use std::{path::Path, time::Instant};
+use tokio::sync::SemaphorePermit;
 
-/// Limit: as long as a caller waits for Postgres.
-const PATIENCE: Duration = Duration::from_secs(2);
 /// Readers take turns; each is a thread with its own page cache.
 const READERS: u32 = 4;
 
@@ -36,21 +32,14 @@ const MIGRATIONS: [(i64, &str, &str); 7] = [
 
 pub(super) async fn open(path: &Path) -> Result<Sqlite> {
     let options = options(path);
-    // Connections stay open: a new one would read the schema again for nothing.
-    let pool = |connections| {
-        SqlitePoolOptions::new()
-            .max_connections(connections)
-            .acquire_timeout(PATIENCE)
-            .test_before_acquire(false)
-            .idle_timeout(None)
-            .max_lifetime(None)
-    };
-    let writer = pool(1).connect_with(options.clone()).await.map_err(StoreError::Unavailable)?;
-    let failed =
-        |error| StoreError::Schema(format!("{} could not be brought up to date: {error}", path.display()));
-    migrator().run(&writer).await.map_err(failed)?;
-    let readers =
-        pool(READERS).connect_lazy_with(options.create_if_missing(false).pragma("query_only", "on"));
+    // By way of a pool: of a connection by itself the compiler does not see that its future is `Send`.
+    let pool = SqlitePoolOptions::new().max_connections(1).connect_with(options.clone()).await;
+    let pool = pool.map_err(StoreError::Unavailable)?;
+    migrator().run(&pool).await.map_err(|error| not_up_to_date(path, &error))?;
+    let connection = pool.acquire().await.map_err(StoreError::Unavailable)?.detach();
+    let writer = Connections::new(options.clone(), 1);
+    writer.keep(connection);
+    let readers = Connections::new(options.create_if_missing(false).pragma("query_only", "on"), READERS);
     Ok(Sqlite { writer, readers })
 }
 
@@ -59,9 +48,7 @@ pub(super) async fn open(path: &Path) -> Result<Sqlite> {
 pub(super) async fn open_alone(path: &Path) -> Result<SqliteConnection> {
     let options = options(path).create_if_missing(false).locking_mode(SqliteLockingMode::Exclusive);
     let mut connection = options.connect().await.map_err(StoreError::Unavailable)?;
-    let failed =
-        |error| StoreError::Schema(format!("{} could not be brought up to date: {error}", path.display()));
-    migrator().run(&mut connection).await.map_err(failed)?;
+    migrator().run(&mut connection).await.map_err(|error| not_up_to_date(path, &error))?;
     // The lock to write, too, before anybody is told that the file is held.
     for sql in ["BEGIN EXCLUSIVE", "COMMIT"] {
         sqlx::query(sql).execute(&mut connection).await.map_err(StoreError::Unavailable)?;
@@ -77,6 +64,12 @@ fn options(path: &Path) -> SqliteConnectOptions {
         .synchronous(SqliteSynchronous::Full)
         .foreign_keys(true)
         .busy_timeout(PATIENCE)
+        // What a statement of many rows would undo is kept in memory, not in a file that is made for it.
+        .pragma("temp_store", "memory")
+}
+
+fn not_up_to_date(path: &Path, error: &MigrateError) -> StoreError {
+    StoreError::Schema(format!("{} could not be brought up to date: {error}", path.display()))
 }
 
 fn migrator() -> Migrator {
@@ -92,7 +85,7 @@ impl Sqlite {
         &self,
         work: impl AsyncFnOnce(&mut SqliteConnection) -> Fallible<T>,
     ) -> Result<T> {
-        let (mut connection, began) = lease(&self.readers).await?;
+        let (mut connection, _turn, began) = lease(&self.readers).await?;
         let result = async {
             let mut snapshot = connection.begin().await?;
             let value = work(&mut snapshot).await?;
@@ -101,6 +94,9 @@ impl Sqlite {
         };
         let result = result.await.map_err(|fault: Fault| fault.named(StoreError::Unavailable));
         metrics::store_called("read", began, result.as_ref().err());
+        if result.is_ok() {
+            self.readers.keep(connection);
+        }
         result
     }
 
@@ -109,7 +105,7 @@ impl Sqlite {
         &self,
         work: impl AsyncFnOnce(&mut SqliteConnection) -> Fallible<Ending<T>>,
     ) -> Result<T> {
-        let (mut connection, began) = lease(&self.writer).await?;
+        let (mut connection, _turn, began) = lease(&self.writer).await?;
         let mut committing = false;
         let result = async {
             let mut transaction = connection.begin_with("BEGIN IMMEDIATE").await?;
@@ -127,16 +123,20 @@ impl Sqlite {
             fault.named(if committing { perhaps_committed } else { StoreError::Unavailable })
         });
         metrics::store_called("transaction", began, result.as_ref().err());
+        if result.is_ok() {
+            self.writer.keep(connection);
+        }
         result
     }
 }
 
-/// A connection for one call, and when the call began.
-async fn lease(pool: &SqlitePool) -> Result<(PoolConnection<sqlx::Sqlite>, Instant)> {
+/// A connection for one call, its turn, and when the call began.
+async fn lease(pool: &Connections) -> Result<(SqliteConnection, SemaphorePermit<'_>, Instant)> {
     let began = Instant::now();
-    let acquired = pool.acquire().await.map_err(StoreError::Unavailable);
+    let taken = pool.take().await.map_err(StoreError::Unavailable);
     metrics::store_waited(began);
-    Ok((acquired.inspect_err(metrics::store_failed)?, Instant::now()))
+    let (connection, turn) = taken.inspect_err(metrics::store_failed)?;
+    Ok((connection, turn, Instant::now()))
 }
 
 /// A commit whose write or sync failed may be found after a crash all the same.

@@ -5,7 +5,7 @@ use super::{
         Audience, Committed, NewGroup, Outcome, Stored,
         rows::{Columns, Ending, Fallible, hash, stored, with_founder},
     },
-    append::{Row, conversation, insert_row, standing, used},
+    append::{Row, insert_row, sender, used},
     commit::{put_row, put_state},
     connection::next_change,
     mailbox::{self, Entry},
@@ -44,11 +44,10 @@ async fn new_group(c: &mut SqliteConnection, founding: &NewGroup) -> Fallible<En
 }
 
 async fn next_generation(c: &mut SqliteConnection, founding: &NewGroup) -> Fallible<Ending<Committed>> {
-    let Some(before) = conversation(c, founding.conversation).await? else {
+    let Some((before, sender)) = sender(c, founding.conversation, founding.device).await? else {
         return Ok(Ending::Rollback(Outcome::NotMember.into()));
     };
-    let (sender, envelope) =
-        (standing(c, founding.conversation, founding.device).await?, hash(&founding.group_info));
+    let envelope = hash(&founding.group_info);
     if sender.has_used(founding.counter) {
         let used = used(c, founding.conversation, founding.device, founding.counter, &envelope).await?;
         return Ok(Ending::Rollback(before.repeated(used).into()));

@@ -3,11 +3,13 @@
 use super::{
     super::{
         receipts::{Acquaintance, Circle, ReadMark, circle},
-        rows::{Columns, Ending, Fallible, stored},
+        rows::{Columns, Ending, Fallible, Fault, stored},
     },
     blocks,
+    table::table,
 };
 use fastchat_protocol::{AccountId, ConversationId, limits::MAX_RECEIPT_MEMBERS};
+use serde_json::json;
 use sqlx::SqliteConnection;
 
 /// Of each mark the membership revision under which it was believed; none if it was not.
@@ -15,37 +17,44 @@ pub(super) async fn mark_read(
     c: &mut SqliteConnection,
     marks: &[ReadMark],
 ) -> Fallible<Ending<Vec<Option<u64>>>> {
-    let mut believed = Vec::with_capacity(marks.len());
-    for mark in marks {
-        let row = sqlx::query(
-            "SELECT r.account, r.revision FROM readable r
-             JOIN members m ON m.conversation = r.conversation AND m.account = r.account
-             WHERE r.device = $1 AND r.conversation = $2 AND r.to_seq IS NULL
-               AND $3 BETWEEN m.from_seq AND r.head",
-        )
-        .bind(mark.device.as_bytes().as_slice())
-        .bind(mark.conversation.as_bytes().as_slice())
-        .bind(stored(mark.seq.0))
-        .fetch_optional(&mut *c)
-        .await?;
-        let Some(row) = row else {
-            believed.push(None);
-            continue;
-        };
-        believed.push(Some(row.number("revision")?));
-        sqlx::query(
-            "INSERT INTO read_positions (conversation, account, seq, shared_seq)
-             VALUES ($1, $2, $3, CASE WHEN $4 THEN $3 ELSE 0 END)
-             ON CONFLICT (conversation, account) DO UPDATE
-             SET seq = max(seq, excluded.seq), shared_seq = max(shared_seq, excluded.shared_seq)",
-        )
-        .bind(mark.conversation.as_bytes().as_slice())
-        .bind(row.id::<AccountId>("account")?.as_bytes().as_slice())
-        .bind(stored(mark.seq.0))
-        .bind(mark.shared)
-        .execute(&mut *c)
-        .await?;
+    let wanted = marks
+        .iter()
+        .map(|mark| json!([mark.device.to_string(), mark.conversation.to_string(), stored(mark.seq.0)]));
+    let rows = sqlx::query(
+        "WITH wanted AS (
+             SELECT key AS place, unhex(value ->> 0) AS device, unhex(value ->> 1) AS conversation,
+                    value ->> 2 AS seq
+             FROM json_each($1))
+         SELECT w.place, r.account, r.revision
+         FROM wanted w
+         CROSS JOIN readable r ON r.device = w.device AND r.conversation = w.conversation
+         JOIN members m ON m.conversation = r.conversation AND m.account = r.account
+         WHERE r.to_seq IS NULL AND w.seq BETWEEN m.from_seq AND r.head",
+    )
+    .bind(table(wanted))
+    .fetch_all(&mut *c)
+    .await?;
+    let (mut believed, mut positions) = (vec![None; marks.len()], Vec::with_capacity(rows.len()));
+    for row in &rows {
+        let (place, account): (usize, AccountId) = (row.small("place")?, row.id("account")?);
+        let mark = marks.get(place).ok_or_else(|| Fault::corrupt("place", place))?;
+        let (conversation, seq) = (mark.conversation.to_string(), stored(mark.seq.0));
+        positions.push(json!([conversation, account.to_string(), seq, mark.shared]));
+        believed[place] = Some(row.number("revision")?);
     }
+    if positions.is_empty() {
+        return Ok(Ending::Rollback(believed));
+    }
+    sqlx::query(
+        "INSERT INTO read_positions (conversation, account, seq, shared_seq)
+         SELECT unhex(value ->> 0), unhex(value ->> 1), value ->> 2, iif(value ->> 3, value ->> 2, 0)
+         FROM json_each($1) WHERE true
+         ON CONFLICT (conversation, account) DO UPDATE
+         SET seq = max(seq, excluded.seq), shared_seq = max(shared_seq, excluded.shared_seq)",
+    )
+    .bind(table(positions))
+    .execute(c)
+    .await?;
     Ok(Ending::Commit(believed))
 }
 
