@@ -1,4 +1,4 @@
-//! Devices that connect. Nothing is far away here: each is asked for by itself, in one snapshot.
+//! Devices that connect, in one snapshot.
 
 use super::{
     super::{
@@ -6,28 +6,28 @@ use super::{
         rows::{Columns, Fallible},
     },
     key_packages, read,
+    table::table,
 };
 use fastchat_protocol::{AccountId, ConversationId, DeviceId};
+use serde_json::json;
 use sqlx::SqliteConnection;
 
 pub(super) async fn devices(
     c: &mut SqliteConnection,
     devices: &[DeviceId],
 ) -> Fallible<Vec<(DeviceId, Device)>> {
-    let mut found = Vec::with_capacity(devices.len());
-    for id in devices {
-        let query = sqlx::query(
-            "SELECT d.id, d.account, a.name, d.key, d.revoked, a.disabled, a.visible, q.sends_per_second,
-                    a.shares_delivered, a.shares_last_seen, coalesce(h.head, 0) AS head
-             FROM devices d JOIN accounts a ON a.id = d.account LEFT JOIN mailbox_heads h ON h.device = d.id
-             LEFT JOIN quotas q ON q.account = d.account
-             WHERE d.id = $1",
-        );
-        if let Some(row) = query.bind(id.as_bytes().as_slice()).fetch_optional(&mut *c).await? {
-            found.push(row.device()?);
-        }
-    }
-    Ok(found)
+    let rows = sqlx::query(
+        "SELECT d.id, d.account, a.name, d.key, d.revoked, a.disabled, a.visible, q.sends_per_second,
+                a.shares_delivered, a.shares_last_seen, coalesce(h.head, 0) AS head
+         FROM json_each($1) e CROSS JOIN devices d ON d.id = unhex(e.value ->> 0)
+         JOIN accounts a ON a.id = d.account LEFT JOIN mailbox_heads h ON h.device = d.id
+         LEFT JOIN quotas q ON q.account = d.account
+         ORDER BY e.key",
+    )
+    .bind(table(devices.iter().map(|device| json!([device.to_string()]))))
+    .fetch_all(c)
+    .await?;
+    rows.iter().map(|row| row.device()).collect()
 }
 
 pub(super) async fn arrivals(

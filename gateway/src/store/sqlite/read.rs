@@ -1,16 +1,19 @@
 //! Reading logs and heads. Who may read which rows is said by the view `readable` alone.
 
-use super::super::{
-    GroupState, LogPage, Mark, Moved, Readers,
-    rows::{Columns, Fallible, stored},
+use super::{
+    super::{
+        GroupState, LogPage, Mark, Moved, Readers,
+        rows::{Columns, Fallible, stored},
+    },
+    table::table,
 };
 use fastchat_protocol::{
     ConversationId, DeviceId, Seq,
     limits::{MAX_PAGE_BYTES, MAX_PAGE_ROWS, MAX_SYNC_CONVERSATIONS},
     server::ConversationState,
 };
+use serde_json::json;
 use sqlx::SqliteConnection;
-use std::collections::BTreeSet;
 
 pub(super) async fn ping(c: &mut SqliteConnection) -> Fallible<()> {
     sqlx::query("SELECT 1").execute(c).await?;
@@ -75,14 +78,18 @@ pub(super) async fn readers(
     let query = sqlx::query("SELECT revision FROM conversations WHERE id = $1");
     let found = query.bind(conversation.as_bytes().as_slice()).fetch_optional(&mut *c).await?;
     let Some(found) = found else { return Ok(Readers::default()) };
-    let mut ranges = Vec::with_capacity(devices.len());
-    for device in devices.iter().copied().collect::<BTreeSet<_>>() {
-        let query =
-            sqlx::query("SELECT join_seq, to_seq FROM readable WHERE device = $1 AND conversation = $2");
-        let query = query.bind(device.as_bytes().as_slice()).bind(conversation.as_bytes().as_slice());
-        if let Some(row) = query.fetch_optional(&mut *c).await? {
-            ranges.push((device, row.seq("join_seq")?, row.optional_number("to_seq")?.map(Seq)));
-        }
+    let rows = sqlx::query(
+        "SELECT r.device, r.join_seq, r.to_seq
+         FROM (SELECT DISTINCT unhex(value ->> 0) AS id FROM json_each($2)) AS d
+         CROSS JOIN readable r ON r.device = d.id AND r.conversation = $1 ORDER BY r.device",
+    )
+    .bind(conversation.as_bytes().as_slice())
+    .bind(table(devices.iter().map(|device| json!([device.to_string()]))))
+    .fetch_all(c)
+    .await?;
+    let mut ranges = Vec::with_capacity(rows.len());
+    for row in &rows {
+        ranges.push((row.id("device")?, row.seq("join_seq")?, row.optional_number("to_seq")?.map(Seq)));
     }
     Ok(Readers { revision: found.number("revision")?, ranges })
 }
@@ -115,13 +122,18 @@ pub(super) async fn conversations(
     .fetch_all(&mut *c)
     .await?;
     let mut states = rows.iter().map(Columns::conversation_state).collect::<Fallible<Vec<_>>>()?;
-    for state in &mut states {
-        let query = sqlx::query(
-            "SELECT incarnation, head, generation, epoch FROM restorations
-             WHERE conversation = $1 ORDER BY incarnation",
-        );
-        let rows = query.bind(state.conversation.as_bytes().as_slice()).fetch_all(&mut *c).await?;
-        state.restored = rows.iter().map(Columns::restored).collect::<Fallible<_>>()?;
+    let restorations = sqlx::query(
+        "SELECT r.conversation, r.incarnation, r.head, r.generation, r.epoch
+         FROM json_each($1) CROSS JOIN restorations r ON r.conversation = unhex(value ->> 0)
+         ORDER BY r.conversation, r.incarnation",
+    );
+    let listed = table(states.iter().map(|state| json!([state.conversation.to_string()])));
+    for row in restorations.bind(listed).fetch_all(c).await? {
+        let conversation = row.id("conversation")?;
+        // In their order, as the query asks for.
+        if let Ok(place) = states.binary_search_by_key(&conversation, |state| state.conversation) {
+            states[place].restored.push(row.restored()?);
+        }
     }
     Ok(states)
 }
