@@ -150,7 +150,7 @@ impl Cluster {
     }
 
     async fn add_with(&mut self, mut arguments: Vec<String>, environment: &[(&str, &str)]) -> Result<()> {
-        let (port, admin_port) = (free_port()?, free_port()?);
+        let [port, admin_port] = free_ports()?;
         arguments.extend(["--listen".to_owned(), format!("127.0.0.1:{port}")]);
         arguments.extend(["--admin-listen".to_owned(), format!("127.0.0.1:{admin_port}")]);
         arguments
@@ -306,7 +306,9 @@ impl GatewayProcess {
     }
 }
 
-/// A port that was free a moment ago.
-fn free_port() -> Result<u16> {
-    Ok(TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?.port())
+/// Two ports that were free a moment ago. Held both at once: asked for in turn, they may be the same.
+fn free_ports() -> Result<[u16; 2]> {
+    let any = || TcpListener::bind((Ipv4Addr::LOCALHOST, 0));
+    let (one, other) = (any()?, any()?);
+    Ok([one.local_addr()?.port(), other.local_addr()?.port()])
 }
