@@ -4,7 +4,8 @@
 //!   a task is made of stays for as long as it runs. All that is rare or moves is in boxes.
 //! - Then one loop over: the client's frames, the answer that is being made, what waits to be
 //!   written, the ping, and the end.
-//! - While a request is being answered no further frame is read: that is the client's back-pressure.
+//! - While a request is being answered, in a task beside this one, no further frame is read: that is the
+//!   client's back-pressure.
 //! - Nothing here waits for another connection, and nobody waits for this one.
 
 mod guest;
@@ -42,13 +43,13 @@ use socket::{dismiss, linger, timed, too_large, write};
 use std::{
     collections::HashMap,
     num::NonZeroU32,
-    pin::Pin,
     sync::{Arc, atomic::Ordering},
     time::{Duration, Instant},
 };
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     sync::OwnedSemaphorePermit,
+    task::JoinError,
 };
 use tokio_tungstenite::{
     WebSocketStream,
@@ -58,6 +59,7 @@ use tokio_tungstenite::{
         protocol::{CloseFrame, frame::coding::CloseCode},
     },
 };
+use tokio_util::task::AbortOnDropHandle;
 
 /// Why a connection ended, for the metric.
 type Reason = &'static str;
@@ -127,7 +129,13 @@ struct Connection<S> {
 }
 
 /// A request at work; its outcome is the answer, if one is owed.
-type Serving = Pin<Box<dyn Future<Output = Option<(RequestId, ServerFrame)>> + Send>>;
+/// The answer that is being made, in a task: it goes on while this connection writes to a client that does
+/// not read. It may hold a transaction, which others wait for. It ends with the connection.
+type Serving = AbortOnDropHandle<Option<(RequestId, ServerFrame)>>;
+
+fn serving(answer: impl Future<Output = Option<(RequestId, ServerFrame)>> + Send + 'static) -> Serving {
+    AbortOnDropHandle::new(tokio::spawn(answer))
+}
 
 impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection<S> {
     async fn run(&mut self) -> Reason {
@@ -227,7 +235,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection<S> {
                 message = self.ws.next(), if serving.is_none() => serving = self.on_socket(message).await?,
                 answer = async { serving.as_mut().expect("guarded by is_some").await }, if serving.is_some() => {
                     serving = None;
-                    if let Some((request, answer)) = answer { self.handle.answer(request, &answer); }
+                    match answer.map_err(JoinError::try_into_panic) {
+                        Ok(Some((request, answer))) => self.handle.answer(request, &answer),
+                        Err(Ok(panic)) => std::panic::resume_unwind(panic),
+                        Ok(None) | Err(Err(_)) => {}
+                    }
                 }
                 () = self.handle.queue.ready() => woken = true,
                 _ = pings.tick() => self.on_tick().await?,
@@ -294,7 +306,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection<S> {
             Step::Typing(said) => return Ok(self.typing(said)),
             Step::Mailbox(seq) => {
                 let (gateway, device) = (Arc::clone(&self.gateway), self.handle.device);
-                return Ok(Some(Box::pin(async move {
+                return Ok(Some(serving(async move {
                     if let Err(error) = gateway.store.ack_mailbox(device, seq).await {
                         tracing::warn!(%error, "a mailbox keeps what was acked; the device acks again");
                     }
@@ -311,7 +323,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection<S> {
     fn answer(&self, request: RequestId, frame: ClientFrame) -> Serving {
         let (gateway, me) = (Arc::clone(&self.gateway), self.session.me().clone());
         let ends = matches!(frame, ClientFrame::DeleteAccount(_)).then(|| Arc::clone(&self.handle));
-        Box::pin(async move {
+        serving(async move {
             let answer = service::answer(&gateway, &me, frame).await;
             let Some(handle) = ends.filter(|_| matches!(answer, ServerFrame::Done(_))) else {
                 return Some((request, answer));
@@ -404,7 +416,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection<S> {
         }
         self.typed.insert(said.conversation, now);
         let (gateway, handle) = (Arc::clone(&self.gateway), Arc::clone(&self.handle));
-        Some(Box::pin(async move {
+        Some(serving(async move {
             gateway.hints.typing(&handle, said).await;
             None
         }))

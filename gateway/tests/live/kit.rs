@@ -99,10 +99,15 @@ impl World {
 
     /// Changes the store behind its back.
     pub(crate) async fn sql(&self, sql: &'static str) {
-        let url = format!("sqlite:{}", self.folder.path().join("store.db").display());
-        let mut connection = SqliteConnection::connect(&url).await.expect("it opens");
+        let mut connection = self.connection().await;
         sqlx::query(sql).execute(&mut connection).await.expect("it is done");
         connection.close().await.expect("it closes");
+    }
+
+    /// A way to the store's file beside the store.
+    pub(crate) async fn connection(&self) -> SqliteConnection {
+        let url = format!("sqlite:{}", self.folder.path().join("store.db").display());
+        SqliteConnection::connect(&url).await.expect("it opens")
     }
 
     /// A gateway whose head checks do not come into a test's way.
