@@ -5,11 +5,14 @@ use crate::{
     world::{Person, World, connect, item, stored},
 };
 use fastchat_gateway::store::{Outcome, Registered, Store, sqlite::Sqlite};
+use sqlx::{Connection, SqliteConnection};
 use std::{
+    pin::pin,
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering},
     },
+    task::Poll,
     time::Duration,
 };
 use tokio::{
@@ -78,49 +81,78 @@ async fn a_failed_call_leaves_no_transaction_open() {
 
 pub(crate) async fn a_caller_that_gives_up_spoils_no_connection(world: World) {
     let (alice, _, conversation) = world.couple().await;
-    for counter in 1..=60 {
-        let batch = [item(conversation, alice.devices[0], counter, 1)];
-        let append = world.store.append(&batch);
-        // Given up at any stage of its way; whoever uses the connection next reads its own answer.
-        let gave_up = timeout(Duration::from_micros(counter * 40), append).await.is_err();
-        let outcome = world.append(item(conversation, alice.devices[0], counter, 1)).await;
+    // Given up at every stage of its way; whoever uses the connection next reads its own answer.
+    for stage in 1_u64.. {
+        let batch = [item(conversation, alice.devices[0], stage, 1)];
+        let gave_up = give_up_after(stage - 1, world.store.append(&batch)).await;
+        let outcome = world.append(item(conversation, alice.devices[0], stage, 1)).await;
         match outcome {
-            Outcome::Duplicate(row) => assert_eq!(row.seq.0, counter + 1),
-            fresh => assert_eq!((gave_up, stored(&fresh)), (true, counter + 1)),
+            Outcome::Duplicate(row) => assert_eq!(row.seq.0, stage + 1),
+            fresh => assert_eq!((gave_up, stored(&fresh)), (true, stage + 1)),
+        }
+        if !gave_up {
+            assert!(stage > 2, "an append takes several steps");
+            return;
         }
     }
 }
 
-#[tokio::test]
-async fn a_failed_call_keeps_no_file_locked() {
-    let world = World::sqlite().await;
-    let poison = "CREATE TRIGGER poison BEFORE INSERT ON devices BEGIN SELECT raise(ABORT, 'poison'); END";
-    world.sql(poison).await;
-    world.store.register(Person::new("alice", 1).registration()).await.unwrap_err();
-    // Another process writes, which waits for nobody.
-    timeout(Duration::from_secs(1), world.sql("DROP TRIGGER poison")).await.expect("nothing is open");
-    assert_eq!(world.store.register(Person::new("alice", 1).registration()).await.unwrap(), Registered::Made);
+/// Polls a call so often, each time when it was woken; whether it was given up before its end.
+async fn give_up_after<T>(polls: u64, call: impl Future<Output = T>) -> bool {
+    let (mut call, mut polled) = (pin!(call), 0);
+    std::future::poll_fn(|context| {
+        polled += 1;
+        match (polled > polls, call.as_mut().poll(context)) {
+            (_, Poll::Ready(_)) => Poll::Ready(false),
+            (true, Poll::Pending) => Poll::Ready(true),
+            (false, Poll::Pending) => Poll::Pending,
+        }
+    })
+    .await
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_file_is_closed_after_the_calls_that_run() {
-    let folder = tempfile::TempDir::new().unwrap();
-    let store = Arc::new(Sqlite::open(&folder.path().join("store.db")).await.unwrap());
-    let calls: Vec<_> = (0..20)
-        .map(|n| {
-            let (store, person) = (Arc::clone(&store), Person::new(&format!("p{n}"), 1));
-            tokio::spawn(async move { store.register(person.registration()).await })
-        })
-        .collect();
-    sleep(Duration::from_millis(1)).await;
-    store.close().await;
-    let mut made = 0;
-    for call in calls {
-        made += usize::from(call.await.unwrap().is_ok());
+#[tokio::test]
+async fn a_file_is_closed_after_the_calls_that_run_and_those_that_were_given_up() {
+    for waited_for in [true, false] {
+        let folder = tempfile::TempDir::new().unwrap();
+        let path = folder.path().join("store.db");
+        let store = Arc::new(Sqlite::open(&path).await.unwrap());
+        let mut other = SqliteConnection::connect(&format!("sqlite:{}", path.display())).await.unwrap();
+        sqlx::raw_sql("BEGIN IMMEDIATE").execute(&mut other).await.unwrap();
+        let calling = Arc::clone(&store);
+        let call = async move { calling.register(Person::new("alice", 1).registration()).await };
+        // Its connection waits for the file, whoever waits for the call.
+        let running = match waited_for {
+            true => Some(tokio::spawn(call)),
+            false => give_up_after(0, call).await.then_some(None).expect("the file is locked"),
+        };
+        sleep(Duration::from_millis(100)).await;
+        let mut closing = pin!(store.close());
+        timeout(Duration::from_millis(200), &mut closing).await.expect_err("it waits for the call");
+        sqlx::raw_sql("ROLLBACK").execute(&mut other).await.unwrap();
+        other.close().await.unwrap();
+        timeout(Duration::from_secs(5), closing).await.expect("the call ends");
+        if let Some(running) = running {
+            assert_eq!(running.await.unwrap().unwrap(), Registered::Made);
+        }
+        store.incarnation().await.expect_err("it is closed");
+        // Nobody has the file open, and of what was given up nothing is there.
+        let mut file = Sqlite::open_alone(&path).await.unwrap();
+        let made = sqlx::query_scalar("SELECT count(*) FROM accounts").fetch_one(&mut file).await;
+        let made: i64 = made.unwrap();
+        assert_eq!(made, i64::from(waited_for));
     }
-    store.incarnation().await.expect_err("it is closed");
-    // What said that it was done is there, and nobody has the file open.
-    let mut file = Sqlite::open_alone(&folder.path().join("store.db")).await.unwrap();
-    let there: i64 = sqlx::query_scalar("SELECT count(*) FROM accounts").fetch_one(&mut file).await.unwrap();
-    assert_eq!(there, made as i64);
+}
+
+#[tokio::test]
+async fn a_file_that_has_gone_is_not_made_anew() {
+    let folder = tempfile::TempDir::new().unwrap();
+    let path = folder.path().join("store.db");
+    let store = Sqlite::open(&path).await.unwrap();
+    let person = Person::new("alice", 1);
+    assert!(give_up_after(0, store.register(person.registration())).await);
+    std::fs::rename(&path, folder.path().join("elsewhere.db")).unwrap();
+    sleep(Duration::from_millis(100)).await;
+    store.register(person.registration()).await.unwrap_err();
+    assert!(!path.exists());
 }

@@ -3,7 +3,7 @@
 use super::{
     super::rows::{Columns, Ending, Fallible, Fault, stored},
     Result, Sqlite, StoreError,
-    pool::{Connections, PATIENCE},
+    pool::{Connections, PATIENCE, Taken},
 };
 use crate::{metrics, rim::now_ms};
 use sqlx::{
@@ -14,7 +14,6 @@ use sqlx::{
     },
 };
 use std::{path::Path, time::Instant};
-use tokio::sync::SemaphorePermit;
 
 /// Readers take turns; each is a thread with its own page cache.
 const READERS: u32 = 4;
@@ -37,9 +36,11 @@ pub(super) async fn open(path: &Path) -> Result<Sqlite> {
     let pool = pool.map_err(StoreError::Unavailable)?;
     migrator().run(&pool).await.map_err(|error| not_up_to_date(path, &error))?;
     let connection = pool.acquire().await.map_err(StoreError::Unavailable)?.detach();
+    // A file that has gone since is an error, not an empty store.
+    let options = options.create_if_missing(false);
     let writer = Connections::new(options.clone(), 1);
-    writer.keep(connection);
-    let readers = Connections::new(options.create_if_missing(false).pragma("query_only", "on"), READERS);
+    writer.put(connection);
+    let readers = Connections::new(options.pragma("query_only", "on"), READERS);
     Ok(Sqlite { writer, readers })
 }
 
@@ -85,7 +86,7 @@ impl Sqlite {
         &self,
         work: impl AsyncFnOnce(&mut SqliteConnection) -> Fallible<T>,
     ) -> Result<T> {
-        let (mut connection, _turn, began) = lease(&self.readers).await?;
+        let (mut connection, began) = lease(&self.readers).await?;
         let result = async {
             let mut snapshot = connection.begin().await?;
             let value = work(&mut snapshot).await?;
@@ -105,7 +106,7 @@ impl Sqlite {
         &self,
         work: impl AsyncFnOnce(&mut SqliteConnection) -> Fallible<Ending<T>>,
     ) -> Result<T> {
-        let (mut connection, _turn, began) = lease(&self.writer).await?;
+        let (mut connection, began) = lease(&self.writer).await?;
         let mut committing = false;
         let result = async {
             let mut transaction = connection.begin_with("BEGIN IMMEDIATE").await?;
@@ -130,13 +131,12 @@ impl Sqlite {
     }
 }
 
-/// A connection for one call, its turn, and when the call began.
-async fn lease(pool: &Connections) -> Result<(SqliteConnection, SemaphorePermit<'_>, Instant)> {
+/// A connection for one call, and when the call began.
+async fn lease(pool: &Connections) -> Result<(Taken, Instant)> {
     let began = Instant::now();
     let taken = pool.take().await.map_err(StoreError::Unavailable);
     metrics::store_waited(began);
-    let (connection, turn) = taken.inspect_err(metrics::store_failed)?;
-    Ok((connection, turn, Instant::now()))
+    Ok((taken.inspect_err(metrics::store_failed)?, Instant::now()))
 }
 
 /// A commit whose write or sync failed may be found after a crash all the same.

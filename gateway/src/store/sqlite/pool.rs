@@ -7,11 +7,13 @@
 use sqlx::{ConnectOptions, Connection, SqliteConnection, sqlite::SqliteConnectOptions};
 use std::{
     fmt,
-    sync::{Mutex, MutexGuard, PoisonError},
+    ops::{Deref, DerefMut},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 use tokio::{
-    sync::{Semaphore, SemaphorePermit},
+    runtime::Handle,
+    sync::{OwnedSemaphorePermit, Semaphore},
     time::timeout,
 };
 
@@ -23,39 +25,52 @@ pub(super) const PATIENCE: Duration = Duration::from_secs(2);
 pub(super) struct Connections {
     options: SqliteConnectOptions,
     limit: u32,
-    /// One for each call that may have a connection.
-    turns: Semaphore,
+    /// One for each connection that there may be.
+    turns: Arc<Semaphore>,
     /// The one used last is at the back: its pages are in its cache.
     kept: Mutex<Vec<SqliteConnection>>,
 }
 
+/// A connection for one call. Unless it is kept, it is closed when this is dropped.
+pub(super) struct Taken(Option<(SqliteConnection, OwnedSemaphorePermit)>);
+
 impl Connections {
     pub(super) fn new(options: SqliteConnectOptions, limit: u32) -> Self {
-        Self { options, limit, turns: Semaphore::new(limit as usize), kept: Mutex::default() }
+        let turns = Arc::new(Semaphore::new(limit as usize));
+        Self { options, limit, turns, kept: Mutex::default() }
     }
 
-    /// A connection, and the turn that must be held for as long as it is used.
-    ///
     /// Cancel safety: a dropped call takes nothing.
-    pub(super) async fn take(&self) -> sqlx::Result<(SqliteConnection, SemaphorePermit<'_>)> {
+    pub(super) async fn take(&self) -> sqlx::Result<Taken> {
         let taking = async {
-            let turn = self.turns.acquire().await.map_err(|_| sqlx::Error::PoolClosed)?;
+            let turn = Arc::clone(&self.turns).acquire_owned().await;
+            let turn = turn.map_err(|_| sqlx::Error::PoolClosed)?;
             let last = self.kept().pop();
             let connection = match last {
                 Some(last) => last,
                 None => self.options.connect().await?,
             };
-            Ok((connection, turn))
+            Ok(Taken(Some((connection, turn))))
         };
         timeout(PATIENCE, taking).await.unwrap_or(Err(sqlx::Error::PoolTimedOut))
     }
 
     /// For the next call. The last one must have ended well: nothing is open, nothing on its way.
-    pub(super) fn keep(&self, connection: SqliteConnection) {
+    pub(super) fn keep(&self, mut taken: Taken) {
+        if let Some((connection, turn)) = taken.0.take() {
+            self.put(connection);
+            // Whoever waits for it finds the connection.
+            drop(turn);
+        }
+    }
+
+    /// A connection that was opened elsewhere.
+    pub(super) fn put(&self, connection: SqliteConnection) {
         self.kept().push(connection);
     }
 
-    /// Waits for the calls that run, and closes all; whoever comes later gets an error.
+    /// Waits for the calls that run, and for those that were given up, and closes all; whoever comes later
+    /// gets an error.
     pub(super) async fn close(&self) {
         // An error means that they are closed already.
         let all = self.turns.acquire_many(self.limit).await;
@@ -78,6 +93,34 @@ impl Connections {
 
     fn kept(&self) -> MutexGuard<'_, Vec<SqliteConnection>> {
         self.kept.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Deref for Taken {
+    type Target = SqliteConnection;
+
+    fn deref(&self) -> &SqliteConnection {
+        &self.0.as_ref().expect("there until it is kept or dropped").0
+    }
+}
+
+impl DerefMut for Taken {
+    fn deref_mut(&mut self) -> &mut SqliteConnection {
+        &mut self.0.as_mut().expect("there until it is kept or dropped").0
+    }
+}
+
+impl Drop for Taken {
+    /// Its thread may still be at what it was told, and have the file locked: the turn ends when it is done,
+    /// so that there are never more connections than there may be, and `close` waits for this one.
+    fn drop(&mut self) {
+        let (Some((connection, turn)), Ok(runtime)) = (self.0.take(), Handle::try_current()) else { return };
+        runtime.spawn(async move {
+            if let Err(error) = connection.close().await {
+                tracing::warn!(%error, "a connection to the store was not closed in order");
+            }
+            drop(turn);
+        });
     }
 }
 

@@ -62,22 +62,20 @@ pub(super) async fn circles(
     c: &mut SqliteConnection,
     conversations: &[ConversationId],
 ) -> Fallible<Vec<(ConversationId, Circle)>> {
-    let mut circles = Vec::with_capacity(conversations.len());
-    for conversation in conversations {
-        let row = sqlx::query(
-            "SELECT c.low, c.high,
-                    (SELECT count(*) FROM (
-                         SELECT 1 FROM members WHERE conversation = c.id AND to_seq IS NULL LIMIT $2)) AS present,
-                    c.kind = 1 AND EXISTS (SELECT 1 FROM members WHERE conversation = c.id AND barred) AS barred
-             FROM conversations c WHERE c.id = $1",
-        )
-        .bind(conversation.as_bytes().as_slice())
-        .bind(MAX_RECEIPT_MEMBERS as i64 + 1)
-        .fetch_optional(&mut *c)
-        .await?;
-        if let Some(row) = row {
-            circles.push((*conversation, circle(&row)?));
-        }
+    let rows = sqlx::query(
+        "SELECT c.id, c.low, c.high,
+                (SELECT count(*) FROM (
+                     SELECT 1 FROM members WHERE conversation = c.id AND to_seq IS NULL LIMIT $2)) AS present,
+                c.kind = 1 AND EXISTS (SELECT 1 FROM members WHERE conversation = c.id AND barred) AS barred
+         FROM json_each($1) CROSS JOIN conversations c ON c.id = unhex(value ->> 0)",
+    )
+    .bind(table(conversations.iter().map(|conversation| json!([conversation.to_string()]))))
+    .bind(MAX_RECEIPT_MEMBERS as i64 + 1)
+    .fetch_all(c)
+    .await?;
+    let mut circles = Vec::with_capacity(rows.len());
+    for row in &rows {
+        circles.push((row.id("id")?, circle(row)?));
     }
     circles.sort_by_key(|(conversation, _)| *conversation);
     circles.dedup();
@@ -106,16 +104,14 @@ pub(super) async fn acquaintances(
 }
 
 pub(super) async fn note_seen(c: &mut SqliteConnection, seen: &[(AccountId, u64)]) -> Fallible<Ending<()>> {
-    for (account, at_ms) in seen {
-        sqlx::query(
-            "INSERT INTO last_seen (account, at_ms)
-             SELECT id, $2 FROM accounts WHERE id = $1 AND shares_last_seen AND NOT deleted
-             ON CONFLICT (account) DO UPDATE SET at_ms = max(at_ms, excluded.at_ms)",
-        )
-        .bind(account.as_bytes().as_slice())
-        .bind(stored(*at_ms))
-        .execute(&mut *c)
-        .await?;
-    }
+    sqlx::query(
+        "INSERT INTO last_seen (account, at_ms)
+         SELECT a.id, e.value ->> 1 FROM json_each($1) e CROSS JOIN accounts a ON a.id = unhex(e.value ->> 0)
+         WHERE a.shares_last_seen AND NOT a.deleted
+         ON CONFLICT (account) DO UPDATE SET at_ms = max(at_ms, excluded.at_ms)",
+    )
+    .bind(table(seen.iter().map(|(account, at_ms)| json!([account.to_string(), stored(*at_ms)]))))
+    .execute(c)
+    .await?;
     Ok(Ending::Commit(()))
 }
