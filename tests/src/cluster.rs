@@ -11,11 +11,10 @@ use crate::{
     balancer::http,
     process::{Process, run_to_end},
     proxy::Proxy,
-    servers::{NatsServer, PostgresServer},
+    servers::{NatsServer, PostgresServer, free_port},
 };
 use anyhow::{Context, Result, bail};
 use std::{
-    net::{Ipv4Addr, TcpListener},
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -150,7 +149,7 @@ impl Cluster {
     }
 
     async fn add_with(&mut self, mut arguments: Vec<String>, environment: &[(&str, &str)]) -> Result<()> {
-        let [port, admin_port] = free_ports()?;
+        let (port, admin_port) = (free_port()?, free_port()?);
         arguments.extend(["--listen".to_owned(), format!("127.0.0.1:{port}")]);
         arguments.extend(["--admin-listen".to_owned(), format!("127.0.0.1:{admin_port}")]);
         arguments
@@ -304,11 +303,4 @@ impl GatewayProcess {
     pub fn log(&self) -> String {
         self.earlier_logs.clone() + &self.process.as_ref().map(Process::log).unwrap_or_default()
     }
-}
-
-/// Two ports that were free a moment ago. Held both at once: asked for in turn, they may be the same.
-fn free_ports() -> Result<[u16; 2]> {
-    let any = || TcpListener::bind((Ipv4Addr::LOCALHOST, 0));
-    let (one, other) = (any()?, any()?);
-    Ok([one.local_addr()?.port(), other.local_addr()?.port()])
 }

@@ -9,7 +9,7 @@ mod nats;
 mod postgres;
 mod prometheus;
 
-pub use nats::NatsServer;
+pub use nats::{NatsServer, ports::free_port};
 pub use postgres::PostgresServer;
 pub use prometheus::{Job, PrometheusServer};
 

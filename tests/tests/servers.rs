@@ -3,10 +3,13 @@
 use anyhow::Result;
 use fastchat_tests::{
     process::{Process, Signal},
-    servers::{Job, NatsServer, PostgresServer, PrometheusServer, TestDatabase, TestNats},
+    servers::{Job, NatsServer, PostgresServer, PrometheusServer, TestDatabase, TestNats, free_port},
 };
 use sqlx::{Connection, Executor, PgConnection};
-use std::time::Duration;
+use std::{
+    net::{Ipv4Addr, TcpListener, UdpSocket},
+    time::Duration,
+};
 
 #[tokio::test]
 async fn a_killed_postgres_has_what_was_committed() -> Result<()> {
@@ -96,5 +99,22 @@ async fn a_program_that_ends_gives_its_output() -> Result<()> {
     let (status, output) = process.finish().await?;
     assert!(status.success());
     assert_eq!(output, "one\n");
+    Ok(())
+}
+
+#[test]
+fn a_port_is_given_once() -> Result<()> {
+    let first = free_port()?;
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, first))?;
+    drop(listener);
+    // As another process does.
+    assert!(UdpSocket::bind((Ipv4Addr::LOCALHOST, first)).is_err(), "it stays taken when nobody listens");
+    let others: Vec<_> = (first + 1..first + 20)
+        .filter_map(|port| Some((port, UdpSocket::bind((Ipv4Addr::LOCALHOST, port)).ok()?)))
+        .collect();
+    for _ in 0..20 {
+        let port = free_port()?;
+        assert!(port != first && !others.iter().any(|(other, _)| *other == port), "{port} is taken");
+    }
     Ok(())
 }

@@ -8,12 +8,11 @@ use super::{Door, Link, Target, answers, dial};
 use crate::{machine::Component, pacer::Shot, plan::Plan, record::Ear, stamp::Stamp};
 use anyhow::{Context, Result, bail, ensure};
 use async_trait::async_trait;
-use fastchat_tests::process::Process;
+use fastchat_tests::{process::Process, servers::free_port};
 use rumqttc::{AsyncClient, Event, EventLoop, MqttOptions, Outgoing, Packet, QoS};
 use std::{
     collections::{HashMap, VecDeque},
     ffi::OsStr,
-    net::{Ipv4Addr, TcpListener},
     path::Path,
     time::Duration,
 };
@@ -71,7 +70,7 @@ impl Server {
     async fn start() -> Result<Self> {
         ensure!(is_installed(), "no mosquitto found; on Debian: apt-get install mosquitto");
         let folder = tempfile::Builder::new().prefix("fastchat-lab-mosquitto-").tempdir()?;
-        let port = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?.port();
+        let port = free_port()?;
         let config = folder.path().join("mosquitto.conf");
         let data = folder.path().display();
         // As root it would become the user mosquitto, who may not write here.

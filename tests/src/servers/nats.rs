@@ -1,10 +1,14 @@
 //! A throwaway `nats-server`.
 //!
-//! Needs nothing of this crate, so that the gateway's own tests include it by its path.
+//! Needs nothing of this crate but the ports beside it, so that the gateway's own tests include it by its
+//! path.
+
+#[path = "ports.rs"]
+pub(crate) mod ports;
 
 use anyhow::{Context, Result, bail};
 use std::{
-    net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream},
+    net::{Ipv4Addr, SocketAddr, TcpStream},
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
     time::{Duration, Instant},
@@ -32,20 +36,8 @@ impl NatsServer {
 
     /// Starts a server with further lines of configuration, and with these variables.
     pub fn start_with(config: &str, environment: &[(&str, &str)]) -> Result<Self> {
-        // Another process can take the port between our look and the server's: try again then.
-        let mut last = None;
-        for _ in 0..3 {
-            match Self::try_start(config, environment) {
-                Ok(server) => return Ok(server),
-                Err(error) => last = Some(error),
-            }
-        }
-        Err(last.context("never tried")?)
-    }
-
-    fn try_start(config: &str, environment: &[(&str, &str)]) -> Result<Self> {
         let folder = tempfile::Builder::new().prefix("fastchat-nats-").tempdir()?;
-        let port = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?.port();
+        let port = ports::free_port()?;
         std::fs::write(folder.path().join("nats.conf"), format!("listen: \"127.0.0.1:{port}\"\n{config}\n"))?;
         Self::start_in(folder, port, &["-c", "nats.conf"], environment)
     }

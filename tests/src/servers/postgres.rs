@@ -4,7 +4,7 @@
 
 use anyhow::{Context, Result, bail};
 use std::{
-    net::{Ipv4Addr, SocketAddr, TcpListener},
+    net::{Ipv4Addr, SocketAddr},
     os::unix::{fs::chown, process::CommandExt},
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
@@ -52,7 +52,7 @@ impl PostgresServer {
         }
         let mut server = Self {
             programs: find_programs()?,
-            port: TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?.port(),
+            port: super::free_port()?,
             child: None,
             settings: settings.iter().map(ToString::to_string).collect(),
             folder,

@@ -4,7 +4,7 @@ use anyhow::{Context, Result, bail};
 use serde_json::Value;
 use std::{
     fmt::Write,
-    net::{Ipv4Addr, SocketAddr, TcpListener},
+    net::{Ipv4Addr, SocketAddr},
     path::PathBuf,
     process::{Child, Command, Stdio},
     time::{Duration, Instant},
@@ -54,20 +54,8 @@ impl PrometheusServer {
     /// Starts a server that scrapes these and evaluates rules every `interval` (whole milliseconds), and
     /// waits until it answers. `rules` are files with rules; a relative path is one of the test's folder.
     pub async fn start(interval: Duration, jobs: &[Job], rules: &[PathBuf]) -> Result<Self> {
-        // Another process can take the port between our look and the server's: try again then.
-        let mut last = None;
-        for _ in 0..3 {
-            match Self::try_start(interval, jobs, rules).await {
-                Ok(server) => return Ok(server),
-                Err(error) => last = Some(error),
-            }
-        }
-        Err(last.context("never tried")?)
-    }
-
-    async fn try_start(interval: Duration, jobs: &[Job], rules: &[PathBuf]) -> Result<Self> {
         let folder = tempfile::Builder::new().prefix("fastchat-prometheus-").tempdir()?;
-        let port = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?.port();
+        let port = super::free_port()?;
         let rules = rules.iter().map(std::path::absolute).collect::<std::io::Result<_>>()?;
         let mut server = Self { port, interval, rules, child: None, folder };
         server.configure(jobs)?;

@@ -5,11 +5,11 @@
 //!   needs: each number of a real server's /varz, under the exporter's name (`gnatsd_varz_`).
 
 use anyhow::{Context, Result};
-use fastchat_tests::process::Process;
+use fastchat_tests::{process::Process, servers::free_port};
 use serde_json::Value;
 use std::{
     fmt::Write,
-    net::{Ipv4Addr, SocketAddr, TcpListener},
+    net::{Ipv4Addr, SocketAddr},
     time::{Duration, Instant},
 };
 use tokio::{
@@ -85,7 +85,7 @@ pub(crate) struct PostgresExporter {
 
 impl PostgresExporter {
     pub(crate) async fn start(database: &str) -> Result<Self> {
-        let address = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?.to_string();
+        let address = format!("127.0.0.1:{}", free_port()?);
         let program = "prometheus-postgres-exporter";
         let process = Process::spawn_path(program.as_ref(), program, |command| {
             command.env("DATA_SOURCE_NAME", format!("{database}?sslmode=disable"));

@@ -6,10 +6,10 @@ use fastchat_tests::{
     cluster::Cluster,
     machine::Machine,
     process::Process,
-    servers::{Job, NatsServer, PrometheusServer},
+    servers::{Job, NatsServer, PrometheusServer, free_port},
 };
 use std::{
-    net::{Ipv4Addr, TcpListener},
+    net::{Ipv4Addr, SocketAddr},
     path::Path,
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
@@ -39,7 +39,7 @@ pub(crate) struct Balancer {
 
 impl Scene {
     pub(crate) async fn start() -> Result<Self> {
-        let monitoring = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?;
+        let monitoring = SocketAddr::from((Ipv4Addr::LOCALHOST, free_port()?));
         let nats = NatsServer::start_with(&format!("http: \"{monitoring}\""), &[])?;
         let url = nats.url();
         let mut cluster = Cluster::fleet_on_bus(2, &["--bus", &url, "--heartbeat-ms", "500"], &[]).await?;

@@ -3,14 +3,9 @@
 use crate::deployment::{Secrets, root, run};
 use anyhow::{Context, Result, bail, ensure};
 use async_nats::{Client, ConnectOptions, Event};
-use fastchat_tests::servers::NatsServer;
+use fastchat_tests::servers::{NatsServer, free_port};
 use futures_util::StreamExt;
-use std::{
-    net::{Ipv4Addr, TcpListener},
-    path::Path,
-    process::Command,
-    time::Duration,
-};
+use std::{path::Path, process::Command, time::Duration};
 use tempfile::TempDir;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -20,10 +15,6 @@ use tokio::{
 };
 
 const LONG: Duration = Duration::from_secs(10);
-
-fn free_port() -> Result<u16> {
-    Ok(TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?.port())
-}
 
 /// A folder as it would be in /etc: the configuration and the passwords beside it.
 fn folder(secrets: &Secrets) -> Result<TempDir> {

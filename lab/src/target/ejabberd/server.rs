@@ -11,12 +11,11 @@ use crate::{
 use anyhow::{Context, Result, ensure};
 use fastchat_tests::{
     process::{Process, Signal, signal},
-    servers::PostgresServer,
+    servers::{PostgresServer, free_port},
 };
 use std::{
     ffi::OsStr,
     fs,
-    net::{Ipv4Addr, TcpListener},
     path::{Path, PathBuf},
     time::{Duration, Instant},
 };
@@ -59,7 +58,7 @@ impl Server {
         let libraries =
             installed.context("no ejabberd found; on Debian: apt-get install ejabberd erlang-p1-pgsql")?;
         let folder = tempfile::Builder::new().prefix("fastchat-lab-ejabberd-").tempdir()?;
-        let port = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?.port();
+        let port = free_port()?;
         let (postgres, database) = match archive {
             true => make_archive().await.map(|(postgres, url)| (Some(postgres), Some(url)))?,
             false => (None, None),
