@@ -46,11 +46,12 @@ as_postgres=()
 # Whether somebody answers on a port of this machine.
 answers() { (exec 3<>"/dev/tcp/127.0.0.1/$1") 2>/dev/null; }
 
-# A port on which nobody answers. Somebody may take it before we do: the callers try again.
+# A port on which nobody answers. Somebody may take it before we do: the callers try again. Below those that
+# connections are given (32768 on), and below those of tests/src/servers/ports.rs.
 free_port() {
   local port
   while :; do
-    port=$((20000 + RANDOM % 30000))
+    port=$((12000 + RANDOM % 8000))
     answers "$port" || { echo "$port"; return; }
   done
 }

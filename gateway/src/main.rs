@@ -40,6 +40,8 @@ mod restored;
 const EXIT_CONFIG: u8 = 64;
 /// How long a database may take to come up beside this program.
 const STORE_PATIENCE: Duration = Duration::from_secs(30);
+/// How long a bus may take that this program does without, if it must.
+const BUS_PATIENCE: Duration = Duration::from_secs(2);
 /// Connections to Postgres: the writer's lanes, the rest for reads, logins and commits.
 const POSTGRES_CONNECTIONS: u32 = 12;
 
@@ -350,6 +352,11 @@ async fn open_bus(config: &Config) -> anyhow::Result<(Arc<dyn Bus>, BusEvents)> 
             let name = format!("fastchat-gateway {}", config.listen);
             let options = NatsOptions { url: url.clone(), name, auth, ..NatsOptions::default() };
             let (bus, events) = NatsBus::start(&options).await?;
+            // Sessions from before would miss that their devices connect elsewhere, and be asked to compare
+            // their heads as soon as the bus is there.
+            if !bus.reached(BUS_PATIENCE).await {
+                tracing::warn!("the bus cannot be reached: messages arrive by head check until it is there");
+            }
             Ok((Arc::new(bus), events))
         }
     }

@@ -48,6 +48,24 @@ async fn without_the_bus_sends_are_acked_and_arrive_by_head_check() -> Result<()
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_gateway_begins_with_its_bus_and_if_it_must_without() -> Result<()> {
+    let mut cluster = Cluster::fleet(1).await?;
+    for (there, said) in [(true, "\"bus\":\"up\""), (false, "\"bus\":\"down\"")] {
+        cluster.gateway(0).kill().await?;
+        if there {
+            cluster.bus_proxy(0).delay(Duration::from_millis(100));
+        } else {
+            cluster.bus_proxy(0).refuse();
+        }
+        cluster.gateway(0).start().await?;
+        let (status, body) = cluster.gateway(0).admin("/readyz").await?;
+        assert_eq!((status, body.contains(said)), (200, true), "{body}");
+    }
+    assert!(cluster.logs().contains("the bus cannot be reached"));
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn the_last_message_lost_on_the_bus_arrives_in_silence() -> Result<()> {
     let cluster = Cluster::fleet(2).await?;
     let (alice, bob) = pair(&cluster).await?;

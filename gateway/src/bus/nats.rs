@@ -40,6 +40,8 @@ pub use options::{NatsAuth, NatsError, NatsOptions};
 
 /// How often the link is looked at, in case async-nats lost an event of it.
 const LINK_CHECK_INTERVAL: Duration = Duration::from_secs(1);
+/// How often a start looks whether the server is there.
+const START_LOOK: Duration = Duration::from_millis(5);
 /// Subscriptions on their way to the demultiplexer.
 const INCOMING_QUEUE: usize = 256;
 
@@ -80,6 +82,17 @@ impl NatsBus {
             async move { subscriptions::run(&subscriptions, &client, &incoming, &sink).await }
         });
         Ok((Self { publish, subscriptions, events: sink, fleet, _tasks: tasks }, events))
+    }
+
+    /// Waits until the server is there and has answered, so that whoever connects from then on begins with
+    /// a bus; or so long, and says that it is not.
+    pub async fn reached(&self, patience: Duration) -> bool {
+        let settled = async {
+            while !self.subscriptions.is_settled() {
+                tokio::time::sleep(START_LOOK).await;
+            }
+        };
+        tokio::time::timeout(patience, settled).await.is_ok()
     }
 }
 

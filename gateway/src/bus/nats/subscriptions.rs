@@ -109,6 +109,12 @@ impl Subscriptions {
         self.changed.notify_one();
     }
 
+    /// The link is up, and nobody is owed a word about it.
+    pub(super) fn is_settled(&self) -> bool {
+        let wishes = self.lock();
+        wishes.up && !wishes.owes_restored
+    }
+
     /// The link went down: nobody waits for it.
     pub(super) fn link_down(&self, events: &EventSink) {
         let mut wishes = self.lock();
