@@ -179,10 +179,10 @@ impl Servers {
         Ok(())
     }
 
-    /// Of each gateway of a fleet, which share the cores.
+    /// Of each gateway of a fleet. They share the cores with Postgres, which takes as much as one of them.
     fn threads(&self) -> usize {
         let cores = std::thread::available_parallelism().map_or(1, NonZero::get);
-        (cores / self.setup.gateways).max(1)
+        (cores / (self.setup.gateways + 1)).max(1)
     }
 
     /// Where each of so many clients connects.
