@@ -46,13 +46,13 @@ as_postgres=()
 # Whether somebody answers on a port of this machine.
 answers() { (exec 3<>"/dev/tcp/127.0.0.1/$1") 2>/dev/null; }
 
-# A port on which nobody answers. Somebody may take it before we do: the callers try again. Below those that
-# connections are given (32768 on), and below those of tests/src/servers/ports.rs.
+# A port on which nobody answers, and not the one that is named: free_port [OTHER]. Somebody may take it before
+# we do. Below those that connections are given (32768 on), and below those of tests/src/servers/ports.rs.
 free_port() {
   local port
   while :; do
     port=$((12000 + RANDOM % 8000))
-    answers "$port" || { echo "$port"; return; }
+    [ "$port" = "${1:-}" ] || answers "$port" || { echo "$port"; return; }
   done
 }
 

@@ -40,7 +40,7 @@ mod restored;
 const EXIT_CONFIG: u8 = 64;
 /// How long a database may take to come up beside this program.
 const STORE_PATIENCE: Duration = Duration::from_secs(30);
-/// How long a bus may take that this program does without, if it must.
+/// How long a start waits for the bus; then it serves without.
 const BUS_PATIENCE: Duration = Duration::from_secs(2);
 /// Connections to Postgres: the writer's lanes, the rest for reads, logins and commits.
 const POSTGRES_CONNECTIONS: u32 = 12;
@@ -256,8 +256,8 @@ async fn serve(config: Config) -> anyhow::Result<()> {
     let admin_listener = bind("admin_listen", config.admin_listen).await?;
     let store = open_store(&config).await?;
     let objects = objects(&config)?;
-    let (bus, events) = open_bus(&config).await?;
     let mut signals = Signals::listen().context("signals")?;
+    let (bus, events) = open_bus(&config).await?;
     let scheme = if tls.is_some() { "wss" } else { "ws" };
     let (address, admin_address) = (listener.local_addr()?, admin_listener.local_addr()?);
 
@@ -352,10 +352,10 @@ async fn open_bus(config: &Config) -> anyhow::Result<(Arc<dyn Bus>, BusEvents)> 
             let name = format!("fastchat-gateway {}", config.listen);
             let options = NatsOptions { url: url.clone(), name, auth, ..NatsOptions::default() };
             let (bus, events) = NatsBus::start(&options).await?;
-            // Sessions from before would miss that their devices connect elsewhere, and be asked to compare
-            // their heads as soon as the bus is there.
+            // The first `Restored` marks every session as one that may have company elsewhere, until it ends:
+            // none begins before it.
             if !bus.reached(BUS_PATIENCE).await {
-                tracing::warn!("the bus cannot be reached: messages arrive by head check until it is there");
+                tracing::warn!("the bus has not answered: messages arrive by head check until it does");
             }
             Ok((Arc::new(bus), events))
         }

@@ -84,8 +84,7 @@ impl NatsBus {
         Ok((Self { publish, subscriptions, events: sink, fleet, _tasks: tasks }, events))
     }
 
-    /// Waits until the server is there and has answered, so that whoever connects from then on begins with
-    /// a bus; or so long, and says that it is not.
+    /// Waits until the server has answered, for `patience` at most. Says whether it has.
     pub async fn reached(&self, patience: Duration) -> bool {
         let settled = async {
             while !self.subscriptions.is_settled() {

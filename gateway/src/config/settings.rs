@@ -90,10 +90,10 @@ pub struct Settings {
     /// Milliseconds between head checks [default: 2000]
     #[arg(long, env = "FASTCHAT_GATEWAY_HEAD_CHECK_MS", value_name = "MS", global = true)]
     pub head_check_ms: Option<u64>,
-    /// Milliseconds that a message waits at most to be stored together with others, when many come; 0: never [default: 10]
+    /// Milliseconds that a message waits at most to be stored together with others, when many come; 0: never [default: 7]
     #[arg(long, env = "FASTCHAT_GATEWAY_BATCH_WAIT_MS", value_name = "MS", global = true)]
     pub batch_wait_ms: Option<u64>,
-    /// Threads that serve connections [default: one for each core; where gateways share a machine, give each its share]
+    /// Threads that serve connections [default: one for each core; on a machine shared with Postgres or other gateways, its share]
     #[arg(long, env = "FASTCHAT_GATEWAY_THREADS", value_name = "N", global = true)]
     pub threads: Option<usize>,
     /// Seconds between pings; a silent client is given up after three [default: 10]

@@ -6,7 +6,7 @@
 //! - another test can get the same number. So whoever takes one holds the UDP port of that number, which
 //!   none of our servers uses, until its process ends. The kernel forgets it with the process.
 //! - a connection to somewhere can get it as its own end. So numbers are below those that Linux
-//!   (32768 on) and macOS (49152 on) give to connections and to port 0.
+//!   (32768 on) and macOS (49152 on) give to connections and to port 0, by default.
 
 use std::{
     io,

@@ -179,7 +179,7 @@ impl Servers {
         Ok(())
     }
 
-    /// Of each gateway of a fleet. They share the cores with Postgres, which takes as much as one of them.
+    /// Of each gateway of a fleet: its share of the cores, of which Postgres counts as one more.
     fn threads(&self) -> usize {
         let cores = std::thread::available_parallelism().map_or(1, NonZero::get);
         (cores / (self.setup.gateways + 1)).max(1)
