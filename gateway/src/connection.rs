@@ -128,9 +128,9 @@ struct Connection<S> {
     _presence: Presence,
 }
 
-/// A request at work; its outcome is the answer, if one is owed.
-/// The answer that is being made, in a task: it goes on while this connection writes to a client that does
-/// not read. It may hold a transaction, which others wait for. It ends with the connection.
+/// A request at work; its outcome is the answer, if one is owed. A task, so that it goes on while this
+/// connection writes to a client that does not read: it may hold a transaction, which others wait for. It
+/// ends with the connection.
 type Serving = AbortOnDropHandle<Option<(RequestId, ServerFrame)>>;
 
 fn serving(answer: impl Future<Output = Option<(RequestId, ServerFrame)>> + Send + 'static) -> Serving {

@@ -3,6 +3,7 @@
 
 use crate::{
     blobs::{BLOB, Scene, code, finish, get, granted, up_here_and_down_there},
+    nats_server::ports::free_port,
     pairs::DIRECT,
     web::{Web, bearer, path, until},
 };
@@ -177,9 +178,8 @@ async fn files_begun_in_the_store_stay_there_and_those_outside_say_where_they_ar
 }
 
 /// A port at which nobody listens.
-async fn nobody() -> String {
-    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
-    format!("http://{}", listener.local_addr().expect("an address"))
+fn nobody() -> String {
+    format!("http://127.0.0.1:{}", free_port().expect("a port"))
 }
 
 /// Settings for S3 there, and the folder of the keys.
@@ -199,7 +199,7 @@ fn s3(endpoint: String) -> (TempDir, Settings) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn while_object_storage_is_away_files_wait_and_messages_go_on() {
-    let (_keys, settings) = s3(nobody().await);
+    let (_keys, settings) = s3(nobody());
     let mut scene = Scene::new(settings).await;
     let web = Web::of(&scene.here).await;
     let grant = scene.begin(1_000, 1).await;

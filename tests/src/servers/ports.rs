@@ -12,13 +12,9 @@ use std::{
     io,
     net::{Ipv4Addr, TcpListener, UdpSocket},
     ops::Range,
-    sync::Mutex,
 };
 
 const NUMBERS: Range<u16> = 20_000..32_000;
-
-/// Where this process looks next, and what it holds.
-static TAKEN: Mutex<Option<(u16, Vec<UdpSocket>)>> = Mutex::new(None);
 
 /// A TCP port of the loopback address that nobody listens on, and that no other call is given, here or in
 /// another process, until this one ends.
@@ -26,24 +22,15 @@ static TAKEN: Mutex<Option<(u16, Vec<UdpSocket>)>> = Mutex::new(None);
 /// # Errors
 /// Where all 12,000 are taken.
 pub fn free_port() -> io::Result<u16> {
-    let mut taken = TAKEN.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-    // Processes begin at different places: a port that was just left may still have callers.
-    let (next, held) = taken.get_or_insert_with(|| (place(std::process::id()), Vec::new()));
-    for _ in NUMBERS {
-        let port = *next;
-        *next = if port + 1 == NUMBERS.end { NUMBERS.start } else { port + 1 };
+    // Processes begin 40 numbers from each other: a port that was just left may still have callers.
+    let begin = std::process::id() as usize % (NUMBERS.len() / 40) * 40;
+    for port in NUMBERS.cycle().skip(begin).take(NUMBERS.len()) {
         let Ok(holder) = UdpSocket::bind((Ipv4Addr::LOCALHOST, port)) else { continue };
         if TcpListener::bind((Ipv4Addr::LOCALHOST, port)).is_ok() {
-            held.push(holder);
+            // Open until the process ends.
+            std::mem::forget(holder);
             return Ok(port);
         }
     }
     Err(io::Error::new(io::ErrorKind::AddrInUse, format!("no port of {NUMBERS:?} is free")))
-}
-
-/// Where a process begins: 40 numbers from its neighbour.
-fn place(process: u32) -> u16 {
-    let width = u32::from(NUMBERS.end - NUMBERS.start);
-    let offset = u16::try_from(process.wrapping_mul(40) % width).unwrap_or_default();
-    NUMBERS.start + offset
 }

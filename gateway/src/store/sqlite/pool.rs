@@ -78,9 +78,7 @@ impl Connections {
         drop(all);
         let kept = std::mem::take(&mut *self.kept());
         for connection in kept {
-            if let Err(error) = connection.close().await {
-                tracing::warn!(%error, "a connection to the store was not closed in order");
-            }
+            close(connection).await;
         }
     }
 
@@ -116,11 +114,15 @@ impl Drop for Taken {
     fn drop(&mut self) {
         let (Some((connection, turn)), Ok(runtime)) = (self.0.take(), Handle::try_current()) else { return };
         runtime.spawn(async move {
-            if let Err(error) = connection.close().await {
-                tracing::warn!(%error, "a connection to the store was not closed in order");
-            }
+            close(connection).await;
             drop(turn);
         });
+    }
+}
+
+async fn close(connection: SqliteConnection) {
+    if let Err(error) = connection.close().await {
+        tracing::warn!(%error, "a connection to the store was not closed in order");
     }
 }
 
